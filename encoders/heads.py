@@ -1,0 +1,100 @@
+"""Style heads: from a backbone's feature maps to style vectors, with the published key names."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_CHANNELS = 512  # of the last feature map, of a head's layers and of a published w
+
+
+class EqualLinear(nn.Module):
+    """Linear layer with equalised learning rate (Karras et al. 2018, arXiv 1710.10196).
+
+    [N, in_features] -> [N, out_features]. The weight is stored at unit variance.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features))
+        self.scale = 1 / math.sqrt(in_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.scale, self.bias)
+
+
+class GradualStyleBlock(nn.Module):
+    """One style from a feature map, halved until a single pixel is left (pSp, arXiv 2008.00951).
+
+    [N, in_channels, h, w] with max(h, w) <= `size` -> [N, channels].
+    """
+
+    def __init__(self, in_channels: int, channels: int, size: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(int(math.log2(size))):
+            layers += [nn.Conv2d(in_channels, channels, 3, 2, 1), nn.LeakyReLU(0.01)]
+            in_channels = channels
+        self.convs = nn.Sequential(*layers)
+        self.linear = EqualLinear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.convs(x).flatten(1))
+
+
+class BackboneHeads(nn.Module):
+    """ReStyle-pSp (arXiv 2104.02699, section 3.2): every style from the last feature map.
+
+    Unlike in pSp's pyramid, all heads read the same 16x16 map.
+    """
+
+    def __init__(self, n_styles: int) -> None:
+        super().__init__()
+        self.styles = nn.ModuleList(
+            GradualStyleBlock(_CHANNELS, _CHANNELS, 16) for _ in range(n_styles)
+        )
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Feature maps, finest first -> [N, n_styles, 512]."""
+        return torch.stack([style(maps[-1]) for style in self.styles], dim=1)
+
+
+class ProgressiveHeads(nn.Module):
+    """ReStyle-e4e: one w for all styles, and an offset from it for each style but the first.
+
+    After e4e (arXiv 2102.02766, section 3.2), whose training adds one offset at a time.
+    """
+
+    def __init__(
+        self,
+        n_styles: int,
+        stage: int | None = None,  # how many offsets are in use; None = all (inference)
+    ) -> None:
+        super().__init__()
+        self.styles = nn.ModuleList(
+            GradualStyleBlock(_CHANNELS, _CHANNELS, 16) for _ in range(n_styles)
+        )
+        self.stage = n_styles - 1 if stage is None else stage
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Feature maps, finest first -> [N, n_styles, 512]."""
+        first = self.styles[0](maps[-1])
+        offsets = [style(maps[-1]) for style in self.styles[1 : self.stage + 1]]
+        unused = [torch.zeros_like(first)] * (len(self.styles) - 1 - len(offsets))
+        return torch.stack([first, *(first + o for o in offsets + unused)], dim=1)
+
+
+class StyleEncoder(nn.Module):
+    """A backbone (`backbones.py`) under heads of this file: [N, c, h, w] -> [N, n_styles, 512]."""
+
+    def __init__(self, backbone: nn.Module, heads: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.heads(self.backbone(x))
