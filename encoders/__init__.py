@@ -1,0 +1,14 @@
+"""Encoders: from images to the latents of a generator."""
+
+from encoders.backbones import UNet, UNetConfig
+from encoders.inverter_file import load_inverter, save_inverter
+from encoders.restyle import Inversion, ReStyle
+
+__all__ = [
+    "Inversion",
+    "ReStyle",
+    "UNet",
+    "UNetConfig",
+    "load_inverter",
+    "save_inverter",
+]

@@ -90,7 +90,7 @@ class IRSE50(nn.Module):
 
         Channels 64, 128, 256, 512 at 1/2, 1/4, 1/8 and 1/16 of the input's height and width.
         """
-        x = self.input_layer(x)
+        x = self.input_layer(x.contiguous(memory_format=torch.channels_last))
         maps = []
         for i, block in enumerate(self.body):
             x = block(x)
@@ -113,6 +113,7 @@ class UNetConfig:
     n_groups: int = 8  # groups of each GroupNorm; divides every width
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))
         bottom = self.resolution >> (len(self.widths) - 1)
         if self.resolution & (self.resolution - 1) or bottom < 4:
             raise ValueError(
@@ -210,7 +211,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channels, resolution, resolution] -> style deltas [N, n_styles, w_dim]."""
-        x = self.stem(x)
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
         maps = [x]
         for block in self.down:
             x = block(x)

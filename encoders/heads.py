@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from encoders.backbones import IRSE50
+from generators.stylegan2 import EqualLinear
 
 _CHANNELS = 512  # of the last feature map, of a head's layers and of a published w
-
-
-class EqualLinear(nn.Module):
-    """Linear layer with equalised learning rate (Karras et al. 2018, arXiv 1710.10196).
-
-    [N, in_features] -> [N, out_features]. The weight is stored at unit variance.
-    """
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_features, in_features))
-        self.bias = nn.Parameter(torch.zeros(out_features))
-        self.scale = 1 / math.sqrt(in_features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.scale, self.bias)
 
 
 class GradualStyleBlock(nn.Module):
@@ -88,13 +75,42 @@ class ProgressiveHeads(nn.Module):
         return torch.stack([first, *(first + o for o in offsets + unused)], dim=1)
 
 
-class StyleEncoder(nn.Module):
-    """A backbone (`backbones.py`) under heads of this file: [N, c, h, w] -> [N, n_styles, 512]."""
+@dataclass(frozen=True)
+class StyleEncoderConfig:
+    """Which published encoder, and for which generator."""
 
-    def __init__(self, backbone: nn.Module, heads: nn.Module) -> None:
+    type: str  # class name in the published code, a key of ENCODERS
+    n_styles: int  # 2 log2(generator resolution) - 2
+    in_channels: int = 6  # 6 = image beside current reconstruction
+
+    @property
+    def w_dim(self) -> int:
+        return _CHANNELS
+
+
+# Published class name -> its backbone and its heads.
+ENCODERS: dict[str, tuple[type[IRSE50], type[nn.Module]]] = {
+    "BackboneEncoder": (IRSE50, BackboneHeads),
+    "ProgressiveBackboneEncoder": (IRSE50, ProgressiveHeads),
+}
+
+
+class StyleEncoder(nn.Module):
+    """A backbone under style heads: [N, in_channels, h, w] -> style deltas [N, n_styles, 512]."""
+
+    def __init__(self, config: StyleEncoderConfig) -> None:
+        """Raises ValueError for a type that is not in ENCODERS."""
         super().__init__()
-        self.backbone = backbone
-        self.heads = heads
+        if config.type not in ENCODERS:
+            raise ValueError(
+                f"encoder type {config.type!r} is not among those known: {', '.join(ENCODERS)}"
+            )
+        backbone, heads = ENCODERS[config.type]
+        self.config = config
+        self.backbone = backbone(config.in_channels)
+        self.heads = heads(config.n_styles)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.heads(self.backbone(x))
+        maps = self.backbone(x)
+        # Unlike the backbone, 3x3 convolutions on few pixels are slower in channels_last.
+        return self.heads([m.contiguous() for m in maps])

@@ -1,0 +1,188 @@
+"""Load and save inverters: an encoder, its latent average and the generator it belongs to."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from encoders import published
+from encoders.backbones import UNet, UNetConfig
+from encoders.heads import StyleEncoder, StyleEncoderConfig
+from encoders.restyle import Parts, Precision, ReStyle
+from generators import Generator, GeneratorConfig, checkpoint, load_generator
+from generators.checkpoint import CheckpointError
+
+_ENCODER = "encoder."
+_GENERATOR = "generator."
+
+
+@dataclass(frozen=True)
+class GeneratorReference:
+    """A generator that an inverter file names instead of holding it."""
+
+    name: str  # what load_generator takes: "demo", or a path
+    sha256: str  # generators.checkpoint.tensors_sha256 of its tensors
+
+
+def demo_path() -> Path:
+    """The packaged demo inverter."""
+    return Path(str(resources.files("encoders") / "weights" / "demo.safetensors"))
+
+
+def load_inverter(
+    path: str | os.PathLike,
+    generator: str | os.PathLike | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "fp32",
+) -> ReStyle:
+    """A frozen inverter.
+
+    Args:
+        path: "demo", a `.safetensors` of this project, or a published ReStyle `.pt`.
+        generator: a file to use instead of the generator that the checkpoint holds or names.
+        precision: of encoder and synthesis; latents are float32 in any case.
+
+    Raises:
+        CheckpointError: says in one sentence what is wrong with a file and what to do.
+        ValueError: unknown precision, or float16 on a device that cannot compute with it.
+    """
+    _require_precision(precision, device)
+    path = demo_path() if path == "demo" else Path(path)
+    checkpoint.require_file(path)
+    if path.suffix not in (".safetensors", ".pt", ".pth"):
+        raise CheckpointError(
+            f"{path} ends in neither .safetensors nor .pt, the inverter files that can be read"
+        )
+    other = load_generator(generator) if generator is not None else None
+    load = _load_ours if path.suffix == ".safetensors" else published.load
+    parts = load(path, other)
+    _require_fit(parts, path, generator)
+    model = ReStyle(parts.encoder, parts.generator, parts.latent_avg, parts.input_size, precision)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def save_inverter(
+    path: str | os.PathLike,
+    model: ReStyle,
+    generator_name: str | None = None,
+    notes: str = "",
+    source: str | None = None,
+) -> None:
+    """Write an inverter as safetensors.
+
+    Args:
+        generator_name: refer to this generator ("demo", or a path) by name and hash; None puts the
+            generator's tensors into the file.
+        notes: one line for people: how it came about.
+        source: sha256 of the foreign file it was converted from.
+
+    Raises:
+        TypeError: the encoder is none of this package, so no file could rebuild it.
+    """
+    encoder = model.encoder
+    if not isinstance(encoder, UNet | StyleEncoder):
+        raise TypeError(f"cannot save a {type(encoder).__name__}: only UNet and StyleEncoder")
+    tensors = {_ENCODER + name: t for name, t in encoder.state_dict().items()}
+    tensors["latent_avg"] = model.latent_avg
+    kind = {"type": "UNet"} if isinstance(encoder, UNet) else {}  # the others' config has a type
+    config: dict[str, Any] = {
+        "encoder": kind | asdict(encoder.config),
+        "input_size": list(model.input_size),
+    }
+    of_generator = model.generator.state_dict()
+    if generator_name is None:
+        config["generator"] = model.generator.config.to_dict()
+        tensors |= {_GENERATOR + name: t for name, t in of_generator.items()}
+    else:
+        reference = GeneratorReference(generator_name, checkpoint.tensors_sha256(of_generator))
+        config["generator_reference"] = asdict(reference)
+    checkpoint.save(path, checkpoint.Header("inverter", config, source, notes), tensors)
+
+
+def _load_ours(path: Path, generator: Generator | None) -> Parts:
+    header, tensors = checkpoint.load(path, kind="inverter")
+    try:
+        encoder = _encoder(dict(header.config["encoder"]))
+        height, width = header.config["input_size"]
+        latent_avg = tensors["latent_avg"]
+        if generator is None:
+            generator = _generator(header.config, _below(tensors, _GENERATOR), path)
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} has a damaged header ({error}); save it again") from None
+    checkpoint.load_strict(encoder, _below(tensors, _ENCODER), str(path))
+    return Parts(encoder, generator, latent_avg, (height, width))
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _encoder(config: dict[str, Any]) -> UNet | StyleEncoder:
+    """An encoder with memory for its tensors, but nothing in it yet."""
+    # On the meta device: initialising 200 million weights takes longer than reading them.
+    with torch.device("meta"):
+        encoder: UNet | StyleEncoder
+        if config["type"] == "UNet":
+            del config["type"]
+            encoder = UNet(UNetConfig(**config))
+        else:
+            encoder = StyleEncoder(StyleEncoderConfig(**config))
+    return encoder.to_empty(device="cpu")
+
+
+def _generator(config: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Generator:
+    """The generator in an inverter file, or the one it refers to."""
+    if "generator" in config:
+        generator = Generator(GeneratorConfig(**config["generator"]))
+        checkpoint.load_strict(generator, tensors, str(path))
+        return generator
+    reference = GeneratorReference(**config["generator_reference"])
+    generator = load_generator(reference.name)
+    found = checkpoint.tensors_sha256(generator.state_dict())
+    if found != reference.sha256:
+        raise CheckpointError(
+            f"{path} was trained with another generator than {reference.name} is now (sha256 "
+            f"{reference.sha256[:12]}, found {found[:12]}); pass the right one as the generator, or "
+            "train the encoder again"
+        )
+    return generator
+
+
+def _require_fit(parts: Parts, path: Path, generator: str | os.PathLike | None) -> None:
+    predicted, taken = parts.encoder.config, parts.generator
+    if (predicted.n_styles, predicted.w_dim) != (taken.n_styles, taken.w_dim):
+        raise CheckpointError(
+            f"{path} predicts {predicted.n_styles} style vectors of {predicted.w_dim}, but the "
+            f"generator {generator or 'in it'} takes {taken.n_styles} of {taken.w_dim} "
+            f"({taken.resolution} px); use the generator that the encoder was trained with"
+        )
+    shape = list(parts.latent_avg.shape)
+    if shape not in ([taken.n_styles, taken.w_dim], [taken.w_dim]):
+        raise CheckpointError(
+            f"{path} has a latent_avg of shape {shape}, needs [{taken.n_styles}, {taken.w_dim}] or "
+            f"[{taken.w_dim}]; get the file again"
+        )
+
+
+def _require_precision(precision: str, device: str | torch.device) -> None:
+    if precision not in get_args(Precision):
+        raise ValueError(
+            f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}"
+        )
+    if precision == "fp16" and torch.device(device).type == "cpu":
+        x = torch.zeros(1, 1, 4, 4, dtype=torch.float16)
+        try:
+            F.conv2d(x, x[:, :, :3, :3])
+        except RuntimeError:
+            raise ValueError(
+                "this CPU or this build of torch cannot convolve in float16; use bf16 or fp32"
+            ) from None

@@ -1,0 +1,185 @@
+"""ReStyle (Alaluf et al. 2021, arXiv 2104.02699): inversion by a few passes of a residual encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from encoders.backbones import UNet
+from encoders.heads import StyleEncoder
+from generators import Generator
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Resizing with overshoot leaves [-1, 1] by a little; grey levels of 0 to 255 leave it by far.
+_PLAUSIBLE_MAX = 2.0
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What an inversion found."""
+
+    latents: Tensor  # after each step, [n_steps, N, n_styles, w_dim] float32
+    images: Tensor  # drawn from them: last step [N, 3, H, W] or all [n_steps, N, 3, H, W], float32
+    thumbnails: Tensor  # those of every step at the encoder's input size, [n_steps, N, 3, h, w]
+    target: Tensor  # the given images at that size, [N, 3, h, w]: what distances compare with
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a checkpoint holds or names: the arguments of `ReStyle` but for the precision."""
+
+    encoder: UNet | StyleEncoder
+    generator: Generator
+    latent_avg: Tensor  # [n_styles, w_dim] or [w_dim]
+    input_size: tuple[int, int]  # height and width that the encoder sees
+
+
+class ReStyle(nn.Module):
+    """An encoder, the generator it was trained with, and the loop between them.
+
+    Each step shows the encoder the image beside the current reconstruction and adds the style
+    deltas it answers with to the latent (section 3.1 of the paper). The first reconstruction is the
+    average image. Latents are summed in float32 at any precision.
+
+    `start`, `step`, `draw` and `to_input` are the loop's parts, differentiable, for training.
+    """
+
+    latent_avg: Tensor
+    _average_image: Tensor | None
+
+    def __init__(
+        self,
+        encoder: nn.Module,  # [N, 6, h, w] -> style deltas [N, n_styles, w_dim]
+        generator: Generator,  # draws the reconstructions, with its stored noise
+        latent_avg: Tensor,  # where the loop starts, [n_styles, w_dim] or [w_dim] for all styles
+        input_size: tuple[int, int],  # height and width that the encoder sees
+        precision: Precision = "fp32",  # of encoder and synthesis
+    ) -> None:
+        """Takes the networks over: casts the encoder and sets the generator's compute dtype.
+
+        Raises:
+            ValueError: unknown precision, or a latent average that does not fit the generator.
+        """
+        super().__init__()
+        if precision not in _DTYPES:
+            raise ValueError(
+                f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}"
+            )
+        style_shape = (generator.n_styles, generator.w_dim)
+        if latent_avg.shape not in (style_shape, style_shape[1:]):
+            raise ValueError(
+                f"latent_avg has shape {list(latent_avg.shape)}, but the generator takes "
+                f"{list(style_shape)}; use the generator that the encoder was trained with."
+            )
+        self.precision = precision
+        self.input_size = input_size
+        self.encoder = encoder.to(_DTYPES[precision])
+        self.generator = generator
+        self.generator.synthesis.compute_dtype = _DTYPES[precision]
+        self.register_buffer("latent_avg", latent_avg.float().expand(style_shape).clone())
+        self.register_buffer("_average_image", None, persistent=False)
+
+    @property
+    def average_image(self) -> Tensor:
+        """The image of `latent_avg` as the encoder sees it, [3, h, w] float32."""
+        if self._average_image is None:
+            # Kept for training too, which cannot use a tensor made in inference mode.
+            with torch.inference_mode(False), torch.no_grad():
+                image = self.draw(self.latent_avg[None])
+                self._average_image = self.to_input(image)[0]
+        return self._average_image
+
+    def start(self, n: int) -> tuple[Tensor, Tensor]:
+        """Average latents [n, n_styles, w_dim] and average images [n, 3, h, w]."""
+        return (
+            self.latent_avg.expand(n, -1, -1),
+            self.average_image.expand(n, -1, -1, -1),
+        )
+
+    def step(self, target: Tensor, reconstruction: Tensor, latents: Tensor) -> Tensor:
+        """One pass of the encoder: the latents [N, n_styles, w_dim] that it corrects to.
+
+        Args:
+            target, reconstruction: [N, 3, h, w] at the encoder's input size.
+            latents: [N, n_styles, w_dim] float32, those of the reconstruction.
+        """
+        pair = torch.cat([target, reconstruction], dim=1).to(_DTYPES[self.precision])
+        return latents + self.encoder(pair).float()
+
+    def draw(self, latents: Tensor) -> Tensor:
+        """Latents [N, n_styles, w_dim] -> images [N, 3, H, W] float32."""
+        return self.generator.synthesis(latents, noise="const").float()
+
+    def to_input(self, images: Tensor) -> Tensor:
+        """Images of any size -> [N, 3, h, w] at the encoder's input size.
+
+        A whole factor is averaged in blocks, as in the published code; any other is resampled
+        bilinearly with a filter as wide as the reduction.
+        """
+        (height, width), (h, w) = images.shape[-2:], self.input_size
+        if (height, width) == (h, w):
+            return images
+        if height % h == 0 and width % w == 0:
+            return F.avg_pool2d(images, (height // h, width // w))
+        return F.interpolate(images, (h, w), mode="bilinear", antialias=True)
+
+    def invert(self, images: Tensor, n_steps: int = 5, keep_images: bool = False) -> Inversion:
+        """Find latents whose images resemble the given ones.
+
+        A result depends on its image alone, not on the rest of the batch. Values that are not
+        finite are returned as they come.
+
+        Args:
+            images: [N, 3, h, w], floating point, in [-1, 1]; resized if need be.
+            n_steps: passes of the encoder; the first results are the same for any number.
+            keep_images: return the images of every step instead of the last one's.
+
+        Raises:
+            ValueError: another shape, type or range of `images`, or fewer than one step.
+            RuntimeError: out of memory, from torch.
+        """
+        _check(images, n_steps)
+        latents, drawn, thumbnails = [], [], []
+        with torch.inference_mode():
+            target = self.to_input(images.to(self.latent_avg.device, torch.float32))
+            current, reconstruction = self.start(len(target))
+            for _ in range(n_steps):
+                current = self.step(target, reconstruction, current)
+                image = self.draw(current)
+                reconstruction = self.to_input(image)
+                latents.append(current)
+                thumbnails.append(reconstruction)
+                drawn = [*drawn, image] if keep_images else [image]
+        # Copied outside inference mode, so that a caller may optimise or train with the results.
+        return Inversion(
+            latents=torch.stack(latents),
+            images=torch.stack(drawn) if keep_images else drawn[0].clone(),
+            thumbnails=torch.stack(thumbnails),
+            target=target.clone(),
+        )
+
+
+def _check(images: Tensor, n_steps: int) -> None:
+    if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 1:
+        raise ValueError(f"n_steps must be a whole number of at least 1, not {n_steps!r}.")
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+        raise ValueError(
+            f"images must be [N, 3, height, width] with at least one image, not "
+            f"{list(images.shape)}."
+        )
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images must be floating point in [-1, 1], not {images.dtype}; "
+            "for grey levels use images / 127.5 - 1."
+        )
+    if images.abs().max() > _PLAUSIBLE_MAX:
+        raise ValueError(
+            f"images must lie in [-1, 1], but reach {images.abs().max():.4g}; "
+            "for grey levels use images / 127.5 - 1."
+        )
