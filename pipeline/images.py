@@ -1,0 +1,154 @@
+"""Image files <-> uint8 RGB arrays, with one exception for everything a file can have wrong.
+
+What becomes of the less common pictures:
+- EXIF orientation is applied, so that arrays are upright as viewers show them.
+- Transparency (alpha channels, transparent palette entries or colours) is composited over white,
+  as a page shows it.
+- 16-bit, 32-bit and float greys are scaled to 8 bits, not clipped (`_grey_u8`).
+- CMYK and YCCK (Adobe JPEG) are converted without a colour profile; profiles are not applied.
+- Of an animation or a multi-page file the first picture is taken.
+"""
+
+import io
+import re
+
+import numpy as np
+from PIL import ExifTags, Image
+
+MAX_PIXELS = 150_000_000
+"""A picture with more pixels than this is refused before any pixel of it is decoded.
+
+Larger than what cameras save (a 100-megapixel medium format photo passes); at the limit a decode
+needs about 1 GB. Pillow's own limit is a global of the process, so it is not used here."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+"""What is decoded, in Pillow's names. Nothing else is tried: some of Pillow's readers start other
+programs (EPS) or take any bytes for a picture (TGA)."""
+
+JPEG_QUALITY = 95  # with full colour resolution: visually lossless, about a fifth of the PNG
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_HEIC_BRANDS = re.compile(rb"heic|heix|heim|heis|hevc|hevx|mif1|msf1")
+_SVG_TAG = re.compile(rb"(\xef\xbb\xbf)?\s*<([^\0]*<)?svg[\s>]", re.IGNORECASE)
+
+
+class ImageError(ValueError):
+    """Bytes that give no picture. Its text is one sentence, the same for the same bytes."""
+
+
+def decode(data: bytes) -> np.ndarray:
+    """The picture in a file's bytes, upright.
+
+    Returns [H, W, 3] uint8 RGB, contiguous and writable.
+    Raises ImageError, and nothing else, for bytes that are empty, not an image of a format in
+    `FORMATS`, truncated, damaged, or a picture of more than `MAX_PIXELS` pixels.
+    """
+    name = _format_of(data)
+    try:
+        # The reader itself, not Image.open: that would apply the process's global pixel limit.
+        with Image.OPEN[name][0](io.BytesIO(data), "") as picture:
+            _check_size(picture)
+            picture.load()
+            turn = _TURNS.get(_orientation(picture))
+            rgb = _rgb(picture)
+            return np.array(rgb if turn is None else rgb.transpose(turn))
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"the {name} data declares more pixels than Pillow accepts") from error
+    except MemoryError as error:
+        raise ImageError(f"the {name} data asks for more memory than there is") from error
+    except Exception as error:
+        # Readers fail in a dozen ways (OSError, SyntaxError, struct.error, IndexError, ...) whose
+        # texts name offsets and objects. All of them mean this.
+        raise ImageError(f"the {name} data is truncated or damaged") from error
+
+
+def encode_jpeg(image_u8: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
+    """[H, W, 3] uint8 -> JPEG bytes with full colour resolution (4:4:4)."""
+    buffer = io.BytesIO()
+    Image.fromarray(image_u8).save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def encode_png(image_u8: np.ndarray) -> bytes:
+    """[H, W, 3] uint8 -> PNG bytes, lossless."""
+    buffer = io.BytesIO()
+    Image.fromarray(image_u8).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _format_of(data: bytes) -> str:
+    """The format that the first bytes announce; ImageError where it is none of `FORMATS`."""
+    if not data:
+        raise ImageError("the file is empty (0 bytes)")
+    head = bytes(data[:1024])
+    if head[4:8] == b"ftyp" and not re.search(rb"avi[fs]", head[8:64]):
+        if _HEIC_BRANDS.search(head[8:64]):
+            raise ImageError("HEIC images are not supported; convert to JPEG or PNG first")
+    else:
+        Image.init()
+        for name in FORMATS:
+            _, accept = Image.OPEN.get(name, (None, None))
+            if accept is not None and accept(head[:16]) is True:
+                return name
+        if _SVG_TAG.match(head):
+            raise ImageError("SVG drawings are not supported; convert to PNG first")
+    raise ImageError("not an image in a supported format (" + ", ".join(FORMATS) + ")")
+
+
+def _check_size(picture: Image.Image) -> None:
+    width, height = picture.size
+    if width < 1 or height < 1:
+        raise ImageError(f"the image has no pixels ({width} x {height})")
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"the image has {width} x {height} pixels, more than the limit of "
+            f"{MAX_PIXELS // 1_000_000} megapixels"
+        )
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF orientation, 1 to 8. Asked for after load(): some formats keep it behind the pixels."""
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return 1  # unreadable metadata is common and harms no pixel: such a picture is upright
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    mode = picture.mode
+    if mode in ("I", "F") or mode.startswith("I;16"):
+        return Image.fromarray(_grey_u8(np.asarray(picture))).convert("RGB")
+    if mode == "LAB":
+        raise ImageError("images in the LAB colour space are not supported; convert to RGB first")
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    if mode == "La":
+        picture = picture.convert("LA")
+    overlay = picture.convert("RGBA")
+    page = Image.new("RGB", picture.size, "white")
+    page.paste(overlay, mask=overlay.getchannel("A"))
+    return page
+
+
+def _grey_u8(values: np.ndarray) -> np.ndarray:
+    """Deep grey values -> uint8, scaled.
+
+    White is the full scale that the format means. Where it does not say, it is the smallest usual
+    one that holds the brightest pixel: 65535 for integers; 1, 255 or 65535 for floats; beyond
+    those the brightest pixel itself. Negative values and NaN are black.
+    """
+    scales = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (65535.0,)
+    values = np.nan_to_num(values.astype(np.float32), copy=False, nan=0, posinf=0, neginf=0)
+    brightest = float(values.max())
+    white = next((scale for scale in scales if brightest <= scale), brightest)
+    return np.rint(np.clip(values, 0, white) * (255 / white)).astype(np.uint8)

@@ -1,0 +1,142 @@
+"""Alignment geometry: the published crops, reproduced; other quads, padded or refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import align
+
+DATA = Path(__file__).parents[1] / "data" / "alignment"
+LANDMARKS = {
+    name: np.array(case["landmarks"])
+    for name, case in json.loads((DATA / "landmarks.json").read_text()).items()
+}
+
+
+def picture(name):
+    portrait = Image.open(DATA / "portrait.png").convert("RGB")
+    if name == "edge":
+        return np.array(portrait.crop((150, 20, 330, 260)))
+    if name == "large":
+        part = portrait.crop((60, 0, 400, 340))
+        return np.array(part.resize((2040, 2040), Image.Resampling.BICUBIC))
+    return np.array(portrait)
+
+
+def square(centre, half, angle=0.0):
+    x = np.array([np.cos(angle), np.sin(angle)]) * half
+    y = np.array([-x[1], x[0]])
+    return np.stack([centre - x - y, centre - x + y, centre + x + y, centre + x - y])
+
+
+@pytest.mark.parametrize("transform_size", [256, 1024])
+@pytest.mark.parametrize("name", ["portrait", "edge", "large"])
+def test_reproduces_published_crops(name, transform_size):
+    published = np.array(Image.open(DATA / f"{name}_aligned_{transform_size}to256.png"))
+    ours = align.crop(picture(name), align.quad(LANDMARKS[name]), 256, transform_size)
+    assert ours.shape == (256, 256, 3)
+    assert ours.dtype == np.uint8
+    difference = np.abs(ours.astype(int) - published.astype(int))
+    assert difference.mean() <= 0.1
+    assert np.percentile(difference, 99.9) <= 3
+    if name != "edge":  # without padding not a pixel differs
+        assert difference.max() <= 1
+
+
+def test_quad_is_a_square_turned_with_the_head():
+    points = LANDMARKS["portrait"].astype(float)
+    corners = align.quad(points)
+    sides = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
+    np.testing.assert_allclose(sides, sides[0])
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    np.testing.assert_allclose(align.quad(points @ turn.T), corners @ turn.T, atol=1e-9)
+    np.testing.assert_allclose(align.quad(points * 3 + 7), corners * 3 + 7)
+
+
+def test_upright_quad_inside_is_a_plain_resize():
+    ramp = np.zeros((64, 64, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(64) * 4, np.arange(64)[:, None] * 4
+    # Corners are pixel centres: this square begins half a pixel after 16 and ends before 48.
+    ours = align.crop(ramp, square(np.array([31.5, 31.5]), 16), 32, 32)
+    np.testing.assert_array_equal(ours, ramp[16:48, 16:48])
+
+
+def test_reduced_crop_equals_crop_of_the_reduced_picture():
+    """The published order, reduce everything and then crop, gives the same pixels."""
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (90, 120, 3), dtype=np.uint8))
+    image_u8 = np.array(noise.resize((1203, 907), Image.Resampling.BICUBIC))
+    corners = square(np.array([640.0, 480.0]), 200, 0.2)
+    reduced = Image.fromarray(image_u8).resize((401, 302), Image.Resampling.LANCZOS)
+    plain = reduced.transform(
+        (64, 64), Image.Transform.QUAD, (corners / 3 + 0.5).flatten(), Image.Resampling.BILINEAR
+    )
+    ours = align.crop(image_u8, corners, 64, 64)
+    assert np.abs(ours.astype(int) - np.array(plain).astype(int)).max() <= 1
+
+
+def test_padding_continues_the_picture_and_fades():
+    ours = align.crop(picture("portrait"), square(np.array([0.0, 256.0]), 120), 128, 128)
+    inside = align.crop(picture("portrait"), square(np.array([60.0, 256.0]), 60), 64, 64)
+    np.testing.assert_allclose(ours[32:96, 96:], inside[:, 32:], atol=1)  # the photo itself
+    assert ours[:, :8].std(axis=0).mean() < ours[:, -8:].std(axis=0).mean()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 300), (3, 3), (1, 900)])
+def test_tiny_pictures_are_padded(shape):
+    image_u8 = np.full((*shape, 3), 77, np.uint8)
+    assert np.all(align.crop(image_u8, square(np.array([0.0, 0.0]), 300), 64, 64) == 77)
+
+
+def test_input_is_left_alone():
+    image_u8, corners = picture("edge"), align.quad(LANDMARKS["edge"])
+    image_before, corners_before = image_u8.copy(), corners.copy()
+    image_u8.flags.writeable = False
+    align.crop(image_u8, corners, 64, 256)
+    np.testing.assert_array_equal(image_u8, image_before)
+    np.testing.assert_array_equal(corners, corners_before)
+
+
+@pytest.mark.parametrize(
+    ("corners", "reason"),
+    [
+        (np.zeros((4, 2)), "degenerate"),
+        (np.full((4, 2), np.nan), "finite"),
+        (np.full((4, 2), np.inf), "finite"),
+        (square(np.array([20.0, 20.0]), 10)[:, :1], "shape"),
+        (square(np.array([20.0, 20.0]), 0.2), "degenerate"),
+        (np.array([[0, 0], [0, 0], [30, 0], [30, 0]]), "degenerate"),
+        (np.array([[0, 0], [0, 9e8], [9e8, 9e8], [9, 0]]), "far from a square"),
+        (square(np.array([500.0, 20.0]), 50), "outside"),
+        (square(np.array([-9e9, 20.0]), 50), "outside"),
+    ],
+)
+def test_bad_quads_are_refused(corners, reason):
+    with pytest.raises(ValueError, match=reason):
+        align.crop(np.zeros((40, 40, 3), np.uint8), corners, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("landmarks", "reason"),
+    [
+        (np.zeros((68, 2)), "no face"),
+        (np.full((68, 2), np.nan), "finite"),
+        (np.zeros((5, 2)), "shape"),
+    ],
+)
+def test_bad_landmarks_are_refused(landmarks, reason):
+    with pytest.raises(ValueError, match=reason):
+        align.quad(landmarks)
+
+
+def test_bad_sizes_and_images_are_refused():
+    corners = square(np.array([20.0, 20.0]), 10)
+    with pytest.raises(ValueError, match="transform_size"):
+        align.crop(np.zeros((40, 40, 3), np.uint8), corners, 64, 32)
+    with pytest.raises(ValueError, match="uint8"):
+        align.crop(np.zeros((40, 40, 3), np.float32), corners, 32, 32)
+    with pytest.raises(ValueError, match="uint8"):
+        align.crop(np.zeros((40, 40), np.uint8), corners, 32, 32)
