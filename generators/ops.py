@@ -170,5 +170,7 @@ def to_rgb(
     else:
         # Three outputs are little work: each sample's own weights on its own pixels, nothing copied.
         own = weights[:, :, :, 0, 0].to(x.dtype)
-        out = torch.cat([F.conv2d(x[n : n + 1], own[n, :, :, None, None]) for n in range(len(x))])
+        # (Split, not indexed: the gradient of an index is as large as the whole of x.)
+        samples = zip(x.split(1), own[..., None, None].unbind(), strict=True)
+        out = torch.cat([F.conv2d(one, weight) for one, weight in samples])
     return out.float() + bias[:, None, None]
