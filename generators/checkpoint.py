@@ -49,6 +49,10 @@ def save(path: str | os.PathLike, header: Header, tensors: Mapping[str, Tensor])
     ready = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     try:
         save_file(ready, temporary, metadata={METADATA_KEY: json.dumps(asdict(header))})
+        # safetensors writes for the owner alone; a checkpoint is a file like any other.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The commands of ``restyle``, one file each. Nothing imports jobs."""

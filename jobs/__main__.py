@@ -1,0 +1,5 @@
+"""``python -m jobs`` is ``restyle``."""
+
+from jobs.cli import main
+
+main()

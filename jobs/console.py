@@ -1,0 +1,76 @@
+"""What the commands show of a run: a bar while it goes, a summary at its end."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import click
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from pipeline.driver import Summary
+    from pipeline.run import Prepared
+
+STAGES = ("read", "align", "invert", "score", "write")
+
+
+class ProgressBar:
+    """Shards done, rows a second, failures and an estimate; called by the driver."""
+
+    def __init__(self, n_shards: int) -> None:
+        self._bar = tqdm(
+            total=n_shards,
+            unit="shard",
+            dynamic_ncols=True,
+            bar_format="{desc} {bar:24} {n:.1f}/{total} shards, {elapsed} gone, {remaining} left{postfix}",
+            desc="inverting",
+        )
+        self._start = time.monotonic()
+        self._last_postfix = ""
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._bar.close()
+
+    def __call__(self, summary: Summary, n_rows_begun: int) -> None:
+        n_rows = summary.n_rows + n_rows_begun
+        n_failed = summary.n_rows - summary.n_by_status["ok"]
+        n_done = summary.n_shards + len(summary.failures)
+        # A begun shard counts by its rows, as soon as a finished one tells how many to expect.
+        if n_rows_begun and summary.n_shards:
+            n_done += min(0.9, n_rows_begun / max(1, summary.n_rows / summary.n_shards))
+        rate = n_rows / max(1e-9, time.monotonic() - self._start)
+        postfix = f"{n_rows} rows, {rate:.1f} rows/s, {n_failed} failed"
+        if postfix == self._last_postfix and n_done == self._bar.n:
+            return
+        self._last_postfix = postfix
+        self._bar.n = n_done
+        self._bar.set_postfix_str(postfix, refresh=True)
+
+
+def print_summary(prepared: Prepared, summary: Summary, seconds: float) -> None:
+    """The last lines: rows by status, time by stage, unfinished shards, where the output is."""
+    n_before = len(prepared.asked) - len(prepared.left)
+    if n_before:
+        click.echo(f"{n_before} of {len(prepared.asked)} shards were finished before")
+    if summary.n_shards:
+        rows = ", ".join(f"{n} {status}" for status, n in sorted(summary.n_by_status.items()))
+        rate = summary.n_rows / max(seconds, 1e-9)
+        click.echo(
+            f"{summary.n_shards} shards, {summary.n_samples} samples, {summary.n_rows} rows "
+            f"({rows}) in {seconds:.1f} s, {rate:.1f} rows/s"
+        )
+        busy = ", ".join(f"{stage} {summary.seconds[stage]:.1f} s" for stage in STAGES)
+        click.echo(f"busy time: {busy} (align and identity on CPU workers, side by side)")
+    for task, error in summary.failures:
+        click.echo(f"unfinished: {task.url}: {error}", err=True)
+    if summary.failures:
+        click.echo(
+            f"{len(summary.failures)} shards are unfinished; mend them and run the same command again",
+            err=True,
+        )
+    click.echo(f"latents: {prepared.out}")

@@ -1,0 +1,122 @@
+"""``restyle invert``: shards -> align -> invert -> Parquet."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+
+@click.command(epilog="Example: restyle invert 'shards/{000..009}.tar' --out latents/ --steps 5")
+@click.argument("shards", nargs=-1, required=True)
+@click.option("--out", required=True, help="Folder, s3:// or gs:// prefix for the Parquet files.")
+@click.option("--model", default="demo", show_default=True, help="Encoder checkpoint, or demo.")
+@click.option("--generator", help="Generator file to use instead of the checkpoint's own.")
+@click.option("--steps", default=5, show_default=True, help="Passes of the residual loop.")
+@click.option(
+    "--align",
+    type=click.Choice(["face", "none"]),
+    default="face",
+    show_default=True,
+    help="face: detect and crop as FFHQ does. none: take images as they are.",
+)
+@click.option(
+    "--faces",
+    type=click.Choice(["largest", "all"]),
+    default="largest",
+    show_default=True,
+    help="Rows for each image.",
+)
+@click.option(
+    "--metrics",
+    default="mse,psnr,ms_ssim,identity",
+    show_default=True,
+    help="Comma-separated; empty for none.",
+)
+@click.option(
+    "--identity-steps",
+    type=click.Choice(["last", "all"]),
+    default="last",
+    show_default=True,
+    help="Steps at which identity is measured.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the networks; latents stay float32.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Faces inverted together.",
+)
+@click.option(
+    "--latents",
+    type=click.Choice(["last", "all"]),
+    default="last",
+    show_default=True,
+    help="all adds the latents of every step.",
+)
+@click.option(
+    "--latent-dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+)
+@click.option("--save-images", is_flag=True, help="Keep aligned crops and reconstructions.")
+@click.option("--address", help="Ray cluster: auto or HOST:PORT. Default: start Ray here.")
+@click.option(
+    "--actors",
+    type=click.IntRange(min=1),
+    help="Default: one a GPU, or one a node without GPUs.",
+)
+@click.option("--gpus-per-actor", type=click.FloatRange(min=0), help="Default: 1 if there are any.")
+@click.option("--overwrite", is_flag=True, help="Delete what another run left in --out.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
+def invert(
+    shards: tuple[str, ...],
+    out: str,
+    metrics: str,
+    batch_size: int,
+    address: str | None,
+    actors: int | None,
+    gpus_per_actor: float | None,
+    overwrite: bool,
+    dry_run: bool,
+    **settings: str | int | bool | None,
+) -> None:
+    """Invert WebDataset SHARDS into a Parquet latent data set.
+
+    SHARDS are local paths, globs, {000..009} ranges, folders, s3://, gs://, http(s):// URLs or
+    pipe: commands. One Parquet file a shard; finished shards are skipped, so the same command
+    continues a run that was stopped. A failed sample is a row with its status and error.
+    """
+    # The settings that say what is computed reach RunConfig under their own names.
+    from pipeline.config import ClusterConfig, RunConfig
+
+    names = tuple(name.strip() for name in metrics.split(",") if name.strip())
+    config = RunConfig(metrics=names, **settings)  # type: ignore[arg-type]
+    how = ClusterConfig(
+        address=address, n_actors=actors, gpus_per_actor=gpus_per_actor, batch_size=batch_size
+    )
+
+    from jobs.console import ProgressBar, print_summary
+    from pipeline import run
+
+    prepared = run.prepare(shards, out, config, how, overwrite=overwrite, dry_run=dry_run)
+    if dry_run:
+        click.echo(f"{len(prepared.asked)} shards, {len(prepared.left)} to do, into {out}")
+        for task in prepared.left[:10]:
+            click.echo(f"  {task.url} -> {task.output}")
+        return
+    start = time.monotonic()
+    with ProgressBar(len(prepared.left)) as progress:
+        summary = run.execute(prepared, how, progress)
+    print_summary(prepared, summary, time.monotonic() - start)
+    if summary.failures:
+        sys.exit(1)

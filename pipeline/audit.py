@@ -1,0 +1,150 @@
+"""Is it all there, and is it right? Answers from the files of a run alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import plan, storage
+from pipeline.config import ConfigError
+from pipeline.latents import footer
+from pipeline.writer import RUN_FOLDER
+
+
+@dataclass
+class RunStatus:
+    """How far a run is."""
+
+    n_asked: int = 0
+    n_done: int = 0
+    n_samples: int = 0
+    n_by_status: Counter[str] = field(default_factory=Counter)
+    missing: list[str] = field(default_factory=list)  # URLs of unfinished shards
+
+    @property
+    def n_rows(self) -> int:
+        return sum(self.n_by_status.values())
+
+
+@dataclass
+class FileAudit:
+    """What :func:`verify` found in one file."""
+
+    name: str
+    n_rows: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def files(out: str) -> list[str]:
+    """Names of a run's Parquet files.
+
+    Raises:
+        ConfigError: the folder holds no run.
+    """
+    names = plan.committed(out)
+    if not names and _shards(out) is None:
+        raise ConfigError(f"{storage.public(out)} holds no run; pass the --out of `restyle invert`")
+    return names
+
+
+def _shards(out: str) -> list[dict[str, str]] | None:
+    """What was asked for, as recorded by the driver."""
+    source, path = storage.filesystem(out)
+    return plan.read_json(source, f"{path}/{RUN_FOLDER}/shards.json")
+
+
+def _settings(out: str) -> dict[str, Any]:
+    source, path = storage.filesystem(out)
+    return plan.read_json(source, f"{path}/{RUN_FOLDER}/settings.json") or {}
+
+
+def status(out: str) -> RunStatus:
+    """Shards asked for and done, rows by status; reads footers only."""
+    source, path = storage.filesystem(out)
+    names = files(out)
+    asked = _shards(out) or []
+    found = RunStatus(n_asked=max(len(asked), len(names)), n_done=len(names))
+    for name in names:
+        record = footer(pq.read_metadata(f"{path}/{name}", filesystem=source))
+        found.n_samples += record.get("n_samples", 0)
+        found.n_by_status.update(record.get("n_by_status", {}))
+    done = set(names)
+    found.missing = [item["url"] for item in asked if item["output"] not in done]
+    return found
+
+
+def missing(out: str) -> list[str]:
+    """A problem for each shard that was asked for and has no file."""
+    return [f"missing: {url} has no file" for url in status(out).missing]
+
+
+def verify(out: str, names: Sequence[str]) -> Iterator[FileAudit]:
+    """Read every row of every file; one audit a file, its problems in words."""
+    from pipeline.config import fingerprint
+
+    source, path = storage.filesystem(out)
+    expected = fingerprint(_settings(out))
+    shards: dict[str, str] = {}
+    for name in names:
+        audit = FileAudit(name)
+        try:
+            with source.open_input_file(f"{path}/{name}") as file:
+                _check_file(audit, pq.ParquetFile(file), expected, shards)
+        except (pa.ArrowException, OSError) as error:
+            first = str(error).splitlines()[0]
+            audit.problems.append(f"{name}: cannot be read ({first}); delete it and run again")
+        yield audit
+
+
+def _check_file(
+    audit: FileAudit, parquet: pq.ParquetFile, expected: str, shards: dict[str, str]
+) -> None:
+    record, say = footer(parquet.metadata), audit.problems.append
+    audit.n_rows = parquet.metadata.num_rows
+    if not record:
+        say(f"{audit.name}: not written by restyle (no record in its footer)")
+        return
+    if record["fingerprint"] != expected:
+        say(f"{audit.name}: other settings than the folder's ({record['fingerprint']}, {expected})")
+    if record["n_rows"] != audit.n_rows:
+        say(f"{audit.name}: {audit.n_rows} rows, its footer says {record['n_rows']}")
+    if record["shard"] in shards:
+        say(f"{audit.name}: shard {record['shard']} is also in {shards[record['shard']]}")
+    shards[record["shard"]] = audit.name
+    seen: set[tuple[int, int]] = set()
+    counts: Counter[str] = Counter()
+    for batch in parquet.iter_batches(columns=["sample_index", "face", "status", "latent"]):
+        _check_rows(audit, batch, seen, counts)
+    if {index for index, _ in seen} != set(range(record["n_samples"])):
+        say(f"{audit.name}: rows of {len(seen)} samples, {record['n_samples']} were read")
+    if dict(counts) != record["n_by_status"]:
+        say(f"{audit.name}: rows by status {dict(counts)}, its footer says {record['n_by_status']}")
+
+
+def _check_rows(
+    audit: FileAudit, batch: pa.RecordBatch, seen: set[tuple[int, int]], counts: Counter[str]
+) -> None:
+    indices = batch.column("sample_index").to_pylist()
+    faces = batch.column("face").to_pylist()
+    for place in zip(indices, faces, strict=True):
+        if place in seen:
+            audit.problems.append(f"{audit.name}: sample {place[0]}, face {place[1]} stands twice")
+        seen.add(place)
+    statuses = batch.column("status").to_pylist()
+    counts.update(statuses)
+    latent = batch.column("latent")
+    for index, word, valid in zip(indices, statuses, latent.is_valid().to_pylist(), strict=True):
+        if (word == "ok") != valid:
+            which = "without a latent" if word == "ok" else "with a latent"
+            audit.problems.append(f"{audit.name}: sample {index} is {word} {which}")
+    numbers = latent.drop_null()
+    while pa.types.is_fixed_size_list(numbers.type):
+        numbers = numbers.flatten()
+    if not np.isfinite(numbers.to_numpy(zero_copy_only=False)).all():
+        audit.problems.append(f"{audit.name}: a latent holds NaN or infinity")

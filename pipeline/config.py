@@ -1,0 +1,79 @@
+"""What a run computes (RunConfig, fingerprinted) and how it is spread out (ClusterConfig, not)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+METRICS = ("mse", "psnr", "ms_ssim", "identity")
+# Raised when the same settings would write other numbers or columns than before.
+PROTOCOL = 1
+
+
+class ConfigError(ValueError):
+    """A run that cannot start; the message is one sentence that says what to do."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the content of the output, but for the input and the weights."""
+
+    model: str = "demo"  # checkpoint path, or "demo"
+    generator: str | None = None  # another generator than the checkpoint's own
+    steps: int = 5  # passes of the residual loop
+    align: str = "face"  # "face": detect, crop as FFHQ does; "none": take the image as it is
+    faces: str = "largest"  # "largest" or "all": rows for each image
+    metrics: tuple[str, ...] = METRICS
+    identity_steps: str = "last"  # "last" or "all": where identity is measured
+    precision: str = "fp32"  # "fp32", "bf16" or "fp16"
+    latents: str = "last"  # "last", or "all" for a column with the latents of every step
+    latent_dtype: str = "float32"  # or "float16"
+    save_images: bool = False  # keep the aligned crop and the reconstruction in the file
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        unknown = [name for name in self.metrics if name not in METRICS]
+        if unknown:
+            raise ConfigError(f"unknown metric {unknown[0]!r}; choose from {', '.join(METRICS)}")
+        if self.steps < 1:
+            raise ConfigError(f"--steps must be at least 1, not {self.steps}")
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that the fingerprint covers: paths are left out, the weights' hashes count."""
+        chosen = asdict(self)
+        del chosen["model"], chosen["generator"]
+        return {**chosen, "metrics": list(self.metrics), "protocol": PROTOCOL}
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """How the work is spread; none of it changes what is written."""
+
+    address: str | None = None  # None starts Ray here; "auto" or ADDR joins a cluster
+    n_actors: int | None = None  # None: one for each GPU, or for each node where there is no GPU
+    gpus_per_actor: float | None = None  # None: 1 where the cluster has GPUs, else 0
+    batch_size: int = 8  # faces inverted together
+    n_attempts: int = 3  # tries before a shard is given up
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """Hash of a run's identity (settings and checkpoint hashes), 16 hex digits."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The entries in which two identities differ, for people: ``steps: 5 there, 3 now``."""
+    names = sorted(old.keys() | new.keys())
+    return "; ".join(
+        f"{name}: {_short(old.get(name))} there, {_short(new.get(name))} now"
+        for name in names
+        if old.get(name) != new.get(name)
+    )
+
+
+def _short(value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text[:12] + "…" if len(text) == 64 else text  # a sha256

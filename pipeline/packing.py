@@ -1,0 +1,96 @@
+"""A folder tree of photos -> WebDataset shards, with keys that the reader takes apart as meant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import webdataset
+
+from pipeline.config import ConfigError
+from pipeline.reader import IMAGE_EXTENSIONS
+
+
+@dataclass
+class Packed:
+    """What :func:`pack` did."""
+
+    shards: list[str] = field(default_factory=list)
+    n_images: int = 0
+    renamed: list[tuple[str, str]] = field(default_factory=list)  # (path, key)
+    skipped: list[str] = field(default_factory=list)  # files that are no images
+
+
+def pack(folder: str, pattern: str, samples_per_shard: int) -> Packed:
+    """Write the images below ``folder`` to shards.
+
+    Args:
+        pattern: path with one %d, such as ``shards/%06d.tar``.
+
+    Raises:
+        ConfigError: no image in the folder, or a pattern that cannot name shards.
+    """
+    packed = Packed()
+    root = Path(folder)
+    keys: set[str] = set()
+    images = []
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        relative = path.relative_to(root)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if hidden or path.suffix.lower().lstrip(".") not in IMAGE_EXTENSIONS:
+            packed.skipped.append(relative.as_posix())
+            continue
+        key = _key(relative, keys)
+        keys.add(key)
+        if key != relative.with_suffix("").as_posix():
+            packed.renamed.append((relative.as_posix(), key))
+        images.append((path, key))
+    if not images:
+        raise ConfigError(f"{folder} holds no image ({', '.join(sorted(IMAGE_EXTENSIONS))})")
+    for first in range(0, len(images), samples_per_shard):
+        shard = _name(pattern, first // samples_per_shard, len(images) > samples_per_shard)
+        shard.parent.mkdir(parents=True, exist_ok=True)
+        _write(shard, images[first : first + samples_per_shard])
+        packed.shards.append(str(shard))
+    packed.n_images = len(images)
+    return packed
+
+
+def _key(relative: Path, taken: set[str]) -> str:
+    """The path without its extension; a key ends at the first dot of the name, so others go."""
+    key = relative.with_name(relative.stem.replace(".", "_")).as_posix()
+    if key not in taken:
+        return key
+    key = f"{key}_{relative.suffix.lstrip('.').lower()}"  # a.jpg beside a.png
+    n = 2
+    while key in taken:
+        key, n = f"{key}_{n}", n + 1
+    return key
+
+
+def _name(pattern: str, index: int, several: bool) -> Path:
+    try:
+        name = pattern % index
+    except (TypeError, ValueError):
+        if several or "%" in pattern:
+            raise ConfigError(
+                f"the pattern {pattern} must hold one number, such as shards/%06d.tar"
+            ) from None
+        name = pattern
+    if not name.endswith(".tar"):
+        raise ConfigError(f"the pattern {pattern} must end in .tar")
+    return Path(name)
+
+
+def _write(shard: Path, images: list[tuple[Path, str]]) -> None:
+    part = shard.with_name(f".{shard.name}.part")
+    try:
+        with webdataset.TarWriter(str(part), encoder=False, mtime=0.0) as tar:
+            for path, key in images:
+                extension = path.suffix.lower().lstrip(".")
+                tar.write({"__key__": key, extension: path.read_bytes()})
+        part.replace(shard)
+    except OSError as error:
+        raise ConfigError(f"cannot write {shard}: {error}") from None
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,74 @@
+"""What travels between the hops of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+
+class Status(StrEnum):
+    """What became of a row. Everything but OK carries an error and no latent."""
+
+    OK = "ok"
+    NO_FACE = "no_face"  # decoded, but the detector found nobody
+    DECODE_ERROR = "decode_error"  # the bytes are not an image that can be read
+    MISSING_IMAGE = "missing_image"  # the sample has no member with an image extension
+    AMBIGUOUS_IMAGE = "ambiguous_image"  # several images, and no way to tell which is meant
+    ALIGN_ERROR = "align_error"  # a face was found, but its crop cannot be formed
+    NOT_FINITE = "not_finite"  # the model answered with NaN or infinity
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to invert."""
+
+    url: str
+    identity: str  # size and modification time or etag; "" where the source tells neither
+    output: str  # name of the Parquet file
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample of a shard, its image not yet decoded."""
+
+    index: int  # position in the shard
+    key: str  # WebDataset __key__
+    image: bytes | None
+    status: Status = Status.OK
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class AlignedFace:
+    """One row to be: a face ready for the encoder, or a failure."""
+
+    index: int
+    key: str
+    status: Status
+    error: str | None = None
+    face: int = -1  # 0 is the largest; -1 where no detector ran or nobody was found
+    n_faces: int = -1  # -1 where no detector ran
+    image_u8: np.ndarray | None = None  # [h, w, 3] at the encoder's input size
+    landmarks: np.ndarray | None = None  # [68, 2] float32, source pixels
+    quad: np.ndarray | None = None  # [4, 2] float32, source pixels
+    detection_score: float | None = None
+    width: int | None = None  # of the source image
+    height: int | None = None
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What an actor says of a finished shard."""
+
+    task: ShardTask
+    n_samples: int
+    n_by_status: Mapping[str, int]  # rows
+    seconds: Mapping[str, float] = field(default_factory=dict)  # busy time of each stage
+    worker: str = ""  # node, GPU and process that did it
+
+    @property
+    def n_rows(self) -> int:
+        return sum(self.n_by_status.values())

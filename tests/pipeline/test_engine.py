@@ -1,0 +1,216 @@
+"""The whole way on a real Ray cluster: rows, order, pinning, retries, replaced workers."""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import LatentDataset, audit, run
+from pipeline.config import ClusterConfig, ConfigError, RunConfig
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray head of its own processes, with two logical GPUs."""
+    from ray.cluster_utils import Cluster
+
+    # Its workers inherit the credentials of the test's object store.
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    found = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 2, "num_gpus": 2, "include_dashboard": False},
+    )
+    yield found.address
+    found.shutdown()
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """A real S3 server on loopback: its filesystem, and a function from keys to s3:// addresses."""
+    from moto.server import ThreadedMotoServer
+    from pyarrow import fs as pafs
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = f"scheme=http&endpoint_override={host}:{port}&region=us-east-1"
+    files, _ = pafs.FileSystem.from_uri(f"s3://data?{options}&allow_bucket_creation=true")
+    files.create_dir("data")
+    yield files, lambda key: f"s3://{key}?{options}"
+    server.stop()
+
+
+@pytest.fixture
+def shards(tmp_path, write_tar, photo):
+    """Four shards of five samples, two samples of each without an image that can be read."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for s in range(4):
+        members = [(f"{s}/{i}.png", photo(10 * s + i)) for i in range(3)]
+        members.insert(1, (f"{s}/broken.jpg", b"no image"))
+        members.append((f"{s}/text.txt", b"no image either"))
+        write_tar(folder / f"{s:03}.tar", members)
+    return folder
+
+
+@pytest.fixture
+def invert(cluster, tiny_inverter, tmp_path):
+    """Run the job on the cluster; returns its summary."""
+
+    def start(shards, out="out", how=None, **settings):
+        defaults = {"model": str(tiny_inverter), "align": "none", "metrics": ("mse",), "steps": 2}
+        config = RunConfig(**{**defaults, **settings})
+        how = ClusterConfig(address=cluster, **(how or {}))
+        out = out if "://" in out else str(tmp_path / out)
+        prepared = run.prepare([str(shards)], out, config, how)
+        return run.execute(prepared, how, lambda summary, n_rows_begun: None)
+
+    return start
+
+
+def content(folder):
+    """Rows of a folder in a fixed order, as bytes of each file."""
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).glob("*.parquet"))}
+
+
+def test_rows_written_are_samples_read_in_order(invert, shards, tmp_path):
+    summary = invert(shards)
+    assert (summary.n_shards, summary.n_samples, summary.n_rows) == (4, 20, 20)
+    assert summary.n_by_status == {"ok": 12, "decode_error": 4, "missing_image": 4}
+    assert set(summary.seconds) == {"read", "align", "invert", "score", "write"}
+    table = LatentDataset(str(tmp_path / "out")).table()
+    assert table["sample_index"].to_pylist() == [0, 1, 2, 3, 4] * 4
+    keys = [f"{s}/{name}" for s in range(4) for name in ("0", "broken", "1", "2", "text")]
+    assert table["key"].to_pylist() == keys
+    assert table["status"].to_pylist()[:5] == ["ok", "decode_error", "ok", "ok", "missing_image"]
+    assert table["mse"][0].as_py() is not None
+    assert len(table["mse"][0].as_py()) == 2
+    out = str(tmp_path / "out")
+    assert [(a.n_rows, a.problems) for a in audit.verify(out, audit.files(out))] == [(5, [])] * 4
+
+
+def test_latents_are_those_of_the_model(invert, shards, tmp_path, tiny_inverter, photo):
+    import torch
+
+    from encoders import load_inverter
+    from pipeline import images
+
+    invert(shards, latents="all")
+    row = LatentDataset(str(tmp_path / "out"))[0]
+    pixels = torch.from_numpy(images.decode(photo(0))).permute(2, 0, 1)[None] / 127.5 - 1
+    alone = load_inverter(tiny_inverter).invert(pixels, n_steps=2)
+    # The pipeline resizes 8-bit pixels, the model floats: rounding apart, the same.
+    np.testing.assert_allclose(row["latents_by_step"], alone.latents[:, 0], atol=0.02)
+    np.testing.assert_array_equal(row["latents_by_step"][-1], row["latent"])
+
+
+def test_a_second_run_opens_no_finished_shard(invert, shards, tmp_path):
+    invert(shards)
+    before = content(tmp_path / "out")
+    for path in shards.glob("*.tar"):
+        os.chmod(path, 0)
+        stamp = path.stat().st_mtime_ns
+        path.write_bytes(b"not a tar any more".ljust(path.stat().st_size, b"x"))
+        os.utime(path, ns=(stamp, stamp))
+    assert invert(shards).n_shards == 0
+    assert content(tmp_path / "out") == before
+
+
+def test_batch_size_does_not_change_the_latents(invert, shards, tmp_path):
+    invert(shards, out="one", how={"batch_size": 1})
+    invert(shards, out="many", how={"batch_size": 5})
+    one, many = (LatentDataset(str(tmp_path / name)).latents() for name in ("one", "many"))
+    np.testing.assert_allclose(one, many, atol=1e-4)
+
+
+def test_each_worker_holds_a_gpu_of_its_own(invert, shards):
+    summary = invert(shards)
+    gpus = Counter(worker.split()[2] for worker in summary.workers)
+    assert gpus == {"0": 1, "1": 1}
+
+
+def test_more_gpus_than_there_are_is_refused(invert, shards):
+    with pytest.raises(ConfigError, match="fits nowhere: the cluster has 2 GPUs"):
+        invert(shards, how={"gpus_per_actor": 3.0})
+
+
+def test_a_bad_shard_is_retried_then_listed_and_the_others_are_done(invert, shards, tmp_path):
+    whole = (shards / "002.tar").read_bytes()
+    (shards / "002.tar").write_bytes(whole[: len(whole) // 2])
+    summary = invert(shards)
+    assert summary.n_shards == 3
+    [(task, error)] = summary.failures
+    assert task.url.endswith("002.tar")
+    assert "not a whole tar" in error
+    assert audit.status(str(tmp_path / "out")).missing == [task.url]
+    assert not list((tmp_path / "out" / "_run" / "parts").iterdir())
+
+
+def test_workers_that_are_killed_are_replaced(invert, shards, tmp_path):
+    undisturbed = invert(shards, out="undisturbed")
+    stop = threading.Event()
+    killed = []
+
+    def kill_now_and_then():
+        while not stop.wait(0.3) and len(killed) < 2:
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    name = path.read_bytes()
+                except OSError:  # it ended meanwhile
+                    continue
+                if b"ray::InversionActor.process" in name:
+                    killed.append(int(path.parent.name))
+                    os.kill(killed[-1], signal.SIGKILL)
+                    time.sleep(2)
+                    break
+
+    killer = threading.Thread(target=kill_now_and_then)
+    killer.start()
+    try:
+        summary = invert(shards, out="killed", how={"batch_size": 1, "n_attempts": 5})
+    finally:
+        stop.set()
+        killer.join()
+    assert killed
+    assert not summary.failures
+    assert summary.n_by_status == undisturbed.n_by_status
+    for name in ("undisturbed", "killed"):
+        assert audit.missing(str(tmp_path / name)) == []
+    one, other = (LatentDataset(str(tmp_path / name)) for name in ("undisturbed", "killed"))
+    assert one.table(["key", "status"]) == other.table(["key", "status"])
+    np.testing.assert_allclose(one.latents(), other.latents(), atol=1e-4)
+
+
+def test_nan_from_the_model_is_a_row(invert, shards, tmp_path, tiny_inverter):
+    import torch
+
+    from encoders import load_inverter, save_inverter
+
+    model = load_inverter(tiny_inverter)
+    model.latent_avg[0, 0] = torch.nan
+    save_inverter(tmp_path / "nan.safetensors", model)
+    summary = invert(shards, model=str(tmp_path / "nan.safetensors"))
+    assert summary.n_by_status == {"not_finite": 12, "decode_error": 4, "missing_image": 4}
+    row = LatentDataset(str(tmp_path / "out"))[0]
+    assert row["latent"] is None
+    assert row["error"] == "the model answered with NaN or infinity"
+
+
+def test_object_store_in_and_out(invert, bucket, shards, tmp_path):
+    files, address = bucket
+    for path in sorted(shards.glob("*.tar")):
+        with files.open_output_stream(f"data/in/{path.name}") as stream:
+            stream.write(path.read_bytes())
+    invert(shards, out="local")
+    summary = invert(address("data/in/*.tar"), out=address("data/out"))
+    assert summary.n_rows == 20
+    ds, local = LatentDataset(address("data/out")), LatentDataset(str(tmp_path / "local"))
+    np.testing.assert_array_equal(ds.latents(), local.latents())
+    assert ds[0]["shard"] == "s3://data/in/000.tar"
+    assert invert(address("data/in/*.tar"), out=address("data/out")).n_shards == 0
+    assert audit.missing(address("data/out")) == []

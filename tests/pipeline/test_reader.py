@@ -1,0 +1,156 @@
+"""Shards of every kind: each sample once and in order, or one clear error."""
+
+import gzip
+import lzma
+import threading
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import webdataset
+
+from pipeline import reader
+from pipeline.records import Status
+from pipeline.storage import ShardError
+
+
+def read(url):
+    return list(reader.samples(str(url)))
+
+
+@pytest.fixture
+def serve():
+    """Start HTTP servers on loopback; returns their address."""
+    servers = []
+
+    def start(handler):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_members_with_one_key_are_one_sample(tmp_path, write_tar):
+    members = [("a.jpg", b"1"), ("a.json", b"{}"), ("sub/b.png", b"2"), ("sub/b.txt", b"t")]
+    samples = read(write_tar(tmp_path / "s.tar", members))
+    assert [(s.index, s.key, s.image) for s in samples] == [(0, "a", b"1"), (1, "sub/b", b"2")]
+
+
+def test_keys_are_those_of_webdataset(tmp_path, write_tar):
+    names = ["a.jpg", "b.c.jpg", "d/e.f.g.png", "ü n.JPG", "x.y/z.webp", "x.y/z.cls"]
+    path = write_tar(tmp_path / "s.tar", [(name, b"1") for name in names])
+    expected = [sample["__key__"] for sample in webdataset.WebDataset(path, shardshuffle=False)]
+    assert [s.key for s in read(path)] == expected
+
+
+def test_no_member_is_lost(tmp_path, write_tar):
+    members = [
+        ("a.jpg", b"1"),
+        ("b.txt", b"no image"),
+        ("README", b"no extension"),
+        ("c.jpg", b"2"),
+        ("c.png", b"3"),
+        ("d.jpg", b"4"),
+        ("d.mask.png", b"5"),
+        ("a.jpg", b"the key again, later"),
+        ("a.jpg", b"and at once"),
+    ]
+    samples = read(write_tar(tmp_path / "s.tar", members))
+    assert [(s.key, s.status) for s in samples] == [
+        ("a", Status.OK),
+        ("b", Status.MISSING_IMAGE),
+        ("README", Status.MISSING_IMAGE),
+        ("c", Status.AMBIGUOUS_IMAGE),
+        ("d", Status.OK),
+        ("a", Status.OK),
+        ("a", Status.OK),
+    ]
+    assert samples[1].error == "no image among its members (.txt)"
+    assert samples[3].error == "2 images in one sample (.jpg, .png); keep one"
+    assert samples[4].image == b"4"
+
+
+def test_metadata_and_hidden_files_are_no_samples(tmp_path, write_tar):
+    names = ["__meta__/a.jpg", "._a.jpg", "x/.DS_Store", "__info__", "a.jpg"]
+    assert [s.key for s in read(write_tar(tmp_path / "s.tar", [(n, b"1") for n in names]))] == ["a"]
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
+def test_compressed_shards(tmp_path, write_tar, compress):
+    plain = Path(write_tar(tmp_path / "s.tar", [("a.jpg", b"1" * 5000)])).read_bytes()
+    path = tmp_path / "c.tar.x"
+    path.write_bytes(compress(plain))
+    assert [s.image for s in read(path)] == [b"1" * 5000]
+    path.write_bytes(compress(plain)[:-30])
+    with pytest.raises(ShardError):
+        read(path)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.25, 0.5, 0.9])
+def test_a_truncated_shard_is_an_error_wherever_it_is_cut(tmp_path, write_tar, part):
+    members = [(f"{i}.jpg", b"x" * 700) for i in range(20)]
+    data = Path(write_tar(tmp_path / "s.tar", members)).read_bytes()
+    cut = int(len(data.rstrip(b"\0")) * part)
+    for length in (cut, cut // 512 * 512, cut // 1536 * 1536):
+        (tmp_path / "cut.tar").write_bytes(data[:length])
+        with pytest.raises(ShardError, match=r"cut\.tar is (cut short|not a whole tar)"):
+            read(tmp_path / "cut.tar")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a tar at all" * 100, b"\x1f\x8bnot gzip"])
+def test_what_is_no_tar_is_an_error(tmp_path, content):
+    (tmp_path / "s.tar").write_bytes(content)
+    with pytest.raises(ShardError):
+        read(tmp_path / "s.tar")
+
+
+def test_an_empty_tar_has_no_samples(tmp_path, write_tar):
+    assert read(write_tar(tmp_path / "s.tar", [])) == []
+
+
+def test_http(tmp_path, write_tar, serve):
+    write_tar(tmp_path / "s.tar", [("a.jpg", b"1" * 3_000_000), ("b.jpg", b"2")])
+    address = serve(partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
+    assert [s.key for s in read(f"{address}/s.tar")] == ["a", "b"]
+    with pytest.raises(ShardError, match="404"):
+        read(f"{address}/absent.tar")
+
+
+def test_http_that_breaks_off_is_an_error(tmp_path, write_tar, serve):
+    # Cut between two members, where tarfile itself would see a good end.
+    members = [(f"{i}.jpg", b"x" * 512) for i in range(9)]
+    whole = Path(write_tar(tmp_path / "s.tar", members)).read_bytes()
+
+    class BreaksOff(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(whole)))
+            self.end_headers()
+            self.wfile.write(whole[: 1024 * 4])
+
+    with pytest.raises(ShardError, match="broke off"):
+        read(f"{serve(BreaksOff)}/s.tar")
+
+
+def test_pipe(tmp_path, write_tar):
+    path = write_tar(tmp_path / "s.tar", [("a.jpg", b"1"), ("b.jpg", b"2" * 200_000)])
+    assert [s.key for s in read(f"pipe:cat {path}")] == ["a", "b"]
+    with pytest.raises(ShardError, match="ended with status 3"):
+        read(f"pipe:cat {path}; exit 3")
+
+
+def test_memory_does_not_grow_with_the_shard(tmp_path, write_tar):
+    import tracemalloc
+
+    path = write_tar(tmp_path / "s.tar", [(f"{i}.jpg", b"x" * 100_000) for i in range(300)])
+    tracemalloc.start()
+    assert sum(1 for _ in reader.samples(path)) == 300
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
