@@ -33,6 +33,11 @@ class GradualStyleBlock(nn.Module):
         return self.linear(self.convs(x).flatten(1))
 
 
+def _planar(x: Tensor) -> Tensor:
+    """From the backbone's channels_last: on so few pixels, these convolutions run faster without."""
+    return x.contiguous()
+
+
 class BackboneHeads(nn.Module):
     """ReStyle-pSp (arXiv 2104.02699, section 3.2): every style from the last feature map.
 
@@ -47,7 +52,8 @@ class BackboneHeads(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Feature maps, finest first -> [N, n_styles, 512]."""
-        return torch.stack([style(maps[-1]) for style in self.styles], dim=1)
+        last = _planar(maps[-1])
+        return torch.stack([style(last) for style in self.styles], dim=1)
 
 
 class ProgressiveHeads(nn.Module):
@@ -69,8 +75,9 @@ class ProgressiveHeads(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Feature maps, finest first -> [N, n_styles, 512]."""
-        first = self.styles[0](maps[-1])
-        offsets = [style(maps[-1]) for style in self.styles[1 : self.stage + 1]]
+        last = _planar(maps[-1])
+        first = self.styles[0](last)
+        offsets = [style(last) for style in self.styles[1 : self.stage + 1]]
         unused = [torch.zeros_like(first)] * (len(self.styles) - 1 - len(offsets))
         return torch.stack([first, *(first + o for o in offsets + unused)], dim=1)
 
@@ -110,7 +117,15 @@ class StyleEncoder(nn.Module):
         self.backbone = backbone(config.in_channels)
         self.heads = heads(config.n_styles)
 
+    @classmethod
+    def empty(cls, config: StyleEncoderConfig) -> StyleEncoder:
+        """One with memory for its tensors but nothing in it yet, to be loaded into.
+
+        Drawing 200 million initial weights takes longer than reading them from a file.
+        """
+        with torch.device("meta"):
+            encoder = cls(config)
+        return encoder.to_empty(device="cpu")
+
     def forward(self, x: Tensor) -> Tensor:
-        maps = self.backbone(x)
-        # Unlike the backbone, 3x3 convolutions on few pixels are slower in channels_last.
-        return self.heads([m.contiguous() for m in maps])
+        return self.heads(self.backbone(x))

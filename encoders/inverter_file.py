@@ -127,16 +127,9 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _encoder(config: dict[str, Any]) -> UNet | StyleEncoder:
-    """An encoder with memory for its tensors, but nothing in it yet."""
-    # On the meta device: initialising 200 million weights takes longer than reading them.
-    with torch.device("meta"):
-        encoder: UNet | StyleEncoder
-        if config["type"] == "UNet":
-            del config["type"]
-            encoder = UNet(UNetConfig(**config))
-        else:
-            encoder = StyleEncoder(StyleEncoderConfig(**config))
-    return encoder.to_empty(device="cpu")
+    if config["type"] == "UNet":
+        return UNet(UNetConfig(**{k: v for k, v in config.items() if k != "type"}))
+    return StyleEncoder.empty(StyleEncoderConfig(**config))
 
 
 def _generator(config: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Generator:

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from encoders.heads import ENCODERS, StyleEncoder, StyleEncoderConfig
@@ -35,8 +34,8 @@ def load(path: str | os.PathLike, generator: Generator | None = None) -> Parts:
     """
     content = checkpoint.load_pt(path)
     source = str(path)
-    encoder_state, decoder_state = _split(content, source)
-    encoder = _encoder(_encoder_type(content, source), encoder_state, source)
+    encoder_state, decoder_state = split(content, source)
+    encoder = _encoder(encoder_type(content, source), encoder_state, source)
     generator = generator or _generator(decoder_state, source)
     latent_avg = content.get("latent_avg")
     if latent_avg is None:
@@ -51,7 +50,7 @@ def load(path: str | os.PathLike, generator: Generator | None = None) -> Parts:
     return Parts(encoder, generator, latent_avg, _INPUT_SIZE)
 
 
-def _split(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def split(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """`encoder.*` and `decoder.*` tensors without their prefixes."""
     state = content.get("state_dict")
     if not isinstance(state, Mapping):
@@ -69,22 +68,20 @@ def _split(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], 
     return parts["encoder"], parts["decoder"]
 
 
-def _encoder_type(content: Mapping[str, Any], source: str) -> str:
+def encoder_type(content: Mapping[str, Any], source: str) -> str:
+    """The published class name of the encoder, one of `heads.ENCODERS`."""
     opts = content.get("opts")
     settings = vars(opts) if isinstance(opts, argparse.Namespace) else opts
-    encoder_type = settings.get("encoder_type") if isinstance(settings, Mapping) else None
-    if encoder_type not in ENCODERS:
-        found = f"encoder type {encoder_type!r}" if encoder_type else "no encoder_type in its opts"
+    name = settings.get("encoder_type") if isinstance(settings, Mapping) else None
+    if name not in ENCODERS:
+        found = f"encoder type {name!r}" if name else "no encoder_type in its opts"
         raise CheckpointError(f"{source} has {found}; the types known are {', '.join(ENCODERS)}")
-    return encoder_type
+    return name
 
 
-def _encoder(encoder_type: str, state: Mapping[str, Tensor], source: str) -> StyleEncoder:
+def _encoder(kind: str, state: Mapping[str, Tensor], source: str) -> StyleEncoder:
     styles = {key.split(".")[1] for key in state if key.startswith("styles.")}
-    # On the meta device: initialising 200 million weights takes longer than reading them.
-    with torch.device("meta"):
-        encoder = StyleEncoder(StyleEncoderConfig(encoder_type, n_styles=len(styles)))
-    encoder.to_empty(device="cpu")
+    encoder = StyleEncoder.empty(StyleEncoderConfig(kind, n_styles=len(styles)))
     of_heads = {key.split(".")[0] for key in encoder.heads.state_dict()} | {"styles"}
     for module, wanted in ((encoder.backbone, False), (encoder.heads, True)):
         tensors = {k: v for k, v in state.items() if (k.split(".")[0] in of_heads) == wanted}

@@ -145,7 +145,9 @@ class ReStyle(nn.Module):
             RuntimeError: out of memory, from torch.
         """
         _check(images, n_steps)
-        latents, drawn, thumbnails = [], [], []
+        latents: list[Tensor] = []
+        drawn: list[Tensor] = []
+        thumbnails: list[Tensor] = []
         with torch.inference_mode():
             target = self.to_input(images.to(self.latent_avg.device, torch.float32))
             current, reconstruction = self.start(len(target))
