@@ -59,14 +59,14 @@ def distance(image: Tensor, target: Tensor) -> Tensor:
 
 
 class FreshRenders(IterableDataset):
-    """Endless (normals, crops as bytes), `FRESH` at a time, each chunk fixed by seed and number."""
+    """Endless chunks of (normals, crops as bytes), each fixed by the seed and its number."""
 
-    def __init__(self, seed: int, first_chunk: int) -> None:
-        self.seed, self.first_chunk = seed, first_chunk
+    def __init__(self, seed: int, size: int, first_chunk: int) -> None:
+        self.seed, self.size, self.first_chunk = seed, size, first_chunk
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for chunk in itertools.count(self.first_chunk):
-            z = sample(FRESH, seed=self.seed * 10_000_000 + chunk)
+            z = sample(self.size, seed=self.seed * 10_000_000 + chunk)
             images = render(z, CONFIG.resolution, "aligned")
             yield z, ((images + 1) * 127.5).round().byte()
 
@@ -74,11 +74,10 @@ class FreshRenders(IterableDataset):
 class Renders:
     """Batches of (normals, crops): some fresh from another process, the rest of the latest ones."""
 
-    def __init__(self, seed: int, first_chunk: int) -> None:
-        loader = DataLoader(
-            FreshRenders(seed, first_chunk), batch_size=None, num_workers=1, prefetch_factor=64
-        )
-        self.fresh = iter(loader)
+    def __init__(self, seed: int, batch: int, fresh: int, first_chunk: int) -> None:
+        self.n_fresh, self.n_again = fresh, batch - fresh
+        source = FreshRenders(seed, fresh, first_chunk)
+        self.fresh = iter(DataLoader(source, batch_size=None, num_workers=1, prefetch_factor=64))
         self.z = torch.empty(KEPT, N_PARAMETERS)
         self.images = torch.empty(KEPT, 3, CONFIG.resolution, CONFIG.resolution, dtype=torch.uint8)
         self.n_rendered = 0
@@ -88,15 +87,15 @@ class Renders:
 
     def _add(self) -> Tensor:
         """Put fresh renders in the oldest ones' place; returns where."""
-        where = torch.arange(self.n_rendered, self.n_rendered + FRESH) % KEPT
+        where = torch.arange(self.n_rendered, self.n_rendered + self.n_fresh) % KEPT
         self.z[where], self.images[where] = next(self.fresh)
-        self.n_rendered += FRESH
+        self.n_rendered += self.n_fresh
         return where
 
     def batch(self) -> tuple[Tensor, Tensor]:
         fresh = self._add()
         n_kept = min(self.n_rendered, KEPT)
-        again = torch.randint(n_kept, (BATCH - FRESH,), generator=self.draw)
+        again = torch.randint(n_kept, (self.n_again,), generator=self.draw)
         rows = torch.cat([fresh, again])
         return self.z[rows], self.images[rows].float() / 127.5 - 1
 
@@ -190,7 +189,7 @@ def main(out: Path, minutes: float, seed: int, threads: int) -> None:
         run.load(state)
         print(f"going on at step {run.step}", flush=True)
     first_chunk = run.chunk
-    renders = Renders(seed, first_chunk)
+    renders = Renders(seed, BATCH, FRESH, first_chunk)
     z_test = sample(64, UNSEEN_SEED)
     target_test = render(z_test, CONFIG.resolution, "aligned")
     began, saved, loss_mean = time.monotonic() - run.elapsed_s, run.elapsed_s, 0.0
