@@ -52,12 +52,14 @@ def main() -> None:
 
 
 def _can_be_mended(error: Exception) -> bool:
-    # Imported here: by now the command has loaded what it needs, and --help needs none of it.
-    from generators import CheckpointError
-    from pipeline.config import ConfigError
-    from pipeline.storage import ShardError
-
-    return isinstance(error, CheckpointError | ConfigError | ShardError)
+    # Looked up, not imported: an error of theirs means that they are loaded, and torch takes seconds.
+    kinds = (
+        ("pipeline.config", "ConfigError"),
+        ("pipeline.storage", "ShardError"),
+        ("generators.checkpoint", "CheckpointError"),
+    )
+    known = [getattr(sys.modules[module], name) for module, name in kinds if module in sys.modules]
+    return isinstance(error, tuple(known))
 
 
 if __name__ == "__main__":

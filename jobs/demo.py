@@ -1,6 +1,74 @@
+"""``restyle demo``: the whole way once, on rendered portraits and embedded weights."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from importlib import resources
+from pathlib import Path
+
 import click
 
+N_PORTRAITS = 48
+PORTRAIT_SIZE = 256
+# Far from the seeds that the demo model was trained on.
+SEED = 20_261_124
+SAMPLES_PER_SHARD = 13
 
-@click.command()
-def demo():
-    pass
+
+@click.command(epilog="Example: restyle demo --out demo")
+@click.option("--out", default="demo", show_default=True, help="Folder for everything it makes.")
+def demo(out: str) -> None:
+    """See it work: portraits -> shards -> align -> invert -> Parquet -> a page to look at.
+
+    Runs on the CPU with weights that come with the package. The portraits are rendered, so nobody's;
+    the one photo is of the astronaut Eileen Collins (NASA, public domain).
+    """
+    folder = Path(out)
+    shards = folder / "shards"
+    if not shards.exists():
+        click.echo(f"rendering {N_PORTRAITS} portraits")
+        _photos(folder / "photos")
+        _pack(folder / "photos", shards)
+
+    from jobs.console import ProgressBar, print_summary
+    from pipeline import report, run
+    from pipeline.config import ClusterConfig, RunConfig
+
+    config = RunConfig(latents="all", save_images=True, identity_steps="all")
+    how = ClusterConfig()
+    prepared = run.prepare([str(shards)], str(folder / "latents"), config, how)
+    start = time.monotonic()
+    with ProgressBar(len(prepared.left)) as progress:
+        summary = run.execute(prepared, how, progress)
+    print_summary(prepared, summary, time.monotonic() - start)
+    report.write(str(folder / "latents"), folder / "report.html")
+    click.echo(f"open {folder / 'report.html'} in a browser")
+    click.echo(
+        "next, your own photos:\n"
+        "  restyle pack photos/ 'shards/%06d.tar'\n"
+        "  restyle invert 'shards/*.tar' --out latents/ --latents all --save-images\n"
+        "  restyle report latents/ --out report.html"
+    )
+
+
+def _photos(folder: Path) -> None:
+    from pipeline import images, portraits
+    from pipeline.images import to_u8
+
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = portraits.sample(N_PORTRAITS, SEED)
+    for i, image in enumerate(portraits.render(parameters, PORTRAIT_SIZE, "photo")):
+        (folder / f"portrait_{i:02}.jpg").write_bytes(images.encode_jpeg(to_u8(image)))
+    astronaut = resources.files("pipeline.portraits") / "astronaut.jpg"
+    (folder / "astronaut.jpg").write_bytes(astronaut.read_bytes())
+
+
+def _pack(photos: Path, shards: Path) -> None:
+    from pipeline import packing
+
+    # Renamed when complete: a demo that was stopped here begins again.
+    part = shards.with_name("shards.part")
+    shutil.rmtree(part, ignore_errors=True)
+    packing.pack(str(photos), str(part / "%06d.tar"), SAMPLES_PER_SHARD)
+    part.rename(shards)

@@ -8,4 +8,11 @@ import click
 @click.command(epilog="Example: restyle inspect restyle_psp_ffhq_encode.pt")
 @click.argument("file")
 def inspect(file: str) -> None:
-    """Tell what FILE is (an encoder or a generator, or demo) and what is needed to run it."""
+    """Tell what FILE (an encoder, a generator, or demo) is and what is needed to run it.
+
+    The file is read as data; nothing in it is executed.
+    """
+    from encoders import inspection
+
+    for name, value in inspection.describe(file).items():
+        click.echo(f"{name:15} {value}")

@@ -173,7 +173,7 @@ class InversionActor:
             rows.append(Row(face, Status.OK, None, latents[:, i], metrics))
             if self._run.save_images:
                 rows[-1].aligned_image = images.encode_png(face.image_u8)
-                rows[-1].reconstruction = images.encode_jpeg(to_u8(result.images[i]))
+                rows[-1].reconstruction = images.encode_jpeg(images.to_u8(result.images[i]))
         return rows
 
     def _identity_pairs(
@@ -181,7 +181,7 @@ class InversionActor:
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         steps = result.thumbnails if self._run.identity_steps == "all" else result.thumbnails[-1:]
         assert face.image_u8 is not None
-        return [(face.image_u8, to_u8(step[i])) for step in steps]
+        return [(face.image_u8, images.to_u8(step[i])) for step in steps]
 
     def _footer(self, task: ShardTask, n_samples: int, counts: Counter[str]) -> dict[str, Any]:
         """What a reader of the file alone needs to know. No clock, no host: the same for a rerun."""
@@ -210,12 +210,6 @@ def _worker() -> str:
     context = ray.get_runtime_context()
     gpus = ",".join(map(str, context.get_accelerator_ids().get("GPU", []))) or "none"
     return f"{context.get_node_id()[:8]} gpu {gpus} pid {os.getpid()}"
-
-
-def to_u8(image: torch.Tensor) -> np.ndarray:
-    """[3, H, W] in [-1, 1] -> [H, W, 3] uint8, rounded."""
-    scaled = image.float().clamp(-1, 1).add(1).mul(127.5).round()
-    return scaled.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 def _with_identity(

@@ -7,6 +7,7 @@ two actors finish is written twice with the same bytes.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from pipeline.actor import ActorConfig, InversionActor
 from pipeline.config import ClusterConfig, ConfigError
 from pipeline.records import ShardReport, ShardTask
 
+CONNECT_TIMEOUT_S = 10.0
 POLL_S = 0.25  # how often progress is asked for
 GROW_S = 10.0  # how often new nodes are looked for
 RETRY_BASE_S = 0.5  # wait before the second try; doubled for each further one
@@ -68,6 +70,25 @@ class Summary:
 Progress = Callable[[Summary, int], None]
 
 
+def require_reachable(address: str | None) -> None:
+    """Refuse an address where nobody listens; Ray itself would end the process without an exception."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    host, _, port = (address or "").rpartition("://")[2].partition(":")
+    if not port.isdigit():
+        return  # none, or "auto", which Ray looks up and refuses by itself
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str | None, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or leave "
+        "--address out to run on this machine"
+    )
+
+
 @contextmanager
 def cluster(config: ClusterConfig) -> Iterator[None]:
     """Join the Ray cluster at the address, or start one here for the time of the run.
@@ -81,11 +102,7 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
     try:
         ray.init(address=config.address, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError) as error:
-        where = config.address or os.environ.get("RAY_ADDRESS")
-        raise ConfigError(
-            f"no Ray cluster answers at {where} ({error}); start one with `ray start --head`, or leave "
-            "--address out to run on this machine"
-        ) from None
+        raise _no_cluster(config.address or os.environ.get("RAY_ADDRESS"), error) from None
     try:
         yield
     finally:

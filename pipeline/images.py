@@ -11,6 +11,7 @@ What becomes of the less common pictures:
 
 import io
 import re
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -152,3 +153,12 @@ def _grey_u8(values: np.ndarray) -> np.ndarray:
     brightest = float(values.max())
     white = next((scale for scale in scales if brightest <= scale), brightest)
     return np.rint(np.clip(values, 0, white) * (255 / white)).astype(np.uint8)
+
+
+def to_u8(image: Any) -> np.ndarray:
+    """One image of a network, a torch tensor [3, H, W] in [-1, 1] -> [H, W, 3] uint8, rounded.
+
+    What lies outside [-1, 1] is clipped. Written without importing torch, which loads slowly.
+    """
+    scaled = image.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
+    return scaled.cpu().numpy().astype(np.uint8).transpose(1, 2, 0)

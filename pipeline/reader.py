@@ -19,8 +19,7 @@ from pipeline.storage import ShardError, public
 NOT_SAMPLES = re.compile(r"(^|.*/)(__[^/]*__(/.*)?|\.[^/]*|Thumbs\.db)$")
 # What `restyle pack` takes and the reader decodes (or reports as a row, where it cannot).
 IMAGE_EXTENSIONS = frozenset(
-    ("jpg", "jpeg", "jfif", "jpe", "png", "webp", "bmp", "tif", "tiff", "gif")
-    + ("ppm", "pgm", "pnm", "jp2", "avif", "heic", "heif", "svg")
+    "jpg jpeg jfif jpe png webp bmp tif tiff gif ppm pgm pnm jp2 avif heic heif svg".split()
 )
 TAR_BLOCK = 512
 

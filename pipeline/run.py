@@ -54,6 +54,7 @@ def prepare(
         _require_memory(model, how.batch_size)
     identity = {**config.settings(), **checkpoint_hashes(model)}
     if not dry_run:
+        driver.require_reachable(how.address)
         plan.claim(out, identity, overwrite)
         plan.record_shards(out, asked)
     return Prepared(config, out, asked, plan.pending(asked, out), identity)
