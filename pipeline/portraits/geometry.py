@@ -32,6 +32,12 @@ class Canvas:
     depth: Tensor
     pixel: Tensor  # [N, 1, 1]
 
+    def crop(self, rows: slice, columns: slice) -> Canvas:
+        x, y, u, v, depth = (
+            f[:, rows, columns].contiguous() for f in (self.x, self.y, self.u, self.v, self.depth)
+        )
+        return Canvas(x, y, u, v, depth, self.pixel)
+
 
 def head_depth(x: Tensor, y: Tensor) -> Tensor:
     """Depth of the solid over the picture plane, `DEPTH` at its middle."""

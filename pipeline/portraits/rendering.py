@@ -10,7 +10,7 @@ from . import face, scene
 from .fields import cover, mix, step
 from .framing import View, frame
 from .geometry import Canvas, canvas, outline
-from .hair import Hair, hair
+from .hair import hair
 from .parameters import Parameters
 from .shading import cast_shadow, irradiance, normals, occlusion, relief, specular
 
@@ -47,19 +47,30 @@ def _compose(p: Parameters, c: Canvas) -> Tensor:
     picture = scene.clothes(p, c, picture)
     picture = scene.ears(p, c, picture)
     inside = outline(p, c.x, c.y)
-    head = _head(p, c, locks, inside)
-    picture = mix(picture, head, cover(inside, c.pixel + 0.008))
+    # Most of the work is in the face, which is a quarter of a photo.
+    rows, columns = _window(inside)
+    part, edge = c.crop(rows, columns), inside[:, rows, columns].contiguous()
+    head = _head(p, part, locks.shadow[:, rows, columns], edge)
+    covered = cover(edge, part.pixel + 0.008)
+    picture[:, :, rows, columns] = mix(picture[:, :, rows, columns], head, covered)
     return mix(picture, locks.rgb, locks.front)
 
 
-def _head(p: Parameters, c: Canvas, locks: Hair, inside: Tensor) -> Tensor:
+def _window(inside: Tensor) -> tuple[slice, slice]:
+    """Rows and columns that hold the heads of a chunk, with a margin for normals at their edge."""
+    reached = (inside > -0.05).any(dim=0)
+    rows, columns = (reached.any(dim=d).nonzero().flatten().tolist() for d in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _head(p: Parameters, c: Canvas, shadow: Tensor, inside: Tensor) -> Tensor:
     """The lit face with everything on it, [N, 3, H, W]."""
     normal = normals(0.80 * c.depth + relief(p, c), c.pixel)
     albedo = face.skin(p, c)
     albedo = face.brows(p, c, face.lips(p, c, face.beard(p, c, albedo)))
     rim = 0.72 + 0.28 * step(inside, 0.0, 0.16)
     light = irradiance(p, normal, cast_shadow(p, c))
-    light = light * (occlusion(p, c) * locks.shadow * rim).unsqueeze(1)
+    light = light * (occlusion(p, c) * shadow * rim).unsqueeze(1)
     shine = specular(p, normal, 22.0) * 0.085 * p.gloss * (1 - 0.4 * p.melanin)
     lit = torch.addcmul(shine.unsqueeze(1), albedo, light)
     lit = face.eyes(p, c, lit)

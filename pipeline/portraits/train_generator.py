@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from generators import Generator, GeneratorConfig, save_generator
+from generators import Generator, GeneratorConfig, ops, save_generator
 from pipeline.portraits.parameters import N_PARAMETERS, sample
 from pipeline.portraits.rendering import render
 
@@ -34,7 +34,7 @@ CONFIG = GeneratorConfig(
     n_mapping_layers=4,
     mapping_lr_mul=1.0,
 )
-BATCH, FRESH = 16, 4  # images a step, and how many of them were never seen before
+BATCH, FRESH = 16, 2  # images a step, and how many of them were never seen before
 KEPT = 16_384  # latest renders, drawn from again
 LEARNING_RATE, WARM_UP_STEPS = 3e-3, 200
 EMA_HALF_LIFE = 10_000  # images
@@ -105,9 +105,32 @@ def paint(generator: Generator, z: Tensor) -> Tensor:
     return generator.synthesis(w[:, None].expand(-1, generator.n_styles, -1), noise="none")
 
 
+def paint_small(generator: Generator, z: Tensor, size: int) -> Tensor:
+    """The image as it stands at `size` pixels within the synthesis: `paint`, stopped early."""
+    synthesis, w = generator.synthesis, generator.mapping(z)
+    x = synthesis.const.to(synthesis.compute_dtype).expand(len(z), -1, -1, -1)
+    x = synthesis.convs[0](x.contiguous(memory_format=torch.channels_last), w, "none")
+    image = synthesis.to_rgbs[0](x, w)
+    for level in range(1, int(math.log2(size)) - 1):
+        for conv in synthesis.convs[2 * level - 1 : 2 * level + 1]:
+            x = conv(x, w, "none")
+        image = ops.upsample2d(image) + synthesis.to_rgbs[level](x, w)
+    return image
+
+
+def size_at(progress: float) -> int:
+    """Small pictures first: they hold most of the weights' work at a third of the time."""
+    return 16 if progress < 0.40 else 32 if progress < 0.60 else CONFIG.resolution
+
+
+def rate_at(progress: float) -> float:
+    """Learning rate: level, then a cosine to 0."""
+    return LEARNING_RATE * (0.5 + 0.5 * math.cos(math.pi * min(max(progress - 0.4, 0) / 0.6, 1)))
+
+
 @torch.no_grad()
 def measure(generator: Generator, z: Tensor, target: Tensor) -> tuple[float, float]:
-    """Mean PSNR in dB, and gradient energy as a share of the target's."""
+    """Mean PSNR in dB at full size, and gradient energy as a share of the target's."""
     image = paint(generator, z)
     mse = (image - target).square().mean(dim=(1, 2, 3))
     energy = [sum(g.square().sum().item() for g in gradients(x)) for x in (image, target)]
@@ -129,6 +152,10 @@ class Run:
     def __init__(self, seed: int) -> None:
         torch.manual_seed(seed)
         self.generator = Generator(CONFIG)
+        for to_rgb in list(self.generator.synthesis.to_rgbs)[1:]:
+            torch.nn.init.zeros_(
+                to_rgb.get_parameter("weight")
+            )  # a size that joins changes nothing at first
         self.generator.synthesis.compute_dtype = torch.bfloat16
         for name, parameter in self.generator.named_parameters():
             parameter.requires_grad_(not name.endswith("noise_strength"))
@@ -160,11 +187,13 @@ class Run:
                 setattr(self, name, part)
 
     def update(self, z: Tensor, target: Tensor, progress: float) -> Tensor:
-        """One step; progress 0..1 places it on the cosine."""
+        """One step; progress 0..1 sets its size and rate."""
         warm = min(1.0, (self.step + 1) / WARM_UP_STEPS)
         for group in self.optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * warm * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1)))
-        loss = distance(paint(self.generator, z), target)
+            group["lr"] = warm * rate_at(progress)
+        size = size_at(progress)
+        image = paint_small(self.generator, z, size)
+        loss = distance(image, F.avg_pool2d(target, CONFIG.resolution // size))
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
