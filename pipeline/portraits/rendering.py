@@ -48,7 +48,7 @@ def _compose(p: Parameters, c: Canvas) -> Tensor:
     picture = scene.ears(p, c, picture)
     inside = outline(p, c.x, c.y)
     # Most of the work is in the face, which is a quarter of a photo.
-    rows, columns = _window(inside)
+    rows, columns = _window(inside + 3 * c.pixel)
     part, edge = c.crop(rows, columns), inside[:, rows, columns].contiguous()
     head = _head(p, part, locks.shadow[:, rows, columns], edge)
     covered = cover(edge, part.pixel + 0.008)
@@ -56,9 +56,9 @@ def _compose(p: Parameters, c: Canvas) -> Tensor:
     return mix(picture, locks.rgb, locks.front)
 
 
-def _window(inside: Tensor) -> tuple[slice, slice]:
-    """Rows and columns that hold the heads of a chunk, with a margin for normals at their edge."""
-    reached = (inside > -0.05).any(dim=0)
+def _window(reach: Tensor) -> tuple[slice, slice]:
+    """Rows and columns where any of a chunk's heads reaches; normals need a margin at their edge."""
+    reached = (reach > -0.02).any(dim=0)
     rows, columns = (reached.any(dim=d).nonzero().flatten().tolist() for d in (1, 0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
