@@ -1,0 +1,33 @@
+"""``restyle report``: a latent data set as one HTML page."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(epilog="Example: restyle report latents/ --out report.html")
+@click.argument("latents")
+@click.option("--out", default="report.html", show_default=True, help="The HTML file to write.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=64,
+    show_default=True,
+    help="Rows shown with pictures, and failures listed; numbers are of all rows.",
+)
+@click.option("--model", help="Where the encoder checkpoint is now. Default: where the run had it.")
+@click.option("--generator", help="The same for a generator file of its own.")
+def report(latents: str, out: str, limit: int, model: str | None, generator: str | None) -> None:
+    """Write one self-contained HTML page about a LATENTS folder.
+
+    Source photos are read from the shards again, the pictures of each step are drawn from the
+    latents. What cannot be had any more is left out, and the page says so.
+    """
+    from pipeline.report import write
+
+    written = write(latents, out, limit=limit, model=model, generator=generator)
+    for note in written.notes:
+        click.echo(note, err=True)
+    size = written.n_bytes / 1e6
+    shown = f"{written.n_shown} of {written.n_rows} rows with pictures"
+    click.echo(f"report: {written.path} ({shown}, {size:.1f} MB)")

@@ -1,0 +1,124 @@
+"""``restyle report``: one HTML file to look at a latent data set with."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline import storage
+from pipeline.config import ConfigError
+from pipeline.report import drawing, page, pictures, source
+from pipeline.report.metrics import metric
+from pipeline.report.page import Card, Content
+from pipeline.report.statistics import statistics
+
+# Side of the crops where no model tells what the encoder sees.
+DEFAULT_INPUT_SIZE = (256, 256)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report that was written."""
+
+    path: Path
+    n_rows: int
+    n_shown: int  # rows with pictures
+    n_failures_shown: int
+    n_bytes: int
+    notes: list[str] = field(default_factory=list)  # what the page says is missing
+
+
+def write(
+    latents: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    limit: int = 64,
+    model: str | None = None,
+    generator: str | None = None,
+) -> Written:
+    """Write the page of a run.
+
+    Numbers are of all rows. Pictures are of at most ``limit`` rows, and as many failures, spread
+    evenly over the data set.
+
+    Args:
+        latents: the ``--out`` of `restyle invert`.
+        model, generator: where the checkpoints are now, if not where the run had them.
+
+    Raises:
+        ConfigError, CheckpointError: one sentence that says what to do.
+    """
+    goal = _writable(out)
+    content = collect(str(latents), limit=limit, model=model, generator=generator)
+    data = page.render(content).encode()
+    _replace(goal, data)
+    return Written(
+        goal,
+        content.run.n_rows,
+        len(content.cards),
+        len(content.failures),
+        len(data),
+        content.notes,
+    )
+
+
+def collect(
+    latents: str, *, limit: int = 64, model: str | None = None, generator: str | None = None
+) -> Content:
+    """What the page of a run shows; see :func:`write`."""
+    run = source.open_run(latents)
+    n_steps = run.identity["steps"]
+    metrics = [metric(name) for name in run.identity["metrics"]]
+    found = [statistics(m, source.values(run, m.name, n_steps)) for m in metrics]
+    content = Content(run, [s for s in found if s is not None])
+
+    restyle = drawing.load(run, model, generator, content.notes) if run.n_ok else None
+    input_size = restyle.input_size if restyle is not None else DEFAULT_INPUT_SIZE
+    chosen, failed = source.choose(run, limit)
+    # Not both: the latents of every step end with the latent.
+    unused = ["latent"] if run.identity["latents"] == "all" else []
+    rows = source.rows(run, [*chosen, *failed], unused)
+    seen = pictures.collect(rows, input_size, content.notes)
+    n = len(chosen)
+    drawn = drawing.steps(rows[:n], restyle, n_steps)
+    content.cards = [
+        Card(row, seen_of_row, steps, page.lines(row, metrics))
+        for row, seen_of_row, steps in zip(rows[:n], seen[:n], drawn, strict=True)
+    ]
+    content.failures = [Card(*of_row) for of_row in zip(rows[n:], seen[n:], strict=True)]
+    if restyle is not None:
+        content.average = drawing.draw(restyle, restyle.latent_avg[None].cpu().numpy())[0]
+    return content
+
+
+def _writable(out: str | os.PathLike[str]) -> Path:
+    """The path to write to, once it is known that this will work: drawing takes a while."""
+    goal = Path(out)
+    if storage.is_remote(str(out)):
+        raise ConfigError(f"a report is a local file; pass --out report.html instead of {out}")
+    if goal.is_dir():
+        raise ConfigError(f"{out} is a folder; pass a file, such as --out {goal / 'report.html'}")
+    try:
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=goal.parent).close()
+    except OSError as error:
+        raise _not_writable(goal, error) from None
+    return goal
+
+
+def _replace(goal: Path, data: bytes) -> None:
+    """Whole or not at all: a browser may be showing the page before."""
+    part = goal.with_name(f".{goal.name}.{os.getpid()}")
+    try:
+        part.write_bytes(data)
+        os.replace(part, goal)
+    except OSError as error:
+        raise _not_writable(goal, error) from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _not_writable(goal: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot write {goal} ({error.strerror}); choose another --out")

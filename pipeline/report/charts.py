@@ -1,0 +1,177 @@
+"""Numbers -> the geometry of a chart. Markup is the templates' business."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.report.statistics import Statistics
+
+# Of the drawing, in its own units; it scales with the page.
+WIDTH, HEIGHT = 270, 180
+LEFT, RIGHT, TOP, BOTTOM = 50, 8, 10, 40
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A place on an axis and what is written there."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value of the curve."""
+
+    x: float
+    y: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bin of the histogram."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric over the steps: the mean as a line, the spread as a band."""
+
+    line: str  # points of a polyline
+    band: str  # points of a polygon
+    points: list[Point]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    summary: str  # for those who do not see it
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A metric's distribution over the images."""
+
+    bars: list[Bar]
+    mean: float  # place of the mean on the x axis
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    summary: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A range of values laid on a range of the drawing."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 1)
+
+
+def curve(found: Statistics) -> Curve | None:
+    """None where there is but one step to show."""
+    steps, metric = found.steps, found.metric
+    if len(steps) < 2:
+        return None
+    low, high = min(s.low for s in steps), max(s.high for s in steps)
+    low, high = min(low, *(s.mean for s in steps)), max(high, *(s.mean for s in steps))
+    room = (high - low) * 0.08 or abs(high) * 0.1 or 1
+    x = Axis(steps[0].number, steps[-1].number, LEFT + 12, WIDTH - RIGHT - 12)
+    y = Axis(low - room, high + room, HEIGHT - BOTTOM, TOP)
+    upper = [(x(s.number), y(s.high)) for s in steps]
+    lower = [(x(s.number), y(s.low)) for s in reversed(steps)]
+    numbers = _whole_ticks(steps[0].number, steps[-1].number)
+    return Curve(
+        line=_points([(x(s.number), y(s.mean)) for s in steps]),
+        band=_points(upper + lower),
+        points=[
+            Point(
+                x(s.number),
+                y(s.mean),
+                f"step {s.number}: {metric.text(s.mean, unit=True)} on average, "
+                f"{metric.text(s.low)} to {metric.text(s.high)} for four of five images",
+            )
+            for s in steps
+        ],
+        x_ticks=[Tick(x(n), str(n)) for n in numbers],
+        y_ticks=[Tick(y(v), label) for v, label in ticks(y.low, y.high)],
+        summary=f"Mean {metric.label} by step: "
+        + ", ".join(f"{s.number}: {metric.text(s.mean)}" for s in steps),
+    )
+
+
+def histogram(found: Statistics) -> Histogram:
+    """At the last step at which the metric was measured."""
+    edges, counts, metric = found.edges, found.counts, found.metric
+    x = Axis(float(edges[0]), float(edges[-1]), LEFT, WIDTH - RIGHT)
+    y = Axis(0, int(counts.max()) * 1.08, HEIGHT - BOTTOM, TOP)
+    bars = []
+    for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
+        if count:
+            left, right, top = x(low), x(high), y(count)
+            title = f"{metric.text(low)} to {metric.text(high)}: {_images(int(count))}"
+            width, height = round(right - left - 1, 1), round(y.start - top, 1)
+            bars.append(Bar(left + 0.5, top, width, height, title))
+    last = found.last
+    return Histogram(
+        bars=bars,
+        mean=x(last.mean),
+        x_ticks=[Tick(x(v), label) for v, label in ticks(x.low, x.high, 4)],
+        y_ticks=[Tick(y(n), str(n)) for n in _whole_ticks(0, int(counts.max()), 3)],
+        summary=f"{metric.label} of {_images(last.n)} at step {last.number}: "
+        f"{metric.text(float(edges[0]))} to {metric.text(float(edges[-1]))}, "
+        f"median {metric.text(last.median)}",
+    )
+
+
+def ticks(low: float, high: float, n: int = 4) -> list[tuple[float, str]]:
+    """About ``n`` round values within a range, and their text."""
+    raw = (high - low) / n
+    magnitude = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw * 0.999)
+    digits = max(0, -math.floor(math.log10(step)) + (round(step / magnitude, 6) == 2.5))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [(i * step, f"{i * step:.{digits}f}") for i in range(first, last + 1)]
+
+
+def change(found: Statistics) -> str:
+    """What became of a metric over the steps, in words."""
+    metric, first, last = found.metric, found.first, found.last
+    end = metric.text(last.mean, unit=True)
+    if len(found.steps) < 2:
+        return f"{end} after step {last.number}"
+    start = metric.text(first.mean)
+    if start == metric.text(last.mean):
+        return f"stays at {end}"
+    return f"{'falls' if last.mean < first.mean else 'rises'} from {start} to {end}"
+
+
+def headline(all_found: Sequence[Statistics]) -> str:
+    """The opening sentence's second half: the first metric that has a course over the steps."""
+    for found in all_found:
+        if len(found.steps) > 1:
+            return f"Mean {found.metric.label} {change(found)} over {len(found.steps)} steps."
+    return ""
+
+
+def _points(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in points)
+
+
+def _whole_ticks(low: int, high: int, n: int = 6) -> list[int]:
+    values = [value for value, _ in ticks(low, max(high, low + 1), n)]
+    return [round(v) for v in values if v <= high and abs(v - round(v)) < 1e-6]
+
+
+def _images(n: int) -> str:
+    return f"{n:,} image" if n == 1 else f"{n:,} images"

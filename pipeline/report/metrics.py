@@ -1,0 +1,58 @@
+"""What each metric is called, which way is better, and how its numbers are written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric as people read it."""
+
+    name: str  # its column
+    label: str
+    meaning: str  # one line
+    higher_is_better: bool
+    digits: int  # after the decimal point
+    unit: str = ""
+
+    @property
+    def direction(self) -> str:
+        return "higher is better" if self.higher_is_better else "lower is better"
+
+    @property
+    def arrow(self) -> str:
+        return "↑" if self.higher_is_better else "↓"
+
+    @property
+    def axis(self) -> str:
+        """Title of an axis that shows it."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def text(self, value: float | None, unit: bool = False) -> str:
+        """A number of this metric; a dash where it was not measured."""
+        if value is None or not math.isfinite(value):
+            return "–"
+        written = f"{value:.{self.digits}f}"
+        return f"{written} {self.unit}" if unit and self.unit else written
+
+    def is_better(self, a: float, b: float) -> bool:
+        """Whether ``a`` reads better than ``b`` in the digits that are shown."""
+        a, b = round(a, self.digits), round(b, self.digits)
+        return a > b if self.higher_is_better else a < b
+
+
+_KNOWN = (
+    Metric("mse", "MSE", "mean squared difference, on a range of −1 to 1", False, 4),
+    Metric("psnr", "PSNR", "peak signal-to-noise ratio", True, 2, "dB"),
+    Metric("ms_ssim", "MS-SSIM", "structural similarity at several scales, 1 is equal", True, 3),
+    Metric("lpips", "LPIPS", "perceptual distance, 0 is equal", False, 3),
+    Metric("identity", "Identity", "cosine of two face descriptors, 1 is the same", True, 3),
+)
+_BY_NAME = {metric.name: metric for metric in _KNOWN}
+
+
+def metric(name: str) -> Metric:
+    """The metric of a column."""
+    return _BY_NAME[name]

@@ -1,0 +1,134 @@
+"""The pictures of the shown rows: source photos from the shards, crops, and reconstructions."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline import align, images, reader, storage
+from pipeline.config import ConfigError
+from pipeline.feed import MIN_TRANSFORM_SIZE
+from pipeline.records import Sample
+from pipeline.storage import ShardError, public
+
+# Longest sides in pixels. The page shows source photos at about half of it, for sharp screens.
+SOURCE_SIDE = 440
+FACE_SIDE = 256
+WEBP_QUALITY = 82
+# Shards that may fail before the others are not tried: each may wait a minute for its server.
+MAX_UNREADABLE = 3
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture inside the page."""
+
+    uri: str  # data:
+    width: int
+    height: int
+
+
+@dataclass
+class Pictures:
+    """What there is to see of one row."""
+
+    source: Thumbnail | None = None
+    crop: Thumbnail | None = None
+
+
+def thumbnail(image_u8: np.ndarray, side: int) -> Thumbnail:
+    """[H, W, 3] uint8, reduced where a side is longer than ``side``."""
+    picture = Image.fromarray(image_u8)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=WEBP_QUALITY, method=4)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return Thumbnail(f"data:image/webp;base64,{encoded}", *picture.size)
+
+
+def saved(data: bytes | None) -> Thumbnail | None:
+    """A picture that the run kept in a column."""
+    return None if data is None else thumbnail(images.decode(data), FACE_SIDE)
+
+
+def collect(
+    rows: Sequence[dict[str, Any]], input_size: tuple[int, int], notes: list[str]
+) -> list[Pictures]:
+    """Source photo and crop of each row; what cannot be had is left out and told in ``notes``."""
+    found = [Pictures(crop=saved(row.get("aligned_image"))) for row in rows]
+    by_shard: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for i, row in enumerate(rows):
+        by_shard[row["shard"]][row["sample_index"]].append(i)
+    unreadable: list[str] = []
+    for n_tried, (url, wanted) in enumerate(by_shard.items()):
+        try:
+            for index, photo in _photos(url, wanted, rows):
+                _add(found[index], photo, rows[index], input_size)
+        except (ShardError, ConfigError) as error:
+            unreadable.append(str(error))
+            if len(unreadable) == MAX_UNREADABLE and n_tried + 1 == MAX_UNREADABLE:
+                break
+    if unreadable:
+        notes.append(
+            f"Some source photos are missing here, for their shards cannot be read any more "
+            f"({unreadable[0]})."
+        )
+    return found
+
+
+def _photos(
+    url: str, wanted: dict[int, list[int]], rows: Sequence[dict[str, Any]]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Index of a row and its photo, one at a time; the shard is read up to the last one wanted."""
+    if url.startswith(storage.PIPE):
+        # Whoever wrote the Parquet file chose this text; a report runs no command for it.
+        raise ShardError("a shard that came out of a command is not read a second time")
+    last = max(wanted)
+    for sample in reader.samples(url):
+        for index in wanted.get(sample.index, []):
+            photo = _decoded(sample)
+            if sample.key != rows[index]["key"] or not _fits(photo, rows[index]):
+                raise ShardError(f"{public(url)} has changed since it was inverted")
+            if photo is not None:
+                yield index, photo
+        if sample.index >= last:
+            return
+
+
+def _decoded(sample: Sample) -> np.ndarray | None:
+    """None where the sample failed for its image, which its row says."""
+    try:
+        return None if sample.image is None else images.decode(sample.image)
+    except images.ImageError:
+        return None
+
+
+def _fits(photo: np.ndarray | None, row: dict[str, Any]) -> bool:
+    """Whether this is the size of picture that the row was made from."""
+    size = (None, None) if photo is None else photo.shape[:2]
+    return size == (row["height"], row["width"])
+
+
+def _add(
+    pictures: Pictures, photo: np.ndarray, row: dict[str, Any], input_size: tuple[int, int]
+) -> None:
+    pictures.source = thumbnail(photo, SOURCE_SIDE)
+    if pictures.crop is None and row["status"] == "ok":
+        pictures.crop = thumbnail(_cropped(photo, row.get("quad"), input_size), FACE_SIDE)
+
+
+def _cropped(photo: np.ndarray, quad: np.ndarray | None, input_size: tuple[int, int]) -> np.ndarray:
+    """What the encoder saw."""
+    height, width = input_size
+    if quad is not None:
+        side = max(height, width)
+        photo = align.crop(photo, quad, side, max(MIN_TRANSFORM_SIZE, side))
+    picture = Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(picture)

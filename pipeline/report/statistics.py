@@ -1,0 +1,67 @@
+"""All rows of a metric in a few numbers: the curve over the steps and the histogram at the last."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.report.metrics import Metric
+
+MAX_BINS = 40
+SPREAD = (10, 90)  # percentiles between which four of five images lie
+
+
+@dataclass(frozen=True)
+class Step:
+    """A metric after one step, over all images."""
+
+    number: int  # from 1
+    n: int  # images that were measured
+    mean: float
+    low: float  # 10th percentile
+    median: float
+    high: float  # 90th percentile
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A metric of a run."""
+
+    metric: Metric
+    steps: list[Step]  # those at which it was measured
+    counts: np.ndarray  # images in each bin, at the last step
+    edges: np.ndarray  # of the bins, one more than counts
+
+    @property
+    def first(self) -> Step:
+        return self.steps[0]
+
+    @property
+    def last(self) -> Step:
+        return self.steps[-1]
+
+
+def statistics(metric: Metric, values: np.ndarray) -> Statistics | None:
+    """Sum up [N, n_steps] values, NaN where nothing was measured; None where nothing was at all."""
+    steps = []
+    for number, column in enumerate(values.T, start=1):
+        measured = column[np.isfinite(column)].astype(np.float64)
+        if len(measured):
+            low, median, high = np.percentile(measured, [SPREAD[0], 50, SPREAD[1]])
+            mean = float(measured.mean())
+            steps.append(Step(number, len(measured), mean, float(low), float(median), float(high)))
+    if not steps:
+        return None
+    column = values[:, steps[-1].number - 1]
+    counts, edges = _histogram(column[np.isfinite(column)].astype(np.float64))
+    return Statistics(metric, steps, counts, edges)
+
+
+def _histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    n_bins = min(MAX_BINS, max(8, math.ceil(2 * len(values) ** 0.5)))
+    low, high = float(values.min()), float(values.max())
+    if high - low < 1e-9:  # one image, or all equal: a bar with room beside it
+        low, high = low - 0.5 * max(abs(low), 1e-3), high + 0.5 * max(abs(high), 1e-3)
+    return np.histogram(values, bins=n_bins, range=(low, high))

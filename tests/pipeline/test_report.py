@@ -1,0 +1,405 @@
+"""The report: real Parquet in, one HTML file out, parsed and shown in a browser."""
+
+import io
+import re
+import shutil
+import subprocess
+import tarfile
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from encoders import load_inverter, save_inverter
+from generators import CheckpointError
+from jobs.report import report as command
+from pipeline import report
+from pipeline.actor import checkpoint_hashes
+from pipeline.config import ConfigError, RunConfig, fingerprint
+from pipeline.images import encode_png
+from pipeline.records import AlignedFace, Status
+from pipeline.report import source
+from pipeline.report.charts import ticks
+from pipeline.report.metrics import metric
+from pipeline.report.statistics import statistics
+from pipeline.schema import Row, schema
+from pipeline.writer import ShardWriter
+
+HOSTILE = "<script>alert(1)</script>"
+N_STEPS, N_STYLES = 3, 10
+QUAD = np.array([[20, 10], [18, 50], [58, 52], [60, 12]], np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Networks this small lose by threads, on a busy machine tenfold."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def photo(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8))
+    return np.asarray(small.resize((80, 64), Image.Resampling.BICUBIC))
+
+
+def write_shard(path: Path, keys: list[str]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for i, key in enumerate(keys):
+            info = tarfile.TarInfo(f"{key}.png")
+            data = b"no picture" if key == "broken" else encode_png(photo(i))
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def row(i: int, key: str, config: RunConfig) -> Row:
+    rng = np.random.default_rng(i)
+    face = AlignedFace(i, key, Status.OK, None, 0, 1, width=80, height=64)
+    face = AlignedFace(**{**vars(face), "quad": QUAD, "landmarks": np.zeros((68, 2), np.float32)})
+    metrics: dict = {
+        "mse": [0.5 + i / 100, 0.25 + i / 100, 0.125 + i / 100],
+        "psnr": [10.0 + i, 12.0 + i, 11.0 + i],
+        "identity": [None, None, 0.4 + i / 100],
+    }
+    latents = rng.normal(size=(N_STEPS, N_STYLES, 16)).astype(np.float32)
+    result = Row(face, Status.OK, None, latents, metrics)
+    if config.save_images:
+        result.aligned_image = result.reconstruction = encode_png(photo(i)[:64, :64])
+    return result
+
+
+def failed(i: int, key: str, status: Status, error: str) -> Row:
+    return Row(AlignedFace(i, key, status, error), status, error)
+
+
+@dataclass
+class Run:
+    """A run on disk, by the real writer."""
+
+    folder: Path
+    model: Path
+    config: RunConfig
+
+    def add(self, name: str, rows: list[Row], shard: str) -> None:
+        inverter = load_inverter(self.model)
+        identity = {**self.config.settings(), **checkpoint_hashes(inverter)}
+        writer = ShardWriter(str(self.folder), name, shard, schema(self.config, N_STYLES, 16))
+        writer.add(rows)
+        counts: dict[str, int] = {}
+        for each in rows:
+            counts[str(each.status)] = counts.get(str(each.status), 0) + 1
+        writer.commit(
+            {
+                "fingerprint": fingerprint(identity),
+                "identity": identity,
+                "model": str(self.config.model),
+                "generator": None,
+                "n_samples": len(rows),
+                "n_by_status": counts,
+                "latent_avg_shape": [N_STYLES, 16],
+                "metric_protocol": "float32 images",
+                "versions": {"torch": "2"},
+            }
+        )
+
+
+@pytest.fixture
+def make_run(tmp_path, tiny_inverter):
+    """Runs of four faces and two failures, the shard beside them."""
+
+    def make(**settings) -> Run:
+        config = RunConfig(
+            **{
+                "model": str(tiny_inverter),
+                "steps": N_STEPS,
+                "metrics": ("mse", "psnr", "identity"),
+            }
+            | settings
+        )
+        run = Run(tmp_path / "latents", tiny_inverter, config)
+        keys = ["a/first", "second", HOSTILE, "fourth", "nobody", "broken"]
+        write_shard(tmp_path / "photos.tar", keys)
+        rows = [row(i, key, config) for i, key in enumerate(keys[:4])]
+        nobody = failed(4, "nobody", Status.NO_FACE, "no face was found")
+        nobody.face = AlignedFace(**{**vars(nobody.face), "width": 80, "height": 64})
+        rows += [nobody, failed(5, "broken", Status.DECODE_ERROR, "<b>cut & short</b>")]
+        run.add("photos.parquet", rows, str(tmp_path / "photos.tar"))
+        return run
+
+    return make
+
+
+@dataclass
+class Parsed(HTMLParser):
+    """What a test asks of a page."""
+
+    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+    def all(self, tag: str, class_: str | None = None) -> list[dict[str, str | None]]:
+        found = [attrs for name, attrs in self.tags if name == tag]
+        return [a for a in found if class_ is None or class_ in (a.get("class") or "").split()]
+
+    def alts(self, start: str) -> int:
+        return sum((a.get("alt") or "").startswith(start) for a in self.all("img"))
+
+
+def parse(path: Path) -> Parsed:
+    parsed = Parsed()
+    parsed.feed(path.read_text("utf-8"))
+    return parsed
+
+
+def page_of(run: Run, **options) -> tuple[Parsed, report.Written]:
+    written = report.write(run.folder, run.folder.parent / "report.html", **options)
+    return parse(written.path), written
+
+
+def test_shows_every_row_with_its_pictures_and_numbers(make_run):
+    page, written = page_of(make_run(latents="all"))
+    for key in ("a/first", "second", HOSTILE, "fourth", "nobody", "broken"):
+        assert page.texts.count(key) == 1
+    assert len(page.all("article", "card")) == 4
+    assert page.alts("Source photo") == 5  # the photo without a face too
+    assert page.alts("Aligned crop") == 4
+    assert page.alts("Reconstruction after step") == 4 * N_STEPS
+    assert page.alts("The average image") == 1
+    for text in ("0.5000", "0.1350", "11.00", "0.430", "no face was found", "<b>cut & short</b>"):
+        assert text in page.texts
+    assert "Mean MSE falls from 0.5150 to 0.1400 over 3 steps." in page.texts
+    assert not written.notes
+    assert (written.n_rows, written.n_shown, written.n_failures_shown) == (6, 4, 2)
+
+
+def test_is_one_file_that_asks_for_nothing(make_run):
+    page, written = page_of(make_run(latents="all"))
+    text = written.path.read_text("utf-8")
+    assert not re.search(r"https?:|@import|url\(", text)
+    for _, attrs in page.tags:
+        for name in ("src", "href"):
+            assert attrs.get(name, "#").startswith(("#", "data:"))
+    assert all(attrs.get("alt") for attrs in page.all("img"))
+    assert len(page.all("script")) == 1  # ours, and none that a key brought in
+    assert str(written.path.parent) not in text  # the page travels; where it was made does not
+
+
+def test_best_step_is_marked(make_run):
+    _, written = page_of(make_run(latents="all"))
+    best = re.findall(r'<td class="best">([^<]*)', written.path.read_text("utf-8"))
+    assert best[:2] == ["0.1250", "12.00"]  # not the last step's 11 dB
+
+
+def test_last_latents_give_the_last_picture(make_run):
+    page, _ = page_of(make_run(latents="last"))
+    assert page.alts("Reconstruction after step 3") == 4
+    assert page.alts("Reconstruction after step") == 4
+    assert page.texts.count("not kept") == 4 * (N_STEPS - 1)
+
+
+def test_saved_images_need_neither_shard_nor_model(make_run, tmp_path):
+    run = make_run(latents="last", save_images=True, model=str(tmp_path / "gone.safetensors"))
+    (tmp_path / "photos.tar").unlink()
+    page, written = page_of(run)
+    assert page.alts("Aligned crop") == 4
+    assert page.alts("Reconstruction after step 3") == 4
+    assert page.alts("Source photo") == 0
+    assert len(written.notes) == 2
+    assert "gone.safetensors" in written.notes[0]
+    assert "pass --model" in written.notes[0]
+    assert "cannot be read any more" in written.notes[1]
+    assert all(any(note in text for text in page.texts) for note in written.notes)
+
+
+def test_a_moved_model_is_given_and_another_is_refused(make_run, tiny_inverter, tmp_path):
+    run = make_run(latents="all", model=str(tmp_path / "gone.safetensors"))
+    page, written = page_of(run, model=str(tiny_inverter))
+    assert page.alts("Reconstruction after step") == 4 * N_STEPS
+    assert not written.notes
+    other = load_inverter(tiny_inverter)
+    other.generator.mapping.requires_grad_(False)
+    next(iter(other.generator.parameters())).data.add_(1)
+    save_inverter(tmp_path / "other.safetensors", other)
+    with pytest.raises(ConfigError, match="not the one that the latents were made for"):
+        page_of(run, model=str(tmp_path / "other.safetensors"))
+    with pytest.raises(CheckpointError):
+        page_of(run, model=str(tmp_path / "gone.safetensors"))
+
+
+def test_numbers_are_of_all_rows_and_pictures_of_some(make_run):
+    run = make_run(latents="all")
+    rows = [row(i, f"more{i}", run.config) for i in range(1500)]
+    run.add("more.parquet", rows, str(run.folder / "gone.tar"))
+    page, written = page_of(run, limit=6)
+    assert len(page.all("article", "card")) == 6
+    assert written.n_rows == 1506
+    assert any(text.startswith("6 of 1,504 inverted rows") for text in page.texts)
+    shown = [text for text in page.texts if text.startswith("more")]
+    assert shown == [f"more{i * 1504 // 6}" for i in range(6)]  # two row groups, read by the piece
+    found = source.values(source.open_run(str(run.folder)), "psnr", N_STEPS)
+    assert len(found) == 1504
+
+
+def test_an_empty_run_has_a_page(make_run, tmp_path, tiny_inverter):
+    run = Run(
+        tmp_path / "latents", tiny_inverter, RunConfig(model=str(tiny_inverter), steps=N_STEPS)
+    )
+    run.add("empty.parquet", [], "empty.tar")
+    page, written = page_of(run)
+    assert written.n_rows == 0
+    assert "0 of 0 rows inverted." in page.texts
+    assert page.all("section")
+
+
+def test_only_failures(tmp_path, tiny_inverter):
+    run = Run(
+        tmp_path / "latents", tiny_inverter, RunConfig(model=str(tiny_inverter), steps=N_STEPS)
+    )
+    run.add("a.parquet", [failed(0, "x", Status.NO_FACE, "no face was found")], "gone.tar")
+    page, _ = page_of(run)
+    assert "no_face" in page.texts
+    assert not page.all("article")
+
+
+def test_the_demo_model_is_called_what_it_is(make_run, tiny_inverter):
+    page, _ = page_of(make_run(model="demo"), model=str(tiny_inverter))
+    assert "These are likenesses, not copies." in page.texts
+    page, _ = page_of(make_run(), limit=0)
+    assert "These are likenesses, not copies." not in page.texts
+
+
+def test_a_shard_that_was_packed_anew_gives_no_wrong_photos(make_run, tmp_path):
+    run = make_run(latents="all")
+    write_shard(tmp_path / "photos.tar", ["other", *"bcdef"])
+    page, written = page_of(run)
+    assert page.alts("Source photo") == 0
+    assert "has changed since it was inverted" in written.notes[0]
+
+
+def test_no_command_of_a_file_is_run(make_run, tmp_path):
+    run = make_run(latents="all")
+    run.add("piped.parquet", [row(0, "piped", run.config)], f"pipe:touch {tmp_path / 'ran'}")
+    _, written = page_of(run)
+    assert not (tmp_path / "ran").exists()
+    assert "came out of a command" in written.notes[0]
+
+
+def test_what_cannot_be_reported_on_is_refused(make_run, tmp_path, tiny_inverter):
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ConfigError, match="holds no Parquet file"):
+        report.write(tmp_path / "nothing", tmp_path / "r.html")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "nothing" / "foreign.parquet")
+    with pytest.raises(ConfigError, match="not written by `restyle invert`"):
+        report.write(tmp_path / "nothing", tmp_path / "r.html")
+    (tmp_path / "nothing" / "foreign.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        report.write(tmp_path / "nothing", tmp_path / "r.html")
+
+    run = make_run()
+    other = Run(
+        run.folder, tiny_inverter, RunConfig(model=str(tiny_inverter), steps=N_STEPS, faces="all")
+    )
+    other.add("z.parquet", [], "z.tar")
+    with pytest.raises(ConfigError, match="faces: largest there, all now"):
+        report.write(run.folder, tmp_path / "r.html")
+
+
+def test_where_the_page_cannot_go_is_refused(make_run, tmp_path):
+    run = make_run()
+    (tmp_path / "file").write_text("")
+    for out, words in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "file" / "r.html", "choose another --out"),
+        ("s3://bucket/r.html", "local file"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            report.write(run.folder, out)
+
+
+def test_command(make_run, tmp_path):
+    run = make_run(latents="all")
+    out = tmp_path / "deep" / "page.html"
+    result = CliRunner().invoke(command, [str(run.folder), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert f"report: {out} (4 of 6 rows with pictures" in result.output
+    assert [p.name for p in out.parent.iterdir()] == ["page.html"]
+
+
+def test_statistics_leave_out_what_was_not_measured():
+    values = np.array([[np.nan, 1.0], [np.nan, 3.0], [np.nan, np.nan]], np.float32)
+    found = statistics(metric("identity"), values)
+    assert found is not None
+    assert [(s.number, s.n, s.mean) for s in found.steps] == [(2, 2, 2.0)]
+    assert found.counts.sum() == 2
+    assert statistics(metric("mse"), values[:, :1]) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (0.031, 0.092, ["0.04", "0.06", "0.08"]),
+        (17.2, 22.9, ["18", "20", "22"]),
+        (0.0, 0.9, ["0.00", "0.25", "0.50", "0.75"]),
+        (-1.0, 1.0, ["-1.0", "-0.5", "0.0", "0.5", "1.0"]),
+    ],
+)
+def test_ticks_are_round(low, high, labels):
+    assert [label for _, label in ticks(low, high)] == labels
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+
+
+def show(page: Path, profile: Path) -> tuple[str, str]:
+    """The document after its script has run, and what the console said."""
+    assert BROWSER is not None
+    done = subprocess.run(
+        [
+            BROWSER,
+            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+            *("--enable-logging=stderr", f"--user-data-dir={profile}"),
+            *("--dump-dom", page.as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout, "\n".join(s for s in done.stderr.splitlines() if "CONSOLE" in s)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine to show the page in")
+def test_in_a_browser(make_run, tmp_path):
+    _, written = page_of(make_run(latents="all"))
+    document, console = show(written.path, tmp_path / "profile")
+    assert console == ""
+    assert 'class="scripted"' in document
+    assert document.count('class="hold"') == 4 * N_STEPS
+
+    # A visitor who sorts; the policy that lets no foreign script run is lifted for it.
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", written.path.read_text())
+    pick = """const s = document.getElementById("sort");
+    s.selectedIndex = [...s.options].findIndex((o) => o.text === "PSNR, best first");
+    s.dispatchEvent(new Event("change"));"""
+    visited = tmp_path / "visited.html"
+    visited.write_text(text.replace("</body>", f"<script>{pick}</script></body>"))
+    document, console = show(visited, tmp_path / "profile")
+    assert console == ""
+    assert re.findall(r'data-psnr="([0-9.]+)"', document) == ["14.0", "13.0", "12.0", "11.0"]
