@@ -118,15 +118,15 @@ class UNetConfig:
         if self.resolution & (self.resolution - 1) or bottom < 4:
             raise ValueError(
                 f"A U-Net with {len(self.widths)} levels needs a resolution that is a power of two "
-                f"and at least {4 << (len(self.widths) - 1)}, not {self.resolution}."
+                f"and at least {4 << (len(self.widths) - 1)}, not {self.resolution}"
             )
         if not 1 <= self.n_levels <= min(len(self.widths), self.n_styles):
             raise ValueError(
                 f"n_levels is {self.n_levels}; it must be between 1 and the number of levels "
-                f"({len(self.widths)}) and of styles ({self.n_styles})."
+                f"({len(self.widths)}) and of styles ({self.n_styles})"
             )
         if any(width % self.n_groups for width in self.widths):
-            raise ValueError(f"Every width of {self.widths} must be divisible by {self.n_groups}.")
+            raise ValueError(f"Every width of {self.widths} must be divisible by {self.n_groups}")
 
 
 class _ResidualBlock(nn.Module):

@@ -75,7 +75,7 @@ class ReStyle(nn.Module):
         if latent_avg.shape not in (style_shape, style_shape[1:]):
             raise ValueError(
                 f"latent_avg has shape {list(latent_avg.shape)}, but the generator takes "
-                f"{list(style_shape)}; use the generator that the encoder was trained with."
+                f"{list(style_shape)}; use the generator that the encoder was trained with"
             )
         self.precision = precision
         self.input_size = input_size
@@ -169,19 +169,19 @@ class ReStyle(nn.Module):
 
 def _check(images: Tensor, n_steps: int) -> None:
     if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 1:
-        raise ValueError(f"n_steps must be a whole number of at least 1, not {n_steps!r}.")
+        raise ValueError(f"n_steps must be a whole number of at least 1, not {n_steps!r}")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise ValueError(
             f"images must be [N, 3, height, width] with at least one image, not "
-            f"{list(images.shape)}."
+            f"{list(images.shape)}"
         )
     if not images.is_floating_point():
         raise ValueError(
             f"images must be floating point in [-1, 1], not {images.dtype}; "
-            "for grey levels use images / 127.5 - 1."
+            "for grey levels use images / 127.5 - 1"
         )
     if images.abs().max() > _PLAUSIBLE_MAX:
         raise ValueError(
             f"images must lie in [-1, 1], but reach {images.abs().max():.4g}; "
-            "for grey levels use images / 127.5 - 1."
+            "for grey levels use images / 127.5 - 1"
         )
