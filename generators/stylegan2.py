@@ -202,7 +202,8 @@ class Synthesis(nn.Module):
             raise ValueError(f'noise must be "const", "random" or "none", not {noise!r}')
         styles = w_plus.float().unbind(1)
         x = self.const.to(self.compute_dtype).expand(len(w_plus), -1, -1, -1)
-        x = x.contiguous(memory_format=torch.channels_last)
+        if not self.reference:
+            x = x.contiguous(memory_format=torch.channels_last)
         x = self.convs[0](x, styles[0], noise, self.reference)
         image = self.to_rgbs[0](x, styles[1], self.reference)
         for level in range(1, len(self.to_rgbs)):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-N_PORTRAITS = 48
 PORTRAIT_SIZE = 256
 # Far from the seeds that the demo model was trained on.
 SEED = 20_261_124
@@ -18,7 +17,14 @@ SAMPLES_PER_SHARD = 13
 
 @click.command(epilog="Example: restyle demo --out demo")
 @click.option("--out", default="demo", show_default=True, help="Folder for everything it makes.")
-def demo(out: str) -> None:
+@click.option(
+    "--portraits",
+    type=click.IntRange(min=1),
+    default=48,
+    show_default=True,
+    help="How many to render.",
+)
+def demo(out: str, portraits: int) -> None:
     """See it work: portraits -> shards -> align -> invert -> Parquet -> a page to look at.
 
     Runs on the CPU with weights that come with the package. The portraits are rendered, so nobody's;
@@ -27,8 +33,8 @@ def demo(out: str) -> None:
     folder = Path(out)
     shards = folder / "shards"
     if not shards.exists():
-        click.echo(f"rendering {N_PORTRAITS} portraits")
-        _photos(folder / "photos")
+        click.echo(f"rendering {portraits} portraits")
+        _photos(folder / "photos", portraits)
         _pack(folder / "photos", shards)
 
     from jobs.console import ProgressBar, print_summary
@@ -52,12 +58,12 @@ def demo(out: str) -> None:
     )
 
 
-def _photos(folder: Path) -> None:
+def _photos(folder: Path, n: int) -> None:
     from pipeline import images, portraits
     from pipeline.images import to_u8
 
     folder.mkdir(parents=True, exist_ok=True)
-    parameters = portraits.sample(N_PORTRAITS, SEED)
+    parameters = portraits.sample(n, SEED)
     for i, image in enumerate(portraits.render(parameters, PORTRAIT_SIZE, "photo")):
         (folder / f"portrait_{i:02}.jpg").write_bytes(images.encode_jpeg(to_u8(image)))
     astronaut = resources.files("pipeline.portraits") / "astronaut.jpg"

@@ -65,23 +65,37 @@ def _settings(out: str) -> dict[str, Any]:
 
 
 def status(out: str) -> RunStatus:
-    """Shards asked for and done, rows by status; reads footers only."""
+    """Shards asked for and done, rows by status; reads footers only.
+
+    Raises:
+        ConfigError: the folder holds no run, or a file that is damaged.
+    """
     source, path = storage.filesystem(out)
     names = files(out)
-    asked = _shards(out) or []
-    found = RunStatus(n_asked=max(len(asked), len(names)), n_done=len(names))
+    found = RunStatus(n_done=len(names), missing=_missing(out, names))
+    found.n_asked = len(names) + len(found.missing)
     for name in names:
-        record = footer(pq.read_metadata(f"{path}/{name}", filesystem=source))
+        try:
+            record = footer(pq.read_metadata(f"{path}/{name}", filesystem=source))
+        except (pa.ArrowException, OSError):
+            where = storage.public(out)
+            raise ConfigError(
+                f"{name} cannot be read; `restyle verify {where}` tells what is damaged"
+            ) from None
         found.n_samples += record.get("n_samples", 0)
         found.n_by_status.update(record.get("n_by_status", {}))
-    done = set(names)
-    found.missing = [item["url"] for item in asked if item["output"] not in done]
     return found
+
+
+def _missing(out: str, names: Sequence[str]) -> list[str]:
+    """URLs of the shards that were asked for and have no file."""
+    done = set(names)
+    return [item["url"] for item in _shards(out) or [] if item["output"] not in done]
 
 
 def missing(out: str) -> list[str]:
     """A problem for each shard that was asked for and has no file."""
-    return [f"missing: {url} has no file" for url in status(out).missing]
+    return [f"missing: {url} has no file" for url in _missing(out, files(out))]
 
 
 def verify(out: str, names: Sequence[str]) -> Iterator[FileAudit]:

@@ -1,0 +1,100 @@
+"""One sample's rows, whatever is wrong with it; results in order and bounded."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import feed
+from pipeline.feed import AlignSettings
+from pipeline.records import Sample, Status
+
+PORTRAIT = Path(__file__).parent.parent / "data" / "alignment" / "portrait.png"
+FACE = AlignSettings("face", "largest", 64, 64)
+
+
+def png(picture):
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, "png")
+    return data.getvalue()
+
+
+def test_a_photo_becomes_its_aligned_face():
+    [row] = feed.prepare(Sample(7, "key", PORTRAIT.read_bytes()), FACE)
+    assert (row.index, row.key, row.status, row.error) == (7, "key", Status.OK, None)
+    assert (row.face, row.n_faces, row.width, row.height) == (0, 1, 512, 512)
+    assert row.image_u8.shape == (64, 64, 3)
+    assert row.landmarks.shape == (68, 2)
+    assert row.quad.shape == (4, 2)
+    assert row.detection_score > 0.5
+
+
+def test_all_faces_become_rows_largest_first():
+    portrait = Image.open(PORTRAIT).convert("RGB")
+    group = Image.new("RGB", (1100, 512), "white")
+    group.paste(portrait.resize((400, 400)), (10, 50))
+    group.paste(portrait, (560, 0))
+    sample = Sample(0, "group", png(np.asarray(group)))
+    rows = feed.prepare(sample, AlignSettings("face", "all", 64, 64))
+    assert [row.face for row in rows] == [0, 1]
+    assert {row.n_faces for row in rows} == {2}
+    assert rows[0].quad[:, 0].mean() > 560 > rows[1].quad[:, 0].mean()
+    [largest] = feed.prepare(sample, FACE)
+    np.testing.assert_array_equal(largest.image_u8, rows[0].image_u8)
+
+
+@pytest.mark.parametrize(
+    ("image", "status"),
+    [
+        (b"", Status.DECODE_ERROR),
+        (b"no image", Status.DECODE_ERROR),
+        (PORTRAIT.read_bytes()[:9000], Status.DECODE_ERROR),
+        (png(np.full((200, 300, 3), 90, np.uint8)), Status.NO_FACE),
+        (png(np.zeros((1, 1, 3), np.uint8)), Status.NO_FACE),
+    ],
+)
+def test_a_failure_is_one_row_with_an_error(image, status):
+    [row] = feed.prepare(Sample(3, "k", image), FACE)
+    assert (row.index, row.key, row.status) == (3, "k", status)
+    assert row.error
+    assert row.image_u8 is None
+
+
+def test_what_the_reader_found_wrong_is_passed_on():
+    sample = Sample(1, "k", None, Status.MISSING_IMAGE, "no image among its members (.txt)")
+    [row] = feed.prepare(sample, FACE)
+    assert (row.status, row.error) == (sample.status, sample.error)
+
+
+def test_align_none_resizes_to_the_encoders_input():
+    settings = AlignSettings("none", "largest", 48, 64)
+    picture = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    [row] = feed.prepare(Sample(0, "k", png(picture)), settings)
+    assert row.image_u8.shape == (48, 64, 3)
+    assert (row.face, row.n_faces, row.quad) == (-1, -1, None)
+    same = picture[:48, :64]
+    [row] = feed.prepare(Sample(0, "k", png(same)), settings)
+    np.testing.assert_array_equal(row.image_u8, same)
+
+
+def test_results_come_in_order_and_a_bounded_number_is_begun(monkeypatch):
+    import ray
+
+    begun, finished, most = [], [], 0
+
+    def submit(number):
+        nonlocal most
+        begun.append(number)
+        most = max(most, len(begun) - len(finished))
+        return number
+
+    def get(number):
+        finished.append(number)
+        return number * 10
+
+    monkeypatch.setattr(ray, "get", get)
+    found = list(feed.in_order(iter(range(20)), submit, 3))
+    assert found == [(i, i * 10) for i in range(20)]
+    assert most == 3

@@ -1,0 +1,104 @@
+"""The README's code runs and its commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def latents(tmp_path):
+    """A small latent data set in ``latents/`` of the working folder."""
+    import numpy as np
+
+    from pipeline import schema
+    from pipeline.config import RunConfig
+    from pipeline.records import AlignedFace, Status
+    from pipeline.schema import Row
+    from pipeline.writer import ShardWriter
+
+    config = RunConfig(steps=2)
+    for shard in range(2):
+        columns = schema.schema(config, 4, 5)
+        writer = ShardWriter(str(tmp_path / "latents"), f"{shard}.parquet", f"{shard}.tar", columns)
+        for i in range(3):
+            face = AlignedFace(i, f"{shard}/{i}", Status.OK, face=0, n_faces=1)
+            latents = np.full((2, 4, 5), i, np.float32)
+            metrics = {name: [0.5, 0.1 * i] for name in config.metrics}
+            writer.add([Row(face, Status.OK, None, latents, metrics)])
+        failed = AlignedFace(3, f"{shard}/3", Status.NO_FACE, "no face was found", n_faces=0)
+        writer.add([Row(failed, failed.status, failed.error)])
+        writer.commit({"fingerprint": "f"})
+    return tmp_path
+
+
+def run(block, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    return names
+
+
+def block_with(word):
+    [block] = [b for b in BLOCKS if word in b]
+    return block
+
+
+def test_pyarrow(latents, monkeypatch):
+    table = run(block_with("pyarrow"), latents, monkeypatch)["table"]
+    assert table.num_rows == 8
+    assert table["mse"][1].as_py() == pytest.approx([0.5, 0.1])
+
+
+def test_duckdb(latents, monkeypatch):
+    best = run(block_with("duckdb"), latents, monkeypatch)["best"]
+    assert [key for key, _ in best[:2]] == ["0/0", "1/0"] or [key for key, _ in best[:2]] == [
+        "1/0",
+        "0/0",
+    ]
+    assert len(best) == 6
+
+
+def test_hugging_face_datasets(latents, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(latents / "cache"))
+    rows = run(block_with("load_dataset"), latents, monkeypatch)["rows"]
+    assert len(rows) == 8
+    latent = rows[2]["latent"]
+    assert (len(latent), len(latent[0])) == (4, 5)
+    assert latent[3][4] == 2.0
+
+
+def test_latent_dataset(latents, monkeypatch):
+    names = run(block_with("LatentDataset"), latents, monkeypatch)
+    assert names["w_plus"].shape == (6, 4, 5)
+    assert names["first"]["key"] == "0/0"
+
+
+def test_model(tmp_path, monkeypatch):
+    names = run(block_with("load_inverter"), tmp_path, monkeypatch)
+    assert names["result"].latents.shape[0] == 5
+
+
+def test_every_command_and_option_exists():
+    lines = [
+        line.split("#")[0]
+        for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+        for line in block.splitlines()
+        if line.startswith("restyle ")
+    ]
+    assert lines
+    for line in lines:
+        command = cli.commands[line.split()[1]]
+        known = {name for parameter in command.params for name in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", line)) <= known, line
+
+
+def test_files_that_it_shows_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (ROOT / target).exists(), target
