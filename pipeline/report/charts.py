@@ -10,7 +10,7 @@ from pipeline.report.statistics import Statistics
 
 # Of the drawing, in its own units; it scales with the page.
 WIDTH, HEIGHT = 270, 180
-LEFT, RIGHT, TOP, BOTTOM = 50, 8, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 57, 8, 10, 40
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,6 @@ class Metric:
         written = f"{value:.{self.digits}f}"
         return f"{written} {self.unit}" if unit and self.unit else written
 
-    def is_better(self, a: float, b: float) -> bool:
-        """Whether ``a`` reads better than ``b`` in the digits that are shown."""
-        a, b = round(a, self.digits), round(b, self.digits)
-        return a > b if self.higher_is_better else a < b
-
 
 _KNOWN = (
     Metric("mse", "MSE", "mean squared difference, on a range of −1 to 1", False, 4),

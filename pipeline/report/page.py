@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -91,9 +92,9 @@ def lines(row: Mapping[str, Any], metrics: Sequence[Metric]) -> list[Line]:
     found = []
     for metric in metrics:
         values = row.get(metric.name) or []
-        measured = [v for v in values if v is not None]
-        best = None
-        if len(measured) > 1:
+        measured = [v for v in values if v is not None and math.isfinite(v)]
+        best = ""
+        if len({metric.text(v) for v in measured}) > 1:
             best = metric.text((max if metric.higher_is_better else min)(measured))
         cells = [Cell(metric.text(v), metric.text(v) == best) for v in values]
         found.append(Line(metric, cells, values[-1] if values else None))
@@ -120,6 +121,8 @@ def render(content: Content) -> str:
         tiles=_tiles(content),
         settings=_settings(content.run),
         charts=charts,
+        # Without alignment nothing is cropped.
+        seen="crop" if content.run.identity["align"] == "face" else "input",
         style=Markup(style),
         script=Markup(script),
         style_hash=_csp_hash(style),

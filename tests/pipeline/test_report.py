@@ -1,12 +1,9 @@
 """The report: real Parquet in, one HTML file out, parsed and shown in a browser."""
 
-import io
 import re
 import shutil
 import subprocess
-import tarfile
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,26 +12,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
+from report_runs import N_STEPS, Parsed, Run, failed, parse, row, write_shard
 
 from encoders import load_inverter, save_inverter
 from generators import CheckpointError
 from jobs.report import report as command
 from pipeline import report
-from pipeline.actor import checkpoint_hashes
-from pipeline.config import ConfigError, RunConfig, fingerprint
-from pipeline.images import encode_png
-from pipeline.records import AlignedFace, Status
+from pipeline.config import ConfigError, RunConfig
+from pipeline.records import Status
 from pipeline.report import source
 from pipeline.report.charts import ticks
 from pipeline.report.metrics import metric
 from pipeline.report.statistics import statistics
-from pipeline.schema import Row, schema
-from pipeline.writer import ShardWriter
 
 HOSTILE = "<script>alert(1)</script>"
-N_STEPS, N_STYLES = 3, 10
-QUAD = np.array([[20, 10], [18, 50], [58, 52], [60, 12]], np.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -46,126 +37,24 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def photo(seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    small = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8))
-    return np.asarray(small.resize((80, 64), Image.Resampling.BICUBIC))
-
-
-def write_shard(path: Path, keys: list[str]) -> None:
-    with tarfile.open(path, "w") as tar:
-        for i, key in enumerate(keys):
-            info = tarfile.TarInfo(f"{key}.png")
-            data = b"no picture" if key == "broken" else encode_png(photo(i))
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-
-
-def row(i: int, key: str, config: RunConfig) -> Row:
-    rng = np.random.default_rng(i)
-    face = AlignedFace(i, key, Status.OK, None, 0, 1, width=80, height=64)
-    face = AlignedFace(**{**vars(face), "quad": QUAD, "landmarks": np.zeros((68, 2), np.float32)})
-    metrics: dict = {
-        "mse": [0.5 + i / 100, 0.25 + i / 100, 0.125 + i / 100],
-        "psnr": [10.0 + i, 12.0 + i, 11.0 + i],
-        "identity": [None, None, 0.4 + i / 100],
-    }
-    latents = rng.normal(size=(N_STEPS, N_STYLES, 16)).astype(np.float32)
-    result = Row(face, Status.OK, None, latents, metrics)
-    if config.save_images:
-        result.aligned_image = result.reconstruction = encode_png(photo(i)[:64, :64])
-    return result
-
-
-def failed(i: int, key: str, status: Status, error: str) -> Row:
-    return Row(AlignedFace(i, key, status, error), status, error)
-
-
-@dataclass
-class Run:
-    """A run on disk, by the real writer."""
-
-    folder: Path
-    model: Path
-    config: RunConfig
-
-    def add(self, name: str, rows: list[Row], shard: str) -> None:
-        inverter = load_inverter(self.model)
-        identity = {**self.config.settings(), **checkpoint_hashes(inverter)}
-        writer = ShardWriter(str(self.folder), name, shard, schema(self.config, N_STYLES, 16))
-        writer.add(rows)
-        counts: dict[str, int] = {}
-        for each in rows:
-            counts[str(each.status)] = counts.get(str(each.status), 0) + 1
-        writer.commit(
-            {
-                "fingerprint": fingerprint(identity),
-                "identity": identity,
-                "model": str(self.config.model),
-                "generator": None,
-                "n_samples": len(rows),
-                "n_by_status": counts,
-                "latent_avg_shape": [N_STYLES, 16],
-                "metric_protocol": "float32 images",
-                "versions": {"torch": "2"},
-            }
-        )
-
-
 @pytest.fixture
 def make_run(tmp_path, tiny_inverter):
     """Runs of four faces and two failures, the shard beside them."""
 
     def make(**settings) -> Run:
-        config = RunConfig(
-            **{
-                "model": str(tiny_inverter),
-                "steps": N_STEPS,
-                "metrics": ("mse", "psnr", "identity"),
-            }
-            | settings
-        )
+        usual = {"model": str(tiny_inverter), "metrics": ("mse", "psnr", "identity")}
+        config = RunConfig(steps=N_STEPS, **usual | settings)
         run = Run(tmp_path / "latents", tiny_inverter, config)
         keys = ["a/first", "second", HOSTILE, "fourth", "nobody", "broken"]
         write_shard(tmp_path / "photos.tar", keys)
         rows = [row(i, key, config) for i, key in enumerate(keys[:4])]
         nobody = failed(4, "nobody", Status.NO_FACE, "no face was found")
-        nobody.face = AlignedFace(**{**vars(nobody.face), "width": 80, "height": 64})
+        nobody.face = replace(nobody.face, width=80, height=64)
         rows += [nobody, failed(5, "broken", Status.DECODE_ERROR, "<b>cut & short</b>")]
         run.add("photos.parquet", rows, str(tmp_path / "photos.tar"))
         return run
 
     return make
-
-
-@dataclass
-class Parsed(HTMLParser):
-    """What a test asks of a page."""
-
-    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.texts.append(data.strip())
-
-    def all(self, tag: str, class_: str | None = None) -> list[dict[str, str | None]]:
-        found = [attrs for name, attrs in self.tags if name == tag]
-        return [a for a in found if class_ is None or class_ in (a.get("class") or "").split()]
-
-    def alts(self, start: str) -> int:
-        return sum((a.get("alt") or "").startswith(start) for a in self.all("img"))
-
-
-def parse(path: Path) -> Parsed:
-    parsed = Parsed()
-    parsed.feed(path.read_text("utf-8"))
-    return parsed
 
 
 def page_of(run: Run, **options) -> tuple[Parsed, report.Written]:
@@ -205,6 +94,13 @@ def test_best_step_is_marked(make_run):
     _, written = page_of(make_run(latents="all"))
     best = re.findall(r'<td class="best">([^<]*)', written.path.read_text("utf-8"))
     assert best[:2] == ["0.1250", "12.00"]  # not the last step's 11 dB
+
+
+def test_without_alignment_nothing_is_called_a_crop(make_run):
+    page, _ = page_of(make_run(latents="all", align="none"))
+    assert page.alts("What the encoder saw") == 4
+    assert page.texts.count("input") == 4
+    assert "crop" not in page.texts
 
 
 def test_last_latents_give_the_last_picture(make_run):
@@ -262,8 +158,7 @@ def test_an_empty_run_has_a_page(make_run, tmp_path, tiny_inverter):
         tmp_path / "latents", tiny_inverter, RunConfig(model=str(tiny_inverter), steps=N_STEPS)
     )
     run.add("empty.parquet", [], "empty.tar")
-    page, written = page_of(run)
-    assert written.n_rows == 0
+    page, _ = page_of(run)
     assert "0 of 0 rows inverted." in page.texts
     assert page.all("section")
 

@@ -31,11 +31,11 @@
       over.className = "over";
       const tag = document.createElement("span");
       tag.className = "tag";
-      tag.textContent = "crop";
+      tag.textContent = cards.dataset.seen;
       const button = document.createElement("button");
       button.type = "button";
       button.className = "hold";
-      button.title = "Hold the crop against it";
+      button.title = `Hold the ${cards.dataset.seen} against it`;
       button.setAttribute("aria-pressed", "false");
       image.replaceWith(button);
       button.append(image, over, tag);
