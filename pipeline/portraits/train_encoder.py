@@ -32,14 +32,16 @@ BATCH, FRESH = 12, 4  # images at once, and how many of them were never seen bef
 N_STEPS = 5
 LEARNING_RATE, WARM_UP_UPDATES = 1e-3, 200
 EMA_HALF_LIFE = 400  # updates
-STRUCTURE, PULL = 0.4, 0.02  # weights of 1 - MS-SSIM and of the distance in W, beside the L1 terms
+# Weights beside the L1 terms: 1 - MS-SSIM, MSE (what the steps are judged by), distance in W.
+STRUCTURE, SQUARE, PULL = 0.4, 2.0, 0.1
 
 
 def objective(image: Tensor, target: Tensor, latents: Tensor, w: Tensor, spread: Tensor) -> Tensor:
     """Loss of one step; spread [w_dim] is the standard deviation of W, its unit of distance."""
     far = ((latents - w[:, None]) / spread).square().mean()
     structure = 1 - ms_ssim(image, target).mean()
-    return distance(image, target) + STRUCTURE * structure + PULL * far
+    square = mse(image, target).mean()
+    return distance(image, target) + STRUCTURE * structure + SQUARE * square + PULL * far
 
 
 def n_steps_at(progress: float) -> int:
