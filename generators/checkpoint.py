@@ -89,7 +89,7 @@ def load(path: str | os.PathLike, kind: str) -> tuple[Header, dict[str, Tensor]]
     """
     header, tensors = _read(Path(path), with_tensors=True)
     if header.kind != kind:
-        raise CheckpointError(f"{path} holds a {header.kind}, where a {kind} is needed")
+        raise CheckpointError(f"{path} is of the kind {header.kind}, where {kind} is needed")
     return header, tensors
 
 

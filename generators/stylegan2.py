@@ -88,6 +88,7 @@ class Mapping(nn.Module):
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
+        self.z_dim = config.z_dim
         widths = [config.z_dim] + [config.w_dim] * config.n_mapping_layers
         self.layers = nn.ModuleList(
             EqualLinear(a, b, lr_mul=config.mapping_lr_mul) for a, b in pairwise(widths)
@@ -98,10 +99,8 @@ class Mapping(nn.Module):
 
     def forward(self, z: Tensor, truncation: float = 1.0) -> Tensor:
         """z [N, z_dim] -> w [N, w_dim], pulled to the average: avg + truncation * (w - avg)."""
-        if z.ndim != 2 or z.shape[1] != self.layers[0].weight.shape[1]:
-            raise ValueError(
-                f"z must be [N, {self.layers[0].weight.shape[1]}], not {list(z.shape)}"
-            )
+        if z.ndim != 2 or z.shape[1] != self.z_dim:
+            raise ValueError(f"z must be [N, {self.z_dim}], not {list(z.shape)}")
         w = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
         for layer in self.layers:
             w = F.leaky_relu(layer(w), ops.LEAKY_SLOPE) * ops.ACTIVATION_GAIN

@@ -39,7 +39,7 @@ class ProgressBar:
     def __call__(self, summary: Summary, n_rows_begun: int) -> None:
         n_rows = summary.n_rows + n_rows_begun
         n_failed = summary.n_rows - summary.n_by_status["ok"]
-        n_done = summary.n_shards + len(summary.failures)
+        n_done: float = summary.n_shards + len(summary.failures)
         # A begun shard counts by its rows, as soon as a finished one tells how many to expect.
         if n_rows_begun and summary.n_shards:
             n_done += min(0.9, n_rows_begun / max(1, summary.n_rows / summary.n_shards))

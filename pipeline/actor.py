@@ -171,7 +171,7 @@ class InversionActor:
                 continue
             metrics = {name: values[:, i].tolist() for name, values in measured.items()}
             rows.append(Row(face, Status.OK, None, latents[:, i], metrics))
-            if self._run.save_images:
+            if self._run.save_images and face.image_u8 is not None:
                 rows[-1].aligned_image = images.encode_png(face.image_u8)
                 rows[-1].reconstruction = images.encode_jpeg(images.to_u8(result.images[i]))
         return rows

@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
+Precision = Literal["fp32", "bf16", "fp16"]
 METRICS = ("mse", "psnr", "ms_ssim", "identity")
 # Raised when the same settings would write other numbers or columns than before.
 PROTOCOL = 1
@@ -28,7 +29,7 @@ class RunConfig:
     faces: str = "largest"  # "largest" or "all": rows for each image
     metrics: tuple[str, ...] = METRICS
     identity_steps: str = "last"  # "last" or "all": where identity is measured
-    precision: str = "fp32"  # "fp32", "bf16" or "fp16"
+    precision: Precision = "fp32"  # of the networks; latents are summed in float32
     latents: str = "last"  # "last", or "all" for a column with the latents of every step
     latent_dtype: str = "float32"  # or "float16"
     save_images: bool = False  # keep the aligned crop and the reconstruction in the file

@@ -6,6 +6,7 @@ two actors finish is written twice with the same bytes.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -99,10 +100,14 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
     # Ray's own logs and usage notes do not belong into the output of a command.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    starts_here = not (config.address or os.environ.get("RAY_ADDRESS"))
-    options = {"include_dashboard": False} if starts_here else {}
+    joins = bool(config.address or os.environ.get("RAY_ADDRESS"))
     try:
-        ray.init(address=config.address, log_to_driver=False, logging_level="error", **options)
+        ray.init(
+            address=config.address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=None if joins else False,
+        )
     except (ConnectionError, ValueError) as error:
         raise _no_cluster(config.address or os.environ.get("RAY_ADDRESS"), error) from None
     try:

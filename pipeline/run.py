@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -83,12 +83,12 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
 
 def _absolute(config: RunConfig) -> RunConfig:
     """Workers have another working directory."""
-    from dataclasses import replace
-
-    def path(name: str | None) -> str | None:
-        return name if name is None or name == "demo" else os.path.abspath(name)
-
-    return replace(config, model=path(config.model), generator=path(config.generator))
+    model, generator = config.model, config.generator
+    return replace(
+        config,
+        model=model if model == "demo" else os.path.abspath(model),
+        generator=generator if generator in (None, "demo") else os.path.abspath(generator),
+    )
 
 
 def _require_memory(model: ReStyle, batch_size: int) -> None:
