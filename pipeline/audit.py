@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pipeline import plan, storage
 from pipeline.config import ConfigError
 from pipeline.latents import footer
+from pipeline.schema import dense
 from pipeline.writer import RUN_FOLDER
 
 
@@ -157,8 +158,5 @@ def _check_rows(
         if (word == "ok") != valid:
             which = "without a latent" if word == "ok" else "with a latent"
             audit.problems.append(f"{audit.name}: sample {index} is {word} {which}")
-    numbers = latent.drop_null()
-    while pa.types.is_fixed_size_list(numbers.type):
-        numbers = numbers.flatten()
-    if not np.isfinite(numbers.to_numpy(zero_copy_only=False)).all():
+    if not np.isfinite(dense(latent.drop_null())).all():
         audit.problems.append(f"{audit.name}: a latent holds NaN or infinity")

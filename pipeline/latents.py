@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import plan, storage
-from pipeline.schema import FOOTER_KEY
+from pipeline.schema import FOOTER_KEY, dense
 
 # Row groups kept decoded: a shuffled reader of one shard stays fast, memory stays bounded.
 N_CACHED_GROUPS = 8
@@ -88,7 +88,7 @@ class LatentDataset:
     def latents(self) -> np.ndarray:
         """Latents of the rows whose status is ok, [N, n_styles, w_dim]."""
         column = self.table(["latent"]).column("latent").combine_chunks().drop_null()
-        return _dense(column)
+        return dense(column)
 
 
 def footer(metadata: pq.FileMetaData) -> dict[str, Any]:
@@ -96,17 +96,8 @@ def footer(metadata: pq.FileMetaData) -> dict[str, Any]:
     return json.loads((metadata.metadata or {}).get(FOOTER_KEY, b"{}"))
 
 
-def _dense(array: pa.Array) -> np.ndarray:
-    """Nested fixed-size lists without nulls -> [N, ...]."""
-    shape = [len(array)]
-    while pa.types.is_fixed_size_list(array.type):
-        shape.append(array.type.list_size)
-        array = array.flatten()
-    return array.to_numpy(zero_copy_only=False).reshape(shape)
-
-
 def _value(column: pa.ChunkedArray) -> Any:
     array = column.combine_chunks()
     if pa.types.is_fixed_size_list(array.type) and array.null_count == 0:
-        return _dense(array)[0].copy()
+        return dense(array)[0].copy()
     return array[0].as_py()

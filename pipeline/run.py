@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -72,13 +72,20 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
         run=_absolute(prepared.config),
         out=prepared.out if "://" in prepared.out else os.path.abspath(prepared.out),
         identity=prepared.identity,
-        versions={name: version(name) for name in RECORDED},
+        versions={name: _version(name) for name in RECORDED},
         batch_size=how.batch_size,
         n_in_flight=0,  # these two are set by the driver, from the cluster's size
         n_threads=0,
     )
     with driver.cluster(how):
         return driver.run(prepared.left, config, how, progress)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from a folder that Ray ships, not installed
+        return "unknown"
 
 
 def _absolute(config: RunConfig) -> RunConfig:
