@@ -1,7 +1,7 @@
 """Encoders: from images to the latents of a generator."""
 
 from encoders.backbones import UNet, UNetConfig
-from encoders.inverter_file import load_inverter, save_inverter
+from encoders.inverter_file import load_inverter, require_precision, save_inverter
 from encoders.restyle import Inversion, ReStyle
 
 __all__ = [
@@ -10,5 +10,6 @@ __all__ = [
     "UNet",
     "UNetConfig",
     "load_inverter",
+    "require_precision",
     "save_inverter",
 ]

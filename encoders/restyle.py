@@ -67,23 +67,30 @@ class ReStyle(nn.Module):
             ValueError: unknown precision, or a latent average that does not fit the generator.
         """
         super().__init__()
-        if precision not in _DTYPES:
-            raise ValueError(
-                f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}"
-            )
         style_shape = (generator.n_styles, generator.w_dim)
         if latent_avg.shape not in (style_shape, style_shape[1:]):
             raise ValueError(
                 f"latent_avg has shape {list(latent_avg.shape)}, but the generator takes "
                 f"{list(style_shape)}; use the generator that the encoder was trained with"
             )
-        self.precision = precision
         self.input_size = input_size
-        self.encoder = encoder.to(_DTYPES[precision])
+        self.encoder = encoder
         self.generator = generator
-        self.generator.synthesis.compute_dtype = _DTYPES[precision]
         self.register_buffer("latent_avg", latent_avg.float().expand(style_shape).clone())
         self.register_buffer("_average_image", None, persistent=False)
+        self.at(precision)
+
+    def at(self, precision: Precision) -> ReStyle:
+        """The same model, its networks cast to another precision. Returns itself."""
+        if precision not in _DTYPES:
+            raise ValueError(
+                f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}"
+            )
+        self.precision = precision
+        self.encoder.to(_DTYPES[precision])
+        self.generator.synthesis.compute_dtype = _DTYPES[precision]
+        self._average_image = None
+        return self
 
     @property
     def average_image(self) -> Tensor:

@@ -39,16 +39,16 @@ class LatentDataset:
         # (file, row group) and the index of the first row after it
         self._groups: list[tuple[str, int]] = []
         sizes: list[int] = []
-        self.footers: dict[str, dict[str, Any]] = {}
+        self._names = names
+        fingerprints = set()
         for name in names:
             metadata = pq.read_metadata(f"{self._folder}/{name}", filesystem=self._files)
-            self.footers[name] = footer(metadata)
+            fingerprints.add(footer(metadata).get("fingerprint"))
             for i in range(metadata.num_row_groups):
                 self._groups.append((name, i))
                 sizes.append(metadata.row_group(i).num_rows)
         self._ends = list(accumulate(sizes))
         self._cache: OrderedDict[int, pa.Table] = OrderedDict()
-        fingerprints = {f.get("fingerprint") for f in self.footers.values()}
         if len(fingerprints) > 1:
             raise ValueError(
                 f"{storage.public(path)} mixes runs with other settings; keep one run in a folder"
@@ -81,7 +81,7 @@ class LatentDataset:
         """All rows as one Arrow table, in stored order."""
         parts = [
             pq.read_table(f"{self._folder}/{name}", columns=columns, filesystem=self._files)
-            for name in self.footers
+            for name in self._names
         ]
         return pa.concat_tables(parts)
 
