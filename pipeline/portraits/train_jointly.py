@@ -34,12 +34,12 @@ from pipeline.portraits.train_generator import (
 
 BATCH, FRESH = 16, 4  # images a step, and how many of them were never seen before
 RATE_GENERATOR, RATE_ENCODER = 1e-3, 5e-4
-EMA_HALF_LIFE = 250  # steps
+EMA_HALF_LIFE = 30  # steps: a polish is short
 FROZEN_FROM = 0.7  # of the time: from here on the encoder learns alone
 STRUCTURE, PULL = 0.4, 0.05  # weights beside the L1 terms: 1 - MS-SSIM, distance in W
 FEATURES = 3.0  # how much more an error between brows and chin counts than one elsewhere
 AVERAGE_EVERY = 50  # steps between two looks at the average latent, which moves with the mapping
-REPORT_EVERY_S = 120.0
+REPORT_EVERY_S = 60.0
 
 
 def feature_weight(size: int) -> Tensor:
