@@ -115,11 +115,10 @@ def load(path: str | os.PathLike) -> Generator:
         raise CheckpointError(f"{path} has no g_ema, so it is not a rosinality generator; {hint}")
     latent_avg = content.get("latent_avg")
     config, tensors = convert(content["g_ema"], str(path), latent_avg)
-    generator = Generator(config)
-    checkpoint.load_strict(generator, tensors, str(path))
+    generator = checkpoint.restore(lambda: Generator(config), tensors, str(path))
     if latent_avg is None:
         generator.latent_avg.copy_(generator.estimate_latent_avg())
         warnings.warn(
             f"{path} has no latent_avg; computed it from 10,000 samples of seed 0", stacklevel=2
         )
-    return generator.eval().requires_grad_(False)
+    return generator

@@ -109,7 +109,7 @@ def test_broken_files_end_in_one_sentence(tiny_generator, tmp_path):
         "short.safetensors": "truncated",
         "empty.pt": "not a readable torch file",
         "text.pt": "refused|not a readable",
-        "odd.bin": "neither .safetensors nor .pt",
+        "odd.bin": "none of .safetensors, .pt and .pkl",
         "other.pt": "not a rosinality StyleGAN2 generator",
         "encoder.pt": "encoder file",
         "foreign.safetensors": "not of this project",
