@@ -1,0 +1,143 @@
+"""Every published encoder type, from files with the published key names."""
+
+import pytest
+import torch
+from published_files import N_STYLES, encoder_shapes, generator_shapes
+
+from encoders import heads, load_inverter, save_inverter
+from encoders.restyle import ReStyle, SinglePass
+from encoders.style_encoder import ENCODERS
+from encoders.view import CARS
+from generators import CheckpointError, checkpoint
+
+KINDS = [(kind, n) for kind, design in ENCODERS.items() for n in design.in_channels]
+IN_W = ("BackboneEncoderUsingLastLayerIntoW", "SingleStyleCodeEncoder")
+
+
+@pytest.fixture
+def write(parity, tmp_path):
+    """Write a published file for a small generator; returns its path and its latent average."""
+
+    def file(kind, in_channels, n_styles=N_STYLES, n_blocks=2, average=None, **opts):
+        shapes = encoder_shapes(parity, kind, in_channels, n_styles)
+        shapes |= generator_shapes(parity, n_blocks)
+        content = {
+            "state_dict": parity.fill.from_shapes(shapes),
+            "opts": {"encoder_type": kind, **opts},
+            "latent_avg": parity.fill.normal("a", (512,)) if average is None else average,
+        }
+        torch.save(content, tmp_path / "m.pt")
+        return tmp_path / "m.pt"
+
+    return file
+
+
+def given(n=2, size=64):
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(2)).clamp(-1, 1)
+
+
+@pytest.mark.parametrize(("kind", "in_channels"), KINDS)
+def test_every_type_loads_strictly_and_runs(write, tmp_path, kind, in_channels):
+    model = load_inverter(write(kind, in_channels))
+    assert type(model) is (ReStyle if in_channels == 6 else SinglePass)
+    model.input_size = (64, 64)  # a quarter of the published one, for speed
+    latents = model.invert(given(), n_steps=1).latents[0] - model.latent_avg
+    assert latents.shape == (2, N_STYLES, 512)
+    assert latents.isfinite().all()
+    assert (latents[0] - latents[1]).abs().max() > 1e-4
+    assert torch.equal(latents[:, 0], latents[:, 1]) == (kind in IN_W)
+    if in_channels == 3:
+        with pytest.raises(ValueError, match="has one step, not 2; pass n_steps=1"):
+            model.invert(given(), n_steps=2)
+    save_inverter(tmp_path / "ours.safetensors", model)
+    again = load_inverter(tmp_path / "ours.safetensors")
+    assert type(again) is type(model)
+    assert again.encoder.config == model.encoder.config
+    assert torch.equal(again.invert(given(), n_steps=1).latents[0] - again.latent_avg, latents)
+
+
+def test_an_offset_encoder_adds_to_what_the_pyramid_says():
+    shapes = (2, 64, 32, 24), (2, 128, 16, 12), (2, 256, 8, 6), (2, 512, 4, 3)
+    maps = [torch.randn(shape) for shape in shapes]
+    pyramid, offsets = heads.Pyramid(9), heads.ProgressivePyramid(9)
+    offsets.load_state_dict(pyramid.state_dict())
+    with torch.inference_mode():
+        plain, summed = pyramid(maps), offsets(maps)
+        torch.testing.assert_close(summed[:, 0], plain[:, 0])
+        torch.testing.assert_close(summed[:, 1:], plain[:, :1] + plain[:, 1:])
+        offsets.stage = 4
+        assert torch.equal(offsets(maps)[:, 5:], plain[:, :1].expand(-1, 4, -1))
+
+
+def test_the_pyramid_adds_each_coarser_map_to_the_finer_one():
+    coarse, middle = torch.randn(1, 512, 2, 2), torch.randn(1, 256, 4, 4)
+    fine = torch.randn(1, 128, 7, 7)
+    pyramid = heads.Pyramid(8)
+    seen = []
+    for i in (0, 3, 7):
+        pyramid.styles[i].register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    with torch.inference_mode():
+        pyramid([torch.zeros(1), fine, middle, coarse])
+    assert torch.equal(seen[0], coarse)
+    # With corners aligned, they are the sum of the corners.
+    expected = pyramid.latlayer1(middle)[..., ::3, ::3] + coarse
+    torch.testing.assert_close(seen[1][..., ::3, ::3], expected)
+    expected = pyramid.latlayer2(fine)[..., ::6, ::6] + expected
+    torch.testing.assert_close(seen[2][..., ::6, ::6], expected)
+
+
+@pytest.mark.parametrize(("flag", "scale"), [(True, 1.0), (False, 0.0)])
+def test_the_average_is_added_where_the_settings_say_so(write, flag, scale):
+    path = write("GradualStyleEncoder", 3, start_from_latent_avg=flag, learn_in_w=False)
+    average = torch.load(path)["latent_avg"]
+    model = load_inverter(path)
+    assert torch.equal(model.latent_avg, scale * average.expand(N_STYLES, -1))
+    # ReStyle starts at the average whatever the flag.
+    path = write("BackboneEncoder", 6, start_from_latent_avg=False)
+    assert torch.equal(load_inverter(path).latent_avg[1], average)
+
+
+def test_styles_that_the_generator_does_not_take_are_left_out(write):
+    average = torch.randn(N_STYLES + 2, 512)
+    for kind in ("Encoder4Editing", "BackboneEncoderUsingLastLayerIntoWPlus"):
+        path = write(kind, 3, n_styles=N_STYLES + 2, average=average)
+        model = load_inverter(path)
+        assert model.encoder.config.n_styles == N_STYLES
+        assert torch.equal(model.latent_avg, average[:N_STYLES])
+
+
+def test_an_encoder_of_label_maps_is_refused(write):
+    says = r"takes pictures of 19 channels \(label maps or sketches\), not photos, which have 3"
+    with pytest.raises(CheckpointError, match=says):
+        load_inverter(write("GradualStyleEncoder", 19, label_nc=19))
+    with pytest.raises(CheckpointError, match=r"input_layer.0.weight has shape \[64, 3, 3, 3\]"):
+        load_inverter(write("ProgressiveBackboneEncoder", 3))
+
+
+def test_a_missing_tensor_of_a_pyramid_is_named(write):
+    path = write("Encoder4Editing", 3)
+    content = torch.load(path)
+    del content["state_dict"]["encoder.latlayer2.bias"]
+    content["state_dict"]["encoder.styles.note.x"] = torch.zeros(1)
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"missing latlayer2.bias; unexpected styles.note.x"):
+        load_inverter(path)
+
+
+def test_cars_are_shown_without_their_padding(write, tmp_path):
+    path = write("SingleStyleCodeEncoder", 3, n_blocks=8, dataset_type="cars_encode")
+    model = load_inverter(path)
+    assert model.input_size == (192, 256)
+    assert model.view == CARS
+    latents = model.latent_avg[None]
+    whole = model.generator.synthesis(latents)
+    assert torch.equal(model.draw(latents), whole[:, :, 64:448])
+    save_inverter(tmp_path / "ours.safetensors", model)
+    path.unlink()
+    again = load_inverter(tmp_path / "ours.safetensors")
+    assert (again.view, again.input_size) == (CARS, (192, 256))
+    header, tensors = checkpoint.load(tmp_path / "ours.safetensors", "inverter")
+    header.config["view"] = {"rows": [64, 1000]}
+    checkpoint.save(tmp_path / "wide.safetensors", header, tensors)
+    with pytest.raises(CheckpointError, match="reaches beyond an image of 512 px"):
+        load_inverter(tmp_path / "wide.safetensors")
