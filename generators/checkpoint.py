@@ -32,12 +32,18 @@ from generators.pickled import DamagedPickle, RefusedPickle
 FORMAT_VERSION = 1
 METADATA_KEY = "restyle"
 HASH_BLOCK = 1 << 22
+MAX_MESSAGE = 1000
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class CheckpointError(ValueError):
     """A file that cannot be used as it is; the message says which file, why, and what to do."""
+
+    def __init__(self, message: str) -> None:
+        # Names from the file stand in it, and may hold anything: control codes of a terminal, megabytes.
+        text = "".join(c if c.isprintable() else "?" for c in message[:MAX_MESSAGE])
+        super().__init__(text + ("..." if len(message) > MAX_MESSAGE else ""))
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,17 @@ class Header:
 
 def save(path: str | os.PathLike, header: Header, tensors: Mapping[str, Tensor]) -> None:
     """Write a checkpoint; it appears whole under its name or not at all."""
+    ready = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    metadata = {METADATA_KEY: json.dumps(asdict(header))}
+    write_whole(path, lambda temporary: save_file(ready, temporary, metadata=metadata))
+
+
+def write_whole(path: str | os.PathLike, write: Callable[[Path], None]) -> None:
+    """Let ``write`` make a temporary file beside ``path``, and give it that name once it is complete."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    ready = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     try:
-        save_file(ready, temporary, metadata={METADATA_KEY: json.dumps(asdict(header))})
+        write(temporary)
         # safetensors writes for the owner alone; a checkpoint is a file like any other.
         umask = os.umask(0)
         os.umask(umask)
@@ -75,7 +87,7 @@ def _parse_header(path: Path, metadata: dict[str, str] | None) -> Header:
         )
     try:
         header = Header(**json.loads(metadata[METADATA_KEY]))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} has a damaged header ({error}); save it again") from None
     if header.format_version > FORMAT_VERSION:
         raise CheckpointError(
@@ -241,10 +253,15 @@ def restore(make: Callable[[], Network], tensors: Mapping[str, Tensor], source: 
         source: what to call the file in errors.
 
     Raises:
-        CheckpointError: names the missing, unexpected and misshapen tensors.
+        CheckpointError: no such network can be; or names the missing, unexpected and misshapen tensors.
     """
-    with torch.device("meta"):
-        network = make()
+    try:
+        with torch.device("meta"):
+            network = make()
+    except (RuntimeError, TypeError, ValueError) as error:  # sizes of no meaning
+        raise CheckpointError(
+            f"{source} describes a network that cannot be built ({_first_sentence(error)})"
+        ) from None
     load_strict(network, tensors, source)
     return network.eval().requires_grad_(False)
 

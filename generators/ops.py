@@ -55,6 +55,12 @@ def upsample2d(x: Tensor, *, reference: bool = False) -> Tensor:
     ]
 
 
+def blur2d(x: Tensor, pad: int) -> Tensor:
+    """[N, C, H, W] under the FIR filter with ``pad`` zeros on each side: 3 pixels less than padded."""
+    c = x.shape[1]
+    return F.conv2d(x, fir_kernel(x.dtype, x.device).expand(c, 1, 4, 4), padding=pad, groups=c)
+
+
 def modulate_weight(weight: Tensor, style: Tensor, demodulate: bool) -> Tensor:
     """Weights of each sample, [N, O, I, k, k] (equations 1 and 3 of arXiv 1912.04958).
 

@@ -16,6 +16,9 @@ from generators import ops
 from generators.layers import RESIDUAL_GAIN, EqualLinear, Noise, Residual, StyledConv, ToRGB
 
 Architecture = Literal["skip", "resnet", "orig"]
+# Far beyond any generator there is: what a damaged or hostile file may ask for.
+MAX_RESOLUTION = 1 << 14
+MAX_MAPPING_LAYERS = 100
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,14 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
-        if self.resolution < 8 or self.resolution & (self.resolution - 1):
+        size = self.resolution
+        if not (isinstance(size, int) and 8 <= size <= MAX_RESOLUTION and size & (size - 1) == 0):
             raise ValueError(
-                f"resolution must be a power of two of at least 8, not {self.resolution}"
+                f"resolution must be a power of two from 8 to {MAX_RESOLUTION}, not {size}"
+            )
+        if not 1 <= self.n_mapping_layers <= MAX_MAPPING_LAYERS:
+            raise ValueError(
+                f"n_mapping_layers must be 1 to {MAX_MAPPING_LAYERS}, not {self.n_mapping_layers}"
             )
         if len(self.channels) != self.n_blocks:
             raise ValueError(
