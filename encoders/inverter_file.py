@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -112,7 +113,7 @@ def save_inverter(
 def _load_ours(path: Path, generator: Generator | None) -> Parts:
     header, tensors = checkpoint.load(path, kind="inverter")
     try:
-        encoder = _encoder(dict(header.config["encoder"]))
+        make = _maker(dict(header.config["encoder"]))
         height, width = header.config["input_size"]
         view = View(**header.config.get("view", {}))
         latent_avg = tensors["latent_avg"]
@@ -122,7 +123,7 @@ def _load_ours(path: Path, generator: Generator | None) -> Parts:
         raise
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} has a damaged header ({error}); save it again") from None
-    checkpoint.load_strict(encoder, _below(tensors, _ENCODER), str(path))
+    encoder = checkpoint.restore(make, _below(tensors, _ENCODER), str(path))
     return Parts(encoder, generator, latent_avg, (height, width), view)
 
 
@@ -130,18 +131,20 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _encoder(config: dict[str, Any]) -> UNet | StyleEncoder:
+def _maker(config: dict[str, Any]) -> Callable[[], UNet | StyleEncoder]:
+    """What builds the encoder that a header describes."""
     if config["type"] == "UNet":
-        return UNet(UNetConfig(**{k: v for k, v in config.items() if k != "type"}))
-    return StyleEncoder.empty(StyleEncoderConfig(**config))
+        unet = UNetConfig(**{k: v for k, v in config.items() if k != "type"})
+        return lambda: UNet(unet)
+    published_one = StyleEncoderConfig(**config)
+    return lambda: StyleEncoder(published_one)
 
 
 def _generator(config: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Generator:
     """The generator in an inverter file, or the one it refers to."""
     if "generator" in config:
-        generator = Generator(GeneratorConfig(**config["generator"]))
-        checkpoint.load_strict(generator, tensors, str(path))
-        return generator
+        own = GeneratorConfig(**config["generator"])
+        return checkpoint.restore(lambda: Generator(own), tensors, str(path))
     reference = GeneratorReference(**config["generator_reference"])
     generator = load_generator(reference.name)
     found = checkpoint.tensors_sha256(generator.state_dict())

@@ -160,7 +160,8 @@ def _without_surplus(state: Mapping[str, Tensor], n_styles: int) -> dict[str, Te
 
 
 def _encoder(config: StyleEncoderConfig, state: Mapping[str, Tensor], source: str) -> StyleEncoder:
-    encoder = StyleEncoder.empty(config)
+    with torch.device("meta"):  # its tensors will be the file's
+        encoder = StyleEncoder(config)
     state = _without_surplus(state, config.n_styles)
     of_heads = {key.split(".")[0] for key in encoder.heads.state_dict()}
     for module, wanted in ((encoder.backbone, False), (encoder.heads, True)):
@@ -171,9 +172,7 @@ def _encoder(config: StyleEncoderConfig, state: Mapping[str, Tensor], source: st
 
 def _generator(state: Mapping[str, Tensor], source: str) -> Generator:
     config, tensors = rosinality.convert(state, source)
-    generator = Generator(config)
-    checkpoint.load_strict(generator, tensors, source)
-    return generator.eval().requires_grad_(False)
+    return checkpoint.restore(lambda: Generator(config), tensors, source)
 
 
 def _latent_avg(

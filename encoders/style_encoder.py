@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from encoders import heads
@@ -65,16 +64,6 @@ class StyleEncoder(nn.Module):
         self.config = config
         self.backbone = design.backbone(config.in_channels)
         self.heads = design.heads(config.n_styles)
-
-    @classmethod
-    def empty(cls, config: StyleEncoderConfig) -> StyleEncoder:
-        """One with memory for its tensors but nothing in it yet, to be loaded into.
-
-        Drawing 200 million initial weights takes longer than reading them from a file.
-        """
-        with torch.device("meta"):
-            encoder = cls(config)
-        return encoder.to_empty(device="cpu")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.heads(self.backbone(x))

@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from encoders import distances, load_inverter
+from encoders import Bootstrap, bootstrap, load_inverter
 from encoders.restyle import Inversion, ReStyle
-from generators.checkpoint import tensors_sha256
+from generators.checkpoint import CheckpointError, tensors_sha256
 from pipeline import feed, images, reader, schema
 from pipeline.config import ConfigError, RunConfig, fingerprint
 from pipeline.feed import AlignSettings
 from pipeline.records import AlignedFace, Sample, ShardReport, ShardTask, Status
 from pipeline.schema import Row
+from pipeline.scoring import Scorer
 from pipeline.storage import public
 from pipeline.writer import ShardWriter
 
-DISTANCES = {"mse": distances.mse, "psnr": distances.psnr, "ms_ssim": distances.ms_ssim}
 # Batches whose identities may be under way on CPU workers while the next is inverted.
 N_SCORING = 2
 
@@ -34,8 +34,34 @@ class OutOfMemory(ConfigError):
     """The batch does not fit; no retry will help."""
 
 
-def checkpoint_hashes(model: ReStyle) -> dict[str, str]:
+def load_model(run: RunConfig, device: str) -> ReStyle | Bootstrap:
+    """The model of a run; two of them where the second goes on from the first.
+
+    Raises:
+        CheckpointError, ConfigError: a file cannot be used, or the two, or the steps, do not fit.
+    """
+    if run.then is None:
+        model = load_inverter(run.model, run.generator, device, run.precision)
+        if model.max_steps is not None and run.steps > model.max_steps:
+            raise ConfigError(
+                f"{run.model} is a single-pass encoder (pSp, e4e), which has one step, not "
+                f"{run.steps}; pass --steps 1, or a ReStyle encoder as --then"
+            )
+        return model
+    first = load_inverter(run.model, None, device, run.precision)
+    try:
+        return bootstrap(first, load_inverter(run.then, run.generator, device, run.precision))
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"--then {run.then} cannot follow {run.model}: {error}") from None
+
+
+def checkpoint_hashes(model: ReStyle | Bootstrap) -> dict[str, str]:
     """Identity of the weights in use, whatever files they came in."""
+    if isinstance(model, Bootstrap):
+        first, second = checkpoint_hashes(model.first), checkpoint_hashes(model.second)
+        return second | {f"first_{name}": found for name, found in first.items()}
     encoder = {**model.encoder.state_dict(), "latent_avg": model.latent_avg}
     return {
         "encoder_sha256": tensors_sha256(encoder),
@@ -64,13 +90,15 @@ class InversionActor:
         self._config, self._run = config, config.run
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
         run = config.run
-        self._model = load_inverter(run.model, run.generator, device, run.precision)
-        for name, found in checkpoint_hashes(self._model).items():
+        self._model = load_model(run, device)
+        self._scorer = Scorer(run, device)
+        for name, found in (checkpoint_hashes(self._model) | self._scorer.hashes()).items():
             if config.identity[name] != found:
                 raise ConfigError(
-                    f"the checkpoint {run.model} holds other weights on this node ({name} differs); "
-                    "copy the same file to every node"
+                    f"a checkpoint of {run.model} holds other weights on this node ({name} differs); "
+                    "copy the same files to every node"
                 )
+        self._by_dlib = "identity" in run.metrics and not self._scorer.measures("identity")
         generator = self._model.generator
         self._columns = schema.schema(run, generator.n_styles, generator.w_dim)
         self._n_rows = 0
@@ -134,7 +162,7 @@ class InversionActor:
             with _clock(seconds, "score"):
                 for i, row in enumerate(self._score(usable, result)):
                     inverted[id(usable[i])] = row
-                    if row.status == Status.OK and "identity" in self._run.metrics:
+                    if row.status == Status.OK and self._by_dlib:
                         pairs += self._identity_pairs(usable[i], result, i)
         rows = [inverted.get(id(f)) or Row(f, f.status, f.error) for f in batch]
         return rows, feed.identity(pairs) if pairs else None
@@ -153,13 +181,7 @@ class InversionActor:
             raise
 
     def _score(self, faces: list[AlignedFace], result: Inversion) -> list[Row]:
-        measured = {
-            name: torch.stack([DISTANCES[name](t, result.target) for t in result.thumbnails])
-            .cpu()
-            .numpy()
-            for name in self._run.metrics
-            if name in DISTANCES
-        }
+        measured = self._scorer.measure(result)
         latents = result.latents.cpu().numpy()  # [n_steps, N, n_styles, w_dim]
         finite = np.isfinite(latents).all(axis=(0, 2, 3))
         finite &= torch.isfinite(result.thumbnails).all(dim=(0, 2, 3, 4)).cpu().numpy()
@@ -169,8 +191,7 @@ class InversionActor:
                 error = "the model answered with NaN or infinity"
                 rows.append(Row(face, Status.NOT_FINITE, error))
                 continue
-            metrics = {name: values[:, i].tolist() for name, values in measured.items()}
-            rows.append(Row(face, Status.OK, None, latents[:, i], metrics))
+            rows.append(Row(face, Status.OK, None, latents[:, i], measured[i]))
             if self._run.save_images and face.image_u8 is not None:
                 rows[-1].aligned_image = images.encode_png(face.image_u8)
                 rows[-1].reconstruction = images.encode_jpeg(images.to_u8(result.images[i]))
@@ -191,6 +212,7 @@ class InversionActor:
             "fingerprint": fingerprint(self._config.identity),
             "identity": dict(self._config.identity),
             "model": self._run.model,
+            "then": self._run.then,
             "generator": self._run.generator,
             "shard": public(task.url),
             "input_identity": task.identity,
@@ -199,7 +221,7 @@ class InversionActor:
             "latent_avg": base64.b64encode(latent_avg.tobytes()).decode(),
             "latent_avg_shape": list(latent_avg.shape),
             "metric_protocol": f"float32 images in [-1, 1] at {width}x{height}; identity: cosine of "
-            "dlib descriptors of 8-bit images",
+            + ("dlib descriptors of 8-bit images" if self._by_dlib else "face embeddings"),
             "versions": dict(self._config.versions),
         }
 

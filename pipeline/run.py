@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from encoders import ReStyle, load_inverter
+from encoders import Bootstrap, ReStyle
 from pipeline import driver, plan
-from pipeline.actor import ActorConfig, checkpoint_hashes
-from pipeline.config import ClusterConfig, ConfigError, RunConfig
+from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
+from pipeline.config import PATHS, ClusterConfig, ConfigError, RunConfig
 from pipeline.driver import Progress, Summary
 from pipeline.records import ShardTask
+from pipeline.scoring import Scorer
 
 # Libraries whose version can change a number in the output.
 RECORDED = ("restyle-batch", "torch", "numpy", "pillow", "dlib-bin", "pyarrow")
@@ -49,10 +50,10 @@ def prepare(
         ConfigError, CheckpointError: one sentence that says what to do.
     """
     asked = plan.tasks(shards)
-    model = load_inverter(config.model, config.generator, "cpu", config.precision)
+    model = load_model(config, "cpu")
     if how.address is None and not torch.cuda.is_available():
         _require_memory(model, how.batch_size)
-    identity = {**config.settings(), **checkpoint_hashes(model)}
+    identity = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
     if not dry_run:
         driver.require_reachable(how.address)
         plan.claim(out, identity, overwrite)
@@ -83,15 +84,15 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
 
 def _absolute(config: RunConfig) -> RunConfig:
     """Workers have another working directory."""
-    model, generator = config.model, config.generator
-    return replace(
-        config,
-        model=model if model == "demo" else os.path.abspath(model),
-        generator=generator if generator in (None, "demo") else os.path.abspath(generator),
-    )
+    given = {name: getattr(config, name) for name in PATHS}
+    moved = {
+        name: path if path in (None, "demo") else os.path.abspath(path)
+        for name, path in given.items()
+    }
+    return replace(config, **moved)
 
 
-def _require_memory(model: ReStyle, batch_size: int) -> None:
+def _require_memory(model: ReStyle | Bootstrap, batch_size: int) -> None:
     """Refuse a batch that this machine cannot hold; Linux would kill the worker without a word."""
     config = model.generator.config
     sizes = [4 * 2**level for level in range(config.n_blocks)]
