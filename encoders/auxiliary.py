@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -30,6 +31,35 @@ LPIPS_HEAD_FILES = (
     "(lpips/weights/v0.1)"
 )
 _FIRST_KERNEL = {11: "alex", 3: "vgg"}  # by the size of the first convolution
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a file of these is good for."""
+
+    kind: str
+    needs: str  # what else, and where it is passed
+
+
+def use_of(content: Mapping[str, Any]) -> Use | None:
+    """What a file's content is, by its names and shapes; None for none of these networks."""
+    first, last = content.get("features.0.weight"), content.get("output_layer.3.weight")
+    if isinstance(first, Tensor) and first.ndim == 4 and first.shape[-1] in _FIRST_KERNEL:
+        name = {"alex": "AlexNet", "vgg": "VGG16"}[_FIRST_KERNEL[first.shape[-1]]]
+        return Use(
+            f"classifier (torchvision {name})",
+            f"as --lpips-weights: --lpips-heads, {LPIPS_HEAD_FILES}",
+        )
+    if "lin0.model.1.weight" in content:
+        return Use("LPIPS heads", f"as --lpips-heads: --lpips-weights, {LPIPS_BACKBONE_FILES}")
+    if last is not None and "input_layer.0.weight" in content:
+        depth = len({key.split(".")[1] for key in content if key.startswith("body.")})
+        name = {24: "50", 49: "101"}.get(depth, f"of {depth} blocks")
+        attention = "-SE" if "body.0.res_layer.5.fc1.weight" in content else ""
+        return Use(f"face embedding (IR{attention} {name})", "nothing else, as --identity-model")
+    if "mlp.0.weight" in content.get("discriminator_state_dict", content):
+        return Use("latent discriminator (e4e)", "nothing else; it is used in training")
+    return None
 
 
 def load_identity(path: str | os.PathLike) -> FaceEmbedding:

@@ -32,6 +32,7 @@ from generators.checkpoint import CheckpointError
 
 # The first convolution of either backbone; its input channels tell ReStyle from pSp and e4e.
 _FIRST_LAYERS = ("input_layer.0.weight", "conv1.weight")
+_E4E_TYPES = ("Encoder4Editing", "SingleStyleCodeEncoder")
 _CAR_RESOLUTION = 512
 
 
@@ -45,6 +46,13 @@ class Description:
     view: View  # the part of a generated image that is the picture
     from_average: bool  # latent_avg is added to what the encoder predicts
     n_steps: int  # passes it was trained for
+
+    @property
+    def project(self) -> str:
+        """ReStyle, pSp or e4e."""
+        if self.encoder.in_channels == RESTYLE:
+            return "ReStyle"
+        return "e4e" if self.encoder.type in _E4E_TYPES else "pSp"
 
 
 def load(path: str | os.PathLike, generator: Generator | None = None) -> Parts:

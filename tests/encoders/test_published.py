@@ -4,7 +4,7 @@ import pytest
 import torch
 from published_files import N_STYLES, encoder_shapes, generator_shapes
 
-from encoders import heads, load_inverter, save_inverter
+from encoders import heads, load_inverter, published, save_inverter
 from encoders.restyle import ReStyle, SinglePass
 from encoders.style_encoder import ENCODERS
 from encoders.view import CARS
@@ -14,19 +14,40 @@ KINDS = [(kind, n) for kind, design in ENCODERS.items() for n in design.in_chann
 IN_W = ("BackboneEncoderUsingLastLayerIntoW", "SingleStyleCodeEncoder")
 
 
-@pytest.fixture
-def write(parity, tmp_path):
-    """Write a published file for a small generator; returns its path and its latent average."""
+@pytest.fixture(scope="module")
+def filled(parity):
+    """A function from shapes to weights; what was drawn before is not drawn again."""
+    known = {}
 
-    def file(kind, in_channels, n_styles=N_STYLES, n_blocks=2, average=None, **opts):
+    def state(shapes):
+        fresh = {key: s for key, s in shapes.items() if (key, *s) not in known}
+        known.update({(k, *t.shape): t for k, t in parity.fill.from_shapes(fresh).items()})
+        return {key: known[(key, *shape)] for key, shape in shapes.items()}
+
+    return state
+
+
+@pytest.fixture
+def make(parity, filled):
+    """The content of a published file for a small generator."""
+
+    def content(kind, in_channels, n_styles=N_STYLES, n_blocks=2, average=None, **opts):
         shapes = encoder_shapes(parity, kind, in_channels, n_styles)
-        shapes |= generator_shapes(parity, n_blocks)
-        content = {
-            "state_dict": parity.fill.from_shapes(shapes),
+        return {
+            "state_dict": filled(shapes | generator_shapes(parity, n_blocks)),
             "opts": {"encoder_type": kind, **opts},
             "latent_avg": parity.fill.normal("a", (512,)) if average is None else average,
         }
-        torch.save(content, tmp_path / "m.pt")
+
+    return content
+
+
+@pytest.fixture
+def write(make, tmp_path):
+    """Write such a file; returns its path."""
+
+    def file(*arguments, **settings):
+        torch.save(make(*arguments, **settings), tmp_path / "m.pt")
         return tmp_path / "m.pt"
 
     return file
@@ -88,13 +109,13 @@ def test_the_pyramid_adds_each_coarser_map_to_the_finer_one():
 
 @pytest.mark.parametrize(("flag", "scale"), [(True, 1.0), (False, 0.0)])
 def test_the_average_is_added_where_the_settings_say_so(write, flag, scale):
-    path = write("GradualStyleEncoder", 3, start_from_latent_avg=flag, learn_in_w=False)
-    average = torch.load(path)["latent_avg"]
-    model = load_inverter(path)
+    average = torch.randn(1, 512)  # as a pSp model that was trained in W has it
+    settings = {"start_from_latent_avg": flag, "learn_in_w": True, "average": average}
+    model = load_inverter(write("BackboneEncoderUsingLastLayerIntoW", 3, **settings))
     assert torch.equal(model.latent_avg, scale * average.expand(N_STYLES, -1))
     # ReStyle starts at the average whatever the flag.
-    path = write("BackboneEncoder", 6, start_from_latent_avg=False)
-    assert torch.equal(load_inverter(path).latent_avg[1], average)
+    model = load_inverter(write("ResNetBackboneEncoder", 6, **settings))
+    assert torch.equal(model.latent_avg[1], average[0])
 
 
 def test_styles_that_the_generator_does_not_take_are_left_out(write):
@@ -106,22 +127,21 @@ def test_styles_that_the_generator_does_not_take_are_left_out(write):
         assert torch.equal(model.latent_avg, average[:N_STYLES])
 
 
-def test_an_encoder_of_label_maps_is_refused(write):
+def test_an_encoder_of_label_maps_is_refused(make, write):
     says = r"takes pictures of 19 channels \(label maps or sketches\), not photos, which have 3"
     with pytest.raises(CheckpointError, match=says):
-        load_inverter(write("GradualStyleEncoder", 19, label_nc=19))
+        published.describe(make("GradualStyleEncoder", 19, label_nc=19), "m.pt")
     with pytest.raises(CheckpointError, match=r"input_layer.0.weight has shape \[64, 3, 3, 3\]"):
         load_inverter(write("ProgressiveBackboneEncoder", 3))
 
 
-def test_a_missing_tensor_of_a_pyramid_is_named(write):
-    path = write("Encoder4Editing", 3)
-    content = torch.load(path)
+def test_a_missing_tensor_of_a_pyramid_is_named(make, tmp_path):
+    content = make("Encoder4Editing", 3)
     del content["state_dict"]["encoder.latlayer2.bias"]
     content["state_dict"]["encoder.styles.note.x"] = torch.zeros(1)
-    torch.save(content, path)
+    torch.save(content, tmp_path / "m.pt")
     with pytest.raises(CheckpointError, match=r"missing latlayer2.bias; unexpected styles.note.x"):
-        load_inverter(path)
+        load_inverter(tmp_path / "m.pt")
 
 
 def test_cars_are_shown_without_their_padding(write, tmp_path):
