@@ -50,12 +50,21 @@ def load_generator(path: str | os.PathLike) -> Generator:
     )
 
 
-def _load_ours(path: Path) -> Generator:
-    header, tensors = checkpoint.load(path, kind="generator")
+def config_of(header: checkpoint.Header, path: Path) -> GeneratorConfig:
+    """The shape of the generator in a file of ours.
+
+    Raises:
+        CheckpointError: the header says none that can be.
+    """
     try:
-        config = GeneratorConfig(**header.config)
+        return GeneratorConfig(**header.config)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} has a damaged header ({error}); save it again") from None
+
+
+def _load_ours(path: Path) -> Generator:
+    header, tensors = checkpoint.load(path, kind="generator")
+    config = config_of(header, path)
     return checkpoint.restore(lambda: Generator(config), tensors, str(path))
 
 

@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -122,7 +122,7 @@ def _read(path: Path, with_tensors: bool) -> tuple[Header, dict[str, Tensor]]:
             names = file.keys() if with_tensors else []
             mapped = {name: file.get_tensor(name) for name in names}
             return header, _copied(path, mapped)
-    except SafetensorError as error:
+    except (SafetensorError, DamagedPickle) as error:
         raise CheckpointError(
             f"{path} is not a readable safetensors file ({error}); it may be truncated: copy it again"
         ) from None
@@ -139,15 +139,8 @@ def _copied(path: Path, mapped: Mapping[str, Tensor]) -> dict[str, Tensor]:
         header = json.loads(file.read(n_header))
         for name in sorted(tensors, key=lambda name: header[name]["data_offsets"][0]):
             file.seek(8 + n_header + header[name]["data_offsets"][0])
-            read_into(tensors[name], file)
+            torchfile.read_into(tensors[name], file)
     return tensors
-
-
-def read_into(tensor: Tensor, file: BinaryIO) -> None:
-    """Fill a contiguous tensor with the bytes at the file's position."""
-    data = tensor.reshape(-1).view(torch.uint8).numpy().data
-    if file.readinto(data) < len(data):  # type: ignore[attr-defined]
-        raise DamagedPickle("the file ends inside a tensor")
 
 
 def require_file(path: str | os.PathLike) -> None:

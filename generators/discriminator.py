@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generators import ops
-from generators.layers import RESIDUAL_GAIN, EqualLinear
+from generators.layers import RESIDUAL_GAIN, EqualLinear, normal
 
 # Most images whose spread is measured together (arXiv 1710.10196, section 3).
 STDDEV_GROUP = 4
@@ -50,7 +50,7 @@ class EqualConv(nn.Module):
         activate: bool = True,  # bias and leaky ReLU
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_out, n_in, kernel_size, kernel_size))
+        self.weight = nn.Parameter(normal(n_out, n_in, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(n_out)) if activate else None
         self.weight_gain = 1 / math.sqrt(n_in * kernel_size**2)
         self.down = down

@@ -184,11 +184,15 @@ class _Machine:
 
     def op_append(self, _: None) -> None:
         item = self.stack.pop()
-        _of_kind(self.stack[-1], list).append(item)
+        self._extend([item])
 
     def op_appends(self, _: None) -> None:
         items = self._above_mark()
-        _of_kind(self.stack[-1], list).extend(items)
+        self._extend(items)
+
+    def _extend(self, items: list[Any]) -> None:
+        if not isinstance(self.stack[-1], Record):  # of a kind of list
+            _of_kind(self.stack[-1], list).extend(items)
 
     def op_list(self, _: None) -> None:
         items = self._above_mark()
@@ -214,8 +218,9 @@ class _Machine:
         self._last(3)
 
     def _set_items(self, target: Any, items: list[Any]) -> None:
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            _of_kind(target, dict)[_hashable(key)] = value
+        pairs = dict(zip(map(_hashable, items[::2]), items[1::2], strict=True))
+        if not isinstance(target, Record):  # of a kind of dict
+            _of_kind(target, dict).update(pairs)
 
     def op_setitem(self, _: None) -> None:
         value, key = self.stack.pop(), self.stack.pop()

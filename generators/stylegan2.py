@@ -13,7 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generators import ops
-from generators.layers import RESIDUAL_GAIN, EqualLinear, Noise, Residual, StyledConv, ToRGB
+from generators.layers import (
+    RESIDUAL_GAIN,
+    EqualLinear,
+    Noise,
+    Residual,
+    StyledConv,
+    ToRGB,
+    normal,
+)
 
 Architecture = Literal["skip", "resnet", "orig"]
 # Far beyond any generator there is: what a damaged or hostile file may ask for.
@@ -126,7 +134,7 @@ class Synthesis(nn.Module):
         first, w_dim, clamp = config.channels[0], config.w_dim, config.conv_clamp
         residual = config.architecture == "resnet"
         gain = RESIDUAL_GAIN if residual else 1.0
-        self.const = nn.Parameter(torch.randn(1, first, 4, 4))
+        self.const = nn.Parameter(normal(1, first, 4, 4))
         convs = [StyledConv(first, first, w_dim, 4, up=False, clamp=clamp)]
         for level, (n_in, n_out) in enumerate(pairwise(config.channels), start=1):
             size = 4 * 2**level

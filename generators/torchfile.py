@@ -80,8 +80,19 @@ class StoredTensor:
             return torch.empty(self.shape, dtype=dtype)
         flat = torch.empty(self.n_spanned, dtype=dtype)
         file.seek(self.storage.start + self.offset * dtype.itemsize)
-        file.readinto(flat.view(torch.uint8).numpy().data)  # type: ignore[attr-defined]
+        read_into(flat, file)
         return flat.as_strided(self.shape, self.stride).contiguous()
+
+
+def read_into(tensor: Tensor, file: BinaryIO) -> None:
+    """Fill a contiguous tensor with the bytes at the file's position.
+
+    Raises:
+        DamagedPickle: the file ends before.
+    """
+    data = tensor.reshape(-1).view(torch.uint8).numpy().data
+    if file.readinto(data) < len(data):  # type: ignore[attr-defined]
+        raise DamagedPickle("the file ends inside a tensor")
 
 
 def rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredTensor:

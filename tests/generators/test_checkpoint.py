@@ -1,14 +1,28 @@
 """Files: what is written comes back, and what is broken or hostile ends in one sentence."""
 
 import argparse
+import collections
 import json
 import os
+import subprocess
+import sys
 
+import memory
+import nvidia_files
 import pytest
 import torch
+from conftest import DATA
 from safetensors.torch import save_file
 
-from generators import CheckpointError, checkpoint, load_generator, rosinality, save_generator
+from generators import (
+    CheckpointError,
+    Generator,
+    GeneratorConfig,
+    checkpoint,
+    load_generator,
+    rosinality,
+    save_generator,
+)
 
 
 def test_safetensors_round_trip(tiny_generator, tmp_path):
@@ -43,6 +57,57 @@ def test_what_is_loaded_is_not_tied_to_the_file(tiny_generator, tmp_path):
     for generator in loaded:
         for name, tensor in tiny_generator.state_dict().items():
             assert torch.equal(generator.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_training_programs_write_is_read(zipped, tiny_generator, tmp_path):
+    """A module's own state dict (ordered, with notes), an optimizer's, settings, a counter."""
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(layer.parameters())
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    content = {
+        **rosinality.export(tiny_generator),
+        "d": layer.state_dict(),
+        "d_optim": optimizer.state_dict(),
+        "args": argparse.Namespace(size=32, mix=(0.5, "w")),
+        "seen": collections.Counter("aab"),
+        "shape": torch.Size([1, 2]),
+        "dtype": torch.float16,
+        "device": torch.device("cpu"),
+        "tied": [layer.weight, layer.weight.t()],
+    }
+    torch.save(content, tmp_path / "g.pt", _use_new_zipfile_serialization=zipped)
+    load_generator(tmp_path / "g.pt")
+    again = checkpoint.load_pt(tmp_path / "g.pt")
+    assert torch.equal(again["d"]["weight"], layer.weight)
+    assert again["args"].mix == (0.5, "w")
+    assert again["seen"]["a"] == 2
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pt", "old.pt", "pkl"])
+def test_loading_takes_little_more_memory_than_the_tensors(kind, tmp_path):
+    config = GeneratorConfig(resolution=16, channels=(512, 512, 512))
+    generator = Generator(config).requires_grad_(False)
+    path = tmp_path / f"g.{kind}"
+    if kind == "pkl":
+        nvidia_files.write(generator, path)
+    elif kind == "safetensors":
+        save_generator(path, generator)
+    else:
+        content = rosinality.export(generator)
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "pt")
+    size = sum(tensor.nbytes for tensor in generator.state_dict().values())
+    with memory.peak() as used:
+        load_generator(path)
+    assert used() < 1.3 * size
+
+
+def test_loading_does_not_load_the_compiler_of_torch():
+    code = "import sys, generators; generators.load_generator(sys.argv[1]); print(*sys.modules)"
+    path = DATA / "parity" / "stylegan2_ada_64.pkl"
+    out = subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=True)
+    assert b"torch._dynamo" not in out.stdout.split()
 
 
 def test_a_half_precision_file_is_loaded_as_float32(tiny_generator, tmp_path):
