@@ -1,6 +1,6 @@
 """Encoders: from images to the latents of a generator."""
 
-from encoders.inverter_file import load_inverter, save_inverter
+from encoders.inverter_file import load_inverter, require_precision, save_inverter
 from encoders.restyle import Bootstrap, Inversion, ReStyle, bootstrap
 from encoders.unet import UNet, UNetConfig
 from encoders.view import View
@@ -14,5 +14,6 @@ __all__ = [
     "View",
     "bootstrap",
     "load_inverter",
+    "require_precision",
     "save_inverter",
 ]

@@ -55,7 +55,7 @@ def load_inverter(
         CheckpointError: says in one sentence what is wrong with a file and what to do.
         ValueError: unknown precision, or float16 on a device that cannot compute with it.
     """
-    _require_precision(precision, device)
+    require_precision(precision, device)
     path = demo_path() if path == "demo" else Path(path)
     checkpoint.require_file(path)
     if path.suffix not in (".safetensors", ".pt", ".pth"):
@@ -177,7 +177,8 @@ def _require_fit(parts: Parts, path: Path, generator: str | os.PathLike | None) 
         )
 
 
-def _require_precision(precision: str, device: str | torch.device) -> None:
+def require_precision(precision: str, device: str | torch.device) -> None:
+    """Raise a ValueError unless the device can compute with this precision."""
     if precision not in get_args(Precision):
         raise ValueError(
             f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}"

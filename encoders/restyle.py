@@ -80,10 +80,6 @@ class ReStyle(nn.Module):
                 generator.
         """
         super().__init__()
-        if precision not in _DTYPES:
-            raise ValueError(
-                f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}"
-            )
         style_shape = (generator.n_styles, generator.w_dim)
         if latent_avg.shape not in (style_shape, style_shape[1:]):
             raise ValueError(
@@ -92,13 +88,24 @@ class ReStyle(nn.Module):
             )
         view.size(generator.resolution)  # refuses what reaches beyond the image
         self.view = view
-        self.precision = precision
         self.input_size = input_size
-        self.encoder = encoder.to(_DTYPES[precision])
+        self.encoder = encoder
         self.generator = generator
-        self.generator.synthesis.compute_dtype = _DTYPES[precision]
         self.register_buffer("latent_avg", latent_avg.float().expand(style_shape).clone())
         self.register_buffer("_average_image", None, persistent=False)
+        self.at(precision)
+
+    def at(self, precision: Precision) -> ReStyle:
+        """The same model, its networks cast to another precision. Returns itself."""
+        if precision not in _DTYPES:
+            raise ValueError(
+                f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}"
+            )
+        self.precision = precision
+        self.encoder.to(_DTYPES[precision])
+        self.generator.synthesis.compute_dtype = _DTYPES[precision]
+        self._average_image = None
+        return self
 
     @property
     def average_image(self) -> Tensor:
@@ -204,6 +211,18 @@ class Bootstrap:
         self.first, self.second = first, second
         self.generator, self.view = second.generator, second.view
         self.input_size, self.latent_avg = first.input_size, first.latent_avg
+
+    def at(self, precision: Precision) -> Bootstrap:
+        """Both models at another precision. Returns itself."""
+        self.first.at(precision)
+        self.second.at(precision)
+        return self
+
+    def to(self, device: str | torch.device) -> Bootstrap:
+        """Both models on another device. Returns itself."""
+        self.first.to(device)
+        self.second.to(device)
+        return self
 
     @property
     def average_image(self) -> Tensor:

@@ -22,6 +22,7 @@ class ProgressBar:
     def __init__(self, n_shards: int) -> None:
         self._bar = tqdm(
             total=n_shards,
+            disable=not n_shards,
             unit="shard",
             dynamic_ncols=True,
             bar_format="{desc} {bar:24} {n:.1f}/{total} shards, {elapsed} gone, {remaining} left{postfix}",
@@ -66,11 +67,13 @@ def print_summary(prepared: Prepared, summary: Summary, seconds: float) -> None:
         )
         busy = ", ".join(f"{stage} {summary.seconds[stage]:.1f} s" for stage in STAGES)
         click.echo(f"busy time: {busy} (align and identity on CPU workers, side by side)")
+    from pipeline.storage import public
+
     for task, error in summary.failures:
-        click.echo(f"unfinished: {task.url}: {error}", err=True)
+        click.echo(f"unfinished: {public(task.url)}: {error}", err=True)
     if summary.failures:
         click.echo(
             f"{len(summary.failures)} shards are unfinished; mend them and run the same command again",
             err=True,
         )
-    click.echo(f"latents: {prepared.out}")
+    click.echo(f"latents: {public(prepared.out)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from importlib import resources
 from pathlib import Path
@@ -32,7 +33,9 @@ def demo(out: str, portraits: int) -> None:
     """
     folder = Path(out)
     shards = folder / "shards"
-    if not shards.exists():
+    if shards.exists():
+        click.echo(f"taking the shards that lie in {shards}")
+    else:
         click.echo(f"rendering {portraits} portraits")
         _photos(folder / "photos", portraits)
         _pack(folder / "photos", shards)
@@ -48,6 +51,8 @@ def demo(out: str, portraits: int) -> None:
     with ProgressBar(len(prepared.left)) as progress:
         summary = run.execute(prepared, how, progress)
     print_summary(prepared, summary, time.monotonic() - start)
+    if summary.failures:
+        sys.exit(1)
     report.write(str(folder / "latents"), folder / "report.html")
     click.echo(f"open {folder / 'report.html'} in a browser")
     click.echo(

@@ -111,12 +111,14 @@ def invert(
 
     from jobs.console import ProgressBar, print_summary
     from pipeline import run
+    from pipeline.storage import public
 
     prepared = run.prepare(shards, out, config, how, overwrite=overwrite, dry_run=dry_run)
     if dry_run:
-        click.echo(f"{len(prepared.asked)} shards, {len(prepared.left)} to do, into {out}")
+        n_left = len(prepared.left)
+        click.echo(f"{len(prepared.asked)} shards, {n_left} to do, into {public(out)}")
         for task in prepared.left[:10]:
-            click.echo(f"  {task.url} -> {task.output}")
+            click.echo(f"  {public(task.url)} -> {task.output}")
         return
     start = time.monotonic()
     with ProgressBar(len(prepared.left)) as progress:

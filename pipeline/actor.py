@@ -4,53 +4,45 @@ from __future__ import annotations
 
 import base64
 import os
-import time
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 
 from encoders import Bootstrap, bootstrap, load_inverter
-from encoders.restyle import Inversion, ReStyle
+from encoders.restyle import ReStyle
 from generators.checkpoint import CheckpointError, tensors_sha256
-from pipeline import feed, images, reader, schema
+from pipeline import feed, reader, schema, storage
+from pipeline.batches import BatchInverter, OutOfMemory
 from pipeline.config import ConfigError, RunConfig, fingerprint
 from pipeline.feed import AlignSettings
-from pipeline.records import AlignedFace, Sample, ShardReport, ShardTask, Status
+from pipeline.records import Sample, ShardReport, ShardTask
 from pipeline.schema import Row
 from pipeline.scoring import Scorer
-from pipeline.storage import public
+from pipeline.stopwatch import Stopwatch
+from pipeline.storage import ShardError, public
 from pipeline.writer import ShardWriter
 
-# Batches whose identities may be under way on CPU workers while the next is inverted.
-N_SCORING = 2
 
-
-class OutOfMemory(ConfigError):
-    """The batch does not fit; no retry will help."""
-
-
-def load_model(run: RunConfig, device: str) -> ReStyle | Bootstrap:
-    """The model of a run; two of them where the second goes on from the first.
+def load_model(run: RunConfig) -> ReStyle | Bootstrap:
+    """The model of a run on the CPU in float32; two of them where the second goes on from the first.
 
     Raises:
         CheckpointError, ConfigError: a file cannot be used, or the two, or the steps, do not fit.
     """
     if run.then is None:
-        model = load_inverter(run.model, run.generator, device, run.precision)
+        model = load_inverter(run.model, run.generator)
         if model.max_steps is not None and run.steps > model.max_steps:
             raise ConfigError(
                 f"{run.model} is a single-pass encoder (pSp, e4e), which has one step, not "
                 f"{run.steps}; pass --steps 1, or a ReStyle encoder as --then"
             )
         return model
-    first = load_inverter(run.model, None, device, run.precision)
+    first = load_inverter(run.model, None)
     try:
-        return bootstrap(first, load_inverter(run.then, run.generator, device, run.precision))
+        return bootstrap(first, load_inverter(run.then, run.generator))
     except CheckpointError:
         raise
     except ValueError as error:
@@ -58,7 +50,7 @@ def load_model(run: RunConfig, device: str) -> ReStyle | Bootstrap:
 
 
 def checkpoint_hashes(model: ReStyle | Bootstrap) -> dict[str, str]:
-    """Identity of the weights in use, whatever files they came in."""
+    """Identity of the weights in use, whatever files they came in; of a model in float32."""
     if isinstance(model, Bootstrap):
         first, second = checkpoint_hashes(model.first), checkpoint_hashes(model.second)
         return second | {f"first_{name}": found for name, found in first.items()}
@@ -83,25 +75,32 @@ class ActorConfig:
 
 
 class InversionActor:
-    """One model, one shard at a time."""
+    """One model, one shard at a time. Nothing is loaded before :meth:`load`."""
 
     def __init__(self, config: ActorConfig) -> None:
-        torch.set_num_threads(config.n_threads)
         self._config, self._run = config, config.run
+        self._n_rows = 0
+
+    def load(self) -> None:
+        """Load the models. Apart from the constructor, whose errors Ray reports as a death.
+
+        Raises:
+            ConfigError, CheckpointError: this node has another file than the driver, or none.
+        """
+        torch.set_num_threads(self._config.n_threads)
+        run = self._run
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
-        run = config.run
-        self._model = load_model(run, device)
-        self._scorer = Scorer(run, device)
-        for name, found in (checkpoint_hashes(self._model) | self._scorer.hashes()).items():
-            if config.identity[name] != found:
+        model, scorer = load_model(run), Scorer(run, device)
+        for name, found in (checkpoint_hashes(model) | scorer.hashes()).items():
+            if self._config.identity[name] != found:
                 raise ConfigError(
                     f"a checkpoint of {run.model} holds other weights on this node ({name} differs); "
                     "copy the same files to every node"
                 )
-        self._by_dlib = "identity" in run.metrics and not self._scorer.measures("identity")
-        generator = self._model.generator
-        self._columns = schema.schema(run, generator.n_styles, generator.w_dim)
-        self._n_rows = 0
+        self._model = model.at(run.precision).to(device)
+        self._columns = schema.schema(run, model.generator.n_styles, model.generator.w_dim)
+        self._inverter = BatchInverter(self._model, run, scorer, self._config.batch_size)
+        self._by_dlib = "identity" in run.metrics and not scorer.measures("identity")
 
     def n_rows(self) -> int:
         """Rows of the current shard so far, for the progress bar."""
@@ -111,98 +110,42 @@ class InversionActor:
         """Invert one shard and commit its file.
 
         Raises:
-            ShardError: the shard cannot be read to its end; nothing was written.
+            ShardError: the shard cannot be read to its end, or its file cannot be written; nothing was.
             OutOfMemory: the batch is too large.
         """
+        try:
+            return self._process(task)
+        except OutOfMemory:
+            raise
+        except ConfigError as error:
+            # A store that does not answer one node now may answer the next one later.
+            raise ShardError(str(error)) from None
+
+    def _process(self, task: ShardTask) -> ShardReport:
         self._n_rows = 0
-        seconds: dict[str, float] = defaultdict(float)
-        counts: Counter[str] = Counter()
-        read = _Reading(task.url, seconds)
+        clock, counts, seen = Stopwatch(), Counter[str](), -1
+        read = _Reading(task.url, clock)
         height, width = self._model.input_size
         settings = AlignSettings(self._run.align, self._run.faces, height, width)
         writer = ShardWriter(self._config.out, task.output, public(task.url), self._columns)
         try:
-            faces = feed.aligned(read.samples(), settings, self._config.n_in_flight, seconds)
-            seen = -1
-            for rows in self._rows(faces, seconds):
-                with _clock(seconds, "write"):
+            faces = feed.aligned(read.samples(), settings, self._config.n_in_flight, clock)
+            for rows in self._inverter.rows(faces, clock):
+                with clock("write"):
                     writer.add(rows)
-                for row in rows:
-                    # Samples come in order, so each new one is the next: none lost, none twice.
-                    assert row.face.index in (seen, seen + 1), f"row of sample {row.face.index}"
-                    seen = row.face.index
+                seen = _require_consecutive(rows, seen)
                 counts.update(str(row.status) for row in rows)
                 self._n_rows += len(rows)
-            assert seen + 1 == read.n_samples, f"{read.n_samples} samples read, {seen + 1} written"
-            with _clock(seconds, "write"):
+            if seen + 1 != read.n_samples:
+                raise AssertionError(f"{read.n_samples} samples were read, {seen + 1} written")
+            if storage.identity(task.url) != task.identity:
+                raise ShardError(f"{public(task.url)} has changed since the run began; run again")
+            with clock("write"):
                 writer.commit(self._footer(task, read.n_samples, counts))
         except BaseException:
             writer.abandon()
             raise
-        return ShardReport(task, read.n_samples, dict(counts), dict(seconds), _worker())
-
-    def _rows(self, faces: Iterator[AlignedFace], seconds: dict[str, float]) -> Iterator[list[Row]]:
-        """Batches of rows in order; identities are filled in as they come from the CPU workers."""
-        scoring: deque[tuple[list[Row], Any]] = deque()
-        while batch := list(islice(faces, self._config.batch_size)):
-            scoring.append(self._invert(batch, seconds))
-            if len(scoring) > N_SCORING:
-                yield _with_identity(*scoring.popleft(), self._run, seconds)
-        while scoring:
-            yield _with_identity(*scoring.popleft(), self._run, seconds)
-
-    def _invert(self, batch: list[AlignedFace], seconds: dict[str, float]) -> tuple[list[Row], Any]:
-        """Rows of one batch, and a reference to the identities of those that came out."""
-        usable = [face for face in batch if face.image_u8 is not None]
-        inverted: dict[int, Row] = {}
-        pairs: list[tuple[np.ndarray, np.ndarray]] = []
-        if usable:
-            with _clock(seconds, "invert"):
-                result = self._run_model(usable)
-            with _clock(seconds, "score"):
-                for i, row in enumerate(self._score(usable, result)):
-                    inverted[id(usable[i])] = row
-                    if row.status == Status.OK and self._by_dlib:
-                        pairs += self._identity_pairs(usable[i], result, i)
-        rows = [inverted.get(id(f)) or Row(f, f.status, f.error) for f in batch]
-        return rows, feed.identity(pairs) if pairs else None
-
-    def _run_model(self, faces: list[AlignedFace]) -> Inversion:
-        stacked = torch.from_numpy(np.stack([f.image_u8 for f in faces if f.image_u8 is not None]))
-        pixels = stacked.permute(0, 3, 1, 2).float().div(127.5).sub(1)
-        try:
-            return self._model.invert(pixels, n_steps=self._run.steps)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
-                raise OutOfMemory(
-                    f"a batch of {len(faces)} does not fit in memory; pass a smaller --batch-size "
-                    f"than {self._config.batch_size}, or --precision bf16"
-                ) from None
-            raise
-
-    def _score(self, faces: list[AlignedFace], result: Inversion) -> list[Row]:
-        measured = self._scorer.measure(result)
-        latents = result.latents.cpu().numpy()  # [n_steps, N, n_styles, w_dim]
-        finite = np.isfinite(latents).all(axis=(0, 2, 3))
-        finite &= torch.isfinite(result.thumbnails).all(dim=(0, 2, 3, 4)).cpu().numpy()
-        rows = []
-        for i, face in enumerate(faces):
-            if not finite[i]:
-                error = "the model answered with NaN or infinity"
-                rows.append(Row(face, Status.NOT_FINITE, error))
-                continue
-            rows.append(Row(face, Status.OK, None, latents[:, i], measured[i]))
-            if self._run.save_images and face.image_u8 is not None:
-                rows[-1].aligned_image = images.encode_png(face.image_u8)
-                rows[-1].reconstruction = images.encode_jpeg(images.to_u8(result.images[i]))
-        return rows
-
-    def _identity_pairs(
-        self, face: AlignedFace, result: Inversion, i: int
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        steps = result.thumbnails if self._run.identity_steps == "all" else result.thumbnails[-1:]
-        assert face.image_u8 is not None
-        return [(face.image_u8, images.to_u8(step[i])) for step in steps]
+        return ShardReport(task, read.n_samples, dict(counts), dict(clock.seconds), _worker())
 
     def _footer(self, task: ShardTask, n_samples: int, counts: Counter[str]) -> dict[str, Any]:
         """What a reader of the file alone needs to know. No clock, no host: the same for a rerun."""
@@ -226,6 +169,15 @@ class InversionActor:
         }
 
 
+def _require_consecutive(rows: list[Row], seen: int) -> int:
+    """Samples come in order, so each new one is the next: none lost, none twice. Returns the last."""
+    for row in rows:
+        if row.face.index not in (seen, seen + 1):
+            raise AssertionError(f"a row of sample {row.face.index} after sample {seen}")
+        seen = row.face.index
+    return seen
+
+
 def _worker() -> str:
     import ray
 
@@ -234,49 +186,18 @@ def _worker() -> str:
     return f"{context.get_node_id()[:8]} gpu {gpus} pid {os.getpid()}"
 
 
-def _with_identity(
-    rows: list[Row], reference: Any, run: RunConfig, seconds: dict[str, float]
-) -> list[Row]:
-    if reference is None:
-        return rows
-    import ray
-
-    cosines, busy = ray.get(reference)
-    seconds["score"] += busy
-    n_each = run.steps if run.identity_steps == "all" else 1
-    values = iter(cosines)
-    for row in rows:
-        if row.status == Status.OK:
-            measured = list(islice(values, n_each))
-            row.metrics["identity"] = [None] * (run.steps - n_each) + measured
-    return rows
-
-
 class _Reading:
     """Counts the samples of a shard and the time that reading them took."""
 
-    def __init__(self, url: str, seconds: dict[str, float]) -> None:
-        self._url, self._seconds, self.n_samples = url, seconds, 0
+    def __init__(self, url: str, clock: Stopwatch) -> None:
+        self._url, self._clock, self.n_samples = url, clock, 0
 
     def samples(self) -> Iterator[Sample]:
         source = reader.samples(self._url)
         while True:
-            with _clock(self._seconds, "read"):
+            with self._clock("read"):
                 sample = next(source, None)
             if sample is None:
                 return
             self.n_samples += 1
             yield sample
-
-
-class _clock:
-    """Adds the time of a block to one stage."""
-
-    def __init__(self, seconds: dict[str, float], stage: str) -> None:
-        self._seconds, self._stage = seconds, stage
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._seconds[self._stage] += time.perf_counter() - self._start

@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 from pipeline import plan, storage
 from pipeline.config import ConfigError
 from pipeline.latents import footer
-from pipeline.writer import RUN_FOLDER
+from pipeline.schema import dense
+
+BATCH_ROWS = 1024
 
 
 @dataclass
@@ -56,12 +58,12 @@ def files(out: str) -> list[str]:
 def _shards(out: str) -> list[dict[str, str]] | None:
     """What was asked for, as recorded by the driver."""
     source, path = storage.filesystem(out)
-    return plan.read_json(source, f"{path}/{RUN_FOLDER}/shards.json")
+    return plan.read_json(source, f"{path}/{plan.SHARDS}")
 
 
 def _settings(out: str) -> dict[str, Any]:
     source, path = storage.filesystem(out)
-    return plan.read_json(source, f"{path}/{RUN_FOLDER}/settings.json") or {}
+    return plan.read_json(source, f"{path}/{plan.SETTINGS}") or {}
 
 
 def status(out: str) -> RunStatus:
@@ -133,10 +135,13 @@ def _check_file(
     shards[record["shard"]] = audit.name
     seen: set[tuple[int, int]] = set()
     counts: Counter[str] = Counter()
-    for batch in parquet.iter_batches(columns=["sample_index", "face", "status", "latent"]):
+    for batch in parquet.iter_batches(
+        BATCH_ROWS, columns=["sample_index", "face", "status", "latent"]
+    ):
         _check_rows(audit, batch, seen, counts)
-    if {index for index, _ in seen} != set(range(record["n_samples"])):
-        say(f"{audit.name}: rows of {len(seen)} samples, {record['n_samples']} were read")
+    indices = {index for index, _ in seen}
+    if indices != set(range(record["n_samples"])):
+        say(f"{audit.name}: rows of {len(indices)} samples, {record['n_samples']} were read")
     if dict(counts) != record["n_by_status"]:
         say(f"{audit.name}: rows by status {dict(counts)}, its footer says {record['n_by_status']}")
 
@@ -157,8 +162,5 @@ def _check_rows(
         if (word == "ok") != valid:
             which = "without a latent" if word == "ok" else "with a latent"
             audit.problems.append(f"{audit.name}: sample {index} is {word} {which}")
-    numbers = latent.drop_null()
-    while pa.types.is_fixed_size_list(numbers.type):
-        numbers = numbers.flatten()
-    if not np.isfinite(numbers.to_numpy(zero_copy_only=False)).all():
+    if not np.isfinite(dense(latent.drop_null())).all():
         audit.problems.append(f"{audit.name}: a latent holds NaN or infinity")

@@ -46,6 +46,9 @@ class RunConfig:
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown:
             raise ConfigError(f"unknown metric {unknown[0]!r}; choose from {', '.join(METRICS)}")
+        # In one order and each once, so that the same choice is the same run.
+        chosen = tuple(name for name in METRICS if name in self.metrics)
+        object.__setattr__(self, "metrics", chosen)
         if self.steps < 1:
             raise ConfigError(f"--steps must be at least 1, not {self.steps}")
 
@@ -64,6 +67,11 @@ class ClusterConfig:
     gpus_per_actor: float | None = None  # None: 1 where the cluster has GPUs, else 0
     batch_size: int = 8  # faces inverted together
     n_attempts: int = 3  # tries before a shard is given up
+
+    def __post_init__(self) -> None:
+        each = self.gpus_per_actor
+        if each is not None and each > 1 and each != int(each):
+            raise ConfigError(f"--gpus-per-actor must be whole above 1, not {each:g}")
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:

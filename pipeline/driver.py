@@ -13,35 +13,20 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
-from pipeline.actor import ActorConfig, InversionActor
+from generators import CheckpointError
+from pipeline.actor import ActorConfig
 from pipeline.config import ClusterConfig, ConfigError
+from pipeline.crew import Attempt, Crew
 from pipeline.records import ShardReport, ShardTask
 
 CONNECT_TIMEOUT_S = 10.0
 POLL_S = 0.25  # how often progress is asked for
-GROW_S = 10.0  # how often new nodes are looked for
 RETRY_BASE_S = 0.5  # wait before the second try; doubled for each further one
-# Actors that die one after another without finishing anything: the cause is not a shard.
-MAX_DEATHS_IN_A_ROW = 6
-
-
-class RunError(RuntimeError):
-    """A run that cannot go on; the message says why."""
-
-
-@dataclass
-class Attempt:
-    """A shard in the queue."""
-
-    task: ShardTask
-    number: int = 1
-    not_before: float = 0.0  # on the monotonic clock
 
 
 @dataclass
@@ -108,7 +93,7 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
             logging_level=logging.ERROR,
             include_dashboard=None if joins else False,
         )
-    except (ConnectionError, ValueError) as error:
+    except (ConnectionError, ValueError, RuntimeError) as error:  # the last: another version of Ray
         raise _no_cluster(config.address or os.environ.get("RAY_ADDRESS"), error) from None
     try:
         yield
@@ -116,130 +101,72 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
         ray.shutdown()
 
 
-class _Crew:
-    """The actors: as many as the cluster has room for."""
-
-    def __init__(self, config: ActorConfig, how: ClusterConfig) -> None:
-        self._config, self._how = config, how
-        self.idle: deque[Any] = deque()
-        self.busy: dict[ray.ObjectRef, tuple[Any, Attempt]] = {}
-        self._next_look = 0.0
-        self._rows: dict[Any, int] = {}  # last known count of each busy actor
-        self._asked: dict[ray.ObjectRef, Any] = {}
-
-    def grow(self, n_wanted: int) -> None:
-        """Start the actors that fit and that the queue has work for."""
-        now = time.monotonic()
-        if now < self._next_look:
-            return
-        self._next_look = now + GROW_S
-        resources = ray.cluster_resources()
-        n_gpus = resources.get("GPU", 0)
-        each = self._how.gpus_per_actor
-        each = (1.0 if n_gpus else 0.0) if each is None else each
-        n_nodes = sum(node["Alive"] for node in ray.nodes())
-        fitting = int(n_gpus / each) if each else self._how.n_actors or n_nodes
-        if not fitting:
-            raise ConfigError(
-                f"--gpus-per-actor {each:g} fits nowhere: the cluster has {n_gpus:g} GPUs; leave it out "
-                "to run on CPUs"
-            )
-        target = min(self._how.n_actors or fitting, fitting, n_wanted)
-        n_cpus = max(1, int(resources.get("CPU", 1)))
-        config = replace(
-            self._config,
-            n_in_flight=2 * max(2, -(-n_cpus // max(1, target))),
-            n_threads=max(1, n_cpus // n_nodes // max(1, -(-target // n_nodes))),
-        )
-        # No CPUs asked for: an actor must not keep the aligners that feed it from a one-core machine.
-        options = {
-            "num_gpus": each,
-            "num_cpus": 0,
-            "max_concurrency": 2,  # process, and n_rows beside it
-            "scheduling_strategy": "SPREAD",
-        }
-        for _ in range(target - len(self.idle) - len(self.busy)):
-            self.idle.append(ray.remote(InversionActor).options(**options).remote(config))
-
-    def give(self, attempt: Attempt) -> None:
-        actor = self.idle.popleft()
-        self.busy[actor.process.remote(attempt.task)] = (actor, attempt)
-        self._rows[actor] = 0
-
-    def take(self, reference: ray.ObjectRef, alive: bool) -> Attempt:
-        actor, attempt = self.busy.pop(reference)
-        self._rows.pop(actor, None)
-        if alive:
-            self.idle.append(actor)
-        else:
-            self._next_look = 0.0  # replace it at once
-        return attempt
-
-    def n_rows_begun(self) -> int:
-        """Rows of unfinished shards, as far as the actors have told; asks them again."""
-        asked = list(self._asked)
-        ready = ray.wait(asked, num_returns=len(asked), timeout=0)[0] if asked else []
-        for reference in ready:
-            actor = self._asked.pop(reference)
-            if actor in self._rows:
-                try:
-                    self._rows[actor] = ray.get(reference)
-                except RayError:
-                    self._rows[actor] = 0  # it died; its shard's reference tells the driver
-        waiting = set(self._asked.values())
-        self._asked |= {a.n_rows.remote(): a for a, _ in self.busy.values() if a not in waiting}
-        return sum(self._rows.values())
-
-
 def run(
     tasks: Sequence[ShardTask], config: ActorConfig, how: ClusterConfig, progress: Progress
 ) -> Summary:
     """Invert every shard; called inside :func:`cluster`.
 
+    Shards that could not be finished are in the summary's ``failures``.
+
     Raises:
-        ConfigError: something that no retry mends (out of memory, other weights on a node).
-        RunError: actors keep dying.
+        ConfigError, CheckpointError: something that no retry mends (out of memory, other weights on a
+            node).
     """
     summary = Summary()
     queue = deque(Attempt(task) for task in tasks)
-    crew = _Crew(config, how)
-    n_deaths = 0
+    crew = Crew(config, how)
     while queue or crew.busy:
         crew.grow(len(queue) + len(crew.busy))
         while crew.idle and queue and queue[0].not_before <= time.monotonic():
             crew.give(queue.popleft())
-        if not crew.busy:
+        begun = [*crew.busy, *crew.loading]
+        if not begun:
             time.sleep(POLL_S)
-            continue
-        ready, _ = ray.wait(list(crew.busy), num_returns=1, timeout=POLL_S)
+        ready = ray.wait(begun, num_returns=1, timeout=POLL_S)[0] if begun else []
         for reference in ready:
-            try:
-                report = ray.get(reference)
-            except RayActorError as error:
-                n_deaths += 1
-                attempt = crew.take(reference, alive=False)
-                if n_deaths >= MAX_DEATHS_IN_A_ROW:
-                    raise RunError(f"workers die before they finish a shard: {error}") from None
-                _retry(attempt, error, how, queue, summary)
-            except RayTaskError as error:
-                if isinstance(error.cause, ConfigError):
-                    raise error.cause from None
-                _retry(crew.take(reference, alive=True), error.cause, how, queue, summary)
-            else:
-                n_deaths = 0
-                crew.take(reference, alive=True)
-                summary.add(report)
+            _receive(reference, crew, how, queue, summary)
+        if crew.is_hopeless:
+            left = [*queue, *(attempt for _, attempt in crew.busy.values())]
+            reason = "workers die before they finish a shard; is there enough memory for the model?"
+            summary.failures += [(attempt.task, reason) for attempt in left]
+            break
         progress(summary, crew.n_rows_begun())
     return summary
 
 
+def _receive(
+    reference: ray.ObjectRef,
+    crew: Crew,
+    how: ClusterConfig,
+    queue: deque[Attempt],
+    summary: Summary,
+) -> None:
+    """Take one answer: a report, a loaded actor, an error or a death."""
+    try:
+        report = ray.get(reference)
+    except RayActorError as error:
+        _retry(crew.take(reference, alive=False), error, how, queue, summary)
+    except RayTaskError as error:
+        if isinstance(error.cause, ConfigError | CheckpointError):
+            raise error.cause from None
+        loaded = reference in crew.busy
+        _retry(crew.take(reference, alive=loaded), error.cause, how, queue, summary)
+    else:
+        crew.take(reference, alive=True)
+        if report is not None:
+            crew.n_deaths = 0
+            summary.add(report)
+
+
 def _retry(
-    attempt: Attempt,
+    attempt: Attempt | None,
     error: BaseException,
     how: ClusterConfig,
     queue: deque[Attempt],
     summary: Summary,
 ) -> None:
+    if attempt is None:
+        return
     if attempt.number >= how.n_attempts:
         summary.failures.append((attempt.task, _one_line(error)))
         return

@@ -19,6 +19,7 @@ from PIL import Image
 
 from pipeline import align, images
 from pipeline.records import AlignedFace, Sample, Status
+from pipeline.stopwatch import Stopwatch
 
 # Samples in one Ray task: enough to hide its overhead of a millisecond, few enough to spread a shard.
 SAMPLES_PER_TASK = 4
@@ -125,16 +126,16 @@ def in_order(
 
 
 def aligned(
-    samples: Iterator[Sample], settings: AlignSettings, n_in_flight: int, seconds: dict[str, float]
+    samples: Iterator[Sample], settings: AlignSettings, n_in_flight: int, clock: Stopwatch
 ) -> Iterator[AlignedFace]:
-    """Rows of a shard's samples, in order; busy time is added to ``seconds["align"]``."""
+    """Rows of a shard's samples, in order; busy time is added to the stage "align"."""
 
     def submit(chunk: list[Sample]) -> Any:
         return _remote(_prepare_all).remote(chunk, settings)
 
     chunks = iter(lambda: list(islice(samples, SAMPLES_PER_TASK)), [])
     for _, (rows, busy) in in_order(chunks, submit, n_in_flight):
-        seconds["align"] += busy
+        clock.add("align", busy)
         yield from rows
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import plan, storage
-from pipeline.schema import FOOTER_KEY
+from pipeline.schema import FOOTER_KEY, dense
 
 # Row groups kept decoded: a shuffled reader of one shard stays fast, memory stays bounded.
 N_CACHED_GROUPS = 8
@@ -39,16 +39,16 @@ class LatentDataset:
         # (file, row group) and the index of the first row after it
         self._groups: list[tuple[str, int]] = []
         sizes: list[int] = []
-        self.footers: dict[str, dict[str, Any]] = {}
+        self._names = names
+        fingerprints = set()
         for name in names:
             metadata = pq.read_metadata(f"{self._folder}/{name}", filesystem=self._files)
-            self.footers[name] = footer(metadata)
+            fingerprints.add(footer(metadata).get("fingerprint"))
             for i in range(metadata.num_row_groups):
                 self._groups.append((name, i))
                 sizes.append(metadata.row_group(i).num_rows)
         self._ends = list(accumulate(sizes))
         self._cache: OrderedDict[int, pa.Table] = OrderedDict()
-        fingerprints = {f.get("fingerprint") for f in self.footers.values()}
         if len(fingerprints) > 1:
             raise ValueError(
                 f"{storage.public(path)} mixes runs with other settings; keep one run in a folder"
@@ -81,14 +81,14 @@ class LatentDataset:
         """All rows as one Arrow table, in stored order."""
         parts = [
             pq.read_table(f"{self._folder}/{name}", columns=columns, filesystem=self._files)
-            for name in self.footers
+            for name in self._names
         ]
         return pa.concat_tables(parts)
 
     def latents(self) -> np.ndarray:
         """Latents of the rows whose status is ok, [N, n_styles, w_dim]."""
         column = self.table(["latent"]).column("latent").combine_chunks().drop_null()
-        return _dense(column)
+        return dense(column)
 
 
 def footer(metadata: pq.FileMetaData) -> dict[str, Any]:
@@ -96,17 +96,8 @@ def footer(metadata: pq.FileMetaData) -> dict[str, Any]:
     return json.loads((metadata.metadata or {}).get(FOOTER_KEY, b"{}"))
 
 
-def _dense(array: pa.Array) -> np.ndarray:
-    """Nested fixed-size lists without nulls -> [N, ...]."""
-    shape = [len(array)]
-    while pa.types.is_fixed_size_list(array.type):
-        shape.append(array.type.list_size)
-        array = array.flatten()
-    return array.to_numpy(zero_copy_only=False).reshape(shape)
-
-
 def _value(column: pa.ChunkedArray) -> Any:
     array = column.combine_chunks()
     if pa.types.is_fixed_size_list(array.type) and array.null_count == 0:
-        return _dense(array)[0].copy()
+        return dense(array)[0].copy()
     return array[0].as_py()

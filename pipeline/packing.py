@@ -49,7 +49,6 @@ def pack(folder: str, pattern: str, samples_per_shard: int) -> Packed:
         raise ConfigError(f"{folder} holds no image ({', '.join(sorted(IMAGE_EXTENSIONS))})")
     for first in range(0, len(images), samples_per_shard):
         shard = _name(pattern, first // samples_per_shard, len(images) > samples_per_shard)
-        shard.parent.mkdir(parents=True, exist_ok=True)
         _write(shard, images[first : first + samples_per_shard])
         packed.shards.append(str(shard))
     packed.n_images = len(images)
@@ -84,13 +83,15 @@ def _name(pattern: str, index: int, several: bool) -> Path:
 
 def _write(shard: Path, images: list[tuple[Path, str]]) -> None:
     part = shard.with_name(f".{shard.name}.part")
+    path = shard
     try:
+        shard.parent.mkdir(parents=True, exist_ok=True)
         with webdataset.TarWriter(str(part), encoder=False, mtime=0.0) as tar:
             for path, key in images:
                 extension = path.suffix.lower().lstrip(".")
                 tar.write({"__key__": key, extension: path.read_bytes()})
         part.replace(shard)
     except OSError as error:
-        raise ConfigError(f"cannot write {shard}: {error}") from None
+        raise ConfigError(f"cannot pack {path} into {shard}: {error}") from None
     finally:
         part.unlink(missing_ok=True)

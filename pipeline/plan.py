@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,36 +21,53 @@ from pipeline.config import ConfigError, difference, fingerprint
 from pipeline.records import ShardTask
 from pipeline.writer import RUN_FOLDER
 
-# <stem>.<8 digits of the URL's hash><8 of the content identity's>.parquet
-OUTPUT_NAME = re.compile(r"^.*\.([0-9a-f]{8})([0-9a-f]{8})\.parquet$")
+SETTINGS = f"{RUN_FOLDER}/settings.json"
+SHARDS = f"{RUN_FOLDER}/shards.json"
+# <stem>.<16 digits of the URL's hash>.<8 of the content identity's and the fingerprint's>.parquet
+OUTPUT_NAME = re.compile(r"^(.*\.[0-9a-f]{16})\.[0-9a-f]{8}\.parquet$")
 # Sources are asked for their identity side by side: a HEAD request is all waiting.
 N_IDENTITY_THREADS = 32
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def _digest(text: str, n: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:n]
 
 
-def task(url: str, identity: str) -> ShardTask:
-    """The task of one shard; its output's name depends on the URL and the content identity alone."""
-    path = url if url.startswith(storage.PIPE) else urlsplit(url).path
+def task(url: str, identity: str, run: str) -> ShardTask:
+    """The task of one shard; its output's name follows from its arguments alone.
+
+    Args:
+        identity: of the shard's content.
+        run: the run's fingerprint.
+    """
+    address = storage.public(url)
+    path = address if url.startswith(storage.PIPE) else urlsplit(address).path
     stem = re.sub(r"[^\w-]+", "_", PurePosixPath(path).name.split(".tar")[0])[-60:]
-    public = storage.public(url)
-    return ShardTask(url, identity, f"{stem}.{_digest(public)}{_digest(identity)}.parquet")
+    content = _digest(f"{identity} {run}", 8)
+    return ShardTask(url, identity, f"{stem}.{_digest(address, 16)}.{content}.parquet")
 
 
-def tasks(patterns: Sequence[str]) -> list[ShardTask]:
+def tasks(patterns: Sequence[str], run: str) -> list[ShardTask]:
     """Every shard that the patterns name.
 
+    Args:
+        run: the run's fingerprint.
+
     Raises:
-        ConfigError: nothing matches, or a named shard does not exist.
+        ConfigError: nothing matches, a named shard does not exist, or two cannot be told apart.
     """
-    urls = storage.expand(list(patterns))
+    urls = storage.expand(patterns)
     with ThreadPoolExecutor(N_IDENTITY_THREADS) as pool:
-        return [
-            task(url, found)
-            for url, found in zip(urls, pool.map(storage.identity, urls), strict=True)
-        ]
+        identities = list(pool.map(storage.identity, urls))
+    found: dict[str, ShardTask] = {}
+    for url, identity in zip(urls, identities, strict=True):
+        new = task(url, identity, run)
+        if new.output in found:
+            raise ConfigError(
+                f"two shards are both {storage.public(url)} once signatures are left out; pass one"
+            )
+        found[new.output] = new
+    return list(found.values())
 
 
 def committed(out: str) -> list[str]:
@@ -70,11 +88,10 @@ def pending(asked: Sequence[ShardTask], out: str) -> list[ShardTask]:
     """
     names = committed(out)
     done = set(names)
-    by_url = {m.group(1): name for name in names if (m := OUTPUT_NAME.match(name))}
+    by_shard = {m.group(1): name for name in names if (m := OUTPUT_NAME.match(name))}
     left = [t for t in asked if t.output not in done]
     for t in left:
-        match = OUTPUT_NAME.match(t.output)
-        stale = by_url.get(match.group(1)) if match else None
+        stale = by_shard.get(t.output.rsplit(".", 2)[0])
         if stale:
             raise ConfigError(
                 f"{storage.public(t.url)} has changed since it was inverted; delete {stale} in "
@@ -83,59 +100,99 @@ def pending(asked: Sequence[ShardTask], out: str) -> list[ShardTask]:
     return left
 
 
-def claim(out: str, identity: Mapping[str, Any], overwrite: bool) -> None:
-    """Make the folder this run's, or refuse.
+def require_usable(out: str, identity: Mapping[str, Any], overwrite: bool) -> None:
+    """Refuse a folder of another run, or one that cannot be read.
 
     Args:
         identity: settings and checkpoint hashes; what the fingerprint is of.
-        overwrite: delete what another run left.
+        overwrite: another run's files are welcome, for they will be deleted.
 
     Raises:
-        ConfigError: not writable, or it holds another run's latents; the differences are named.
+        ConfigError: it holds another run's latents; the differences are named.
     """
     files, path = storage.filesystem(out)
-    record = f"{path}/{RUN_FOLDER}/settings.json"
+    where = storage.public(out)
+    old = read_json(files, f"{path}/{SETTINGS}")
+    if overwrite:
+        return
+    if old is not None and fingerprint(old) != fingerprint(identity):
+        raise ConfigError(
+            f"{where} holds latents of other settings ({difference(old, identity)}); choose another "
+            "--out, or pass --overwrite"
+        )
+    if old is None and committed(out):
+        raise ConfigError(
+            f"{where} holds Parquet files of another origin; choose another --out, or pass "
+            "--overwrite to delete them"
+        )
+
+
+def require_writable(out: str) -> None:
+    """Write and delete a file in the folder, making it if need be.
+
+    Raises:
+        ConfigError: that fails.
+    """
+    files, path = storage.filesystem(out)
     try:
-        old = read_json(files, record)
-        if overwrite:
-            for name in committed(out):
-                files.delete_file(f"{path}/{name}")
-        elif old is not None and fingerprint(old) != fingerprint(identity):
-            raise ConfigError(
-                f"{storage.public(out)} holds latents of other settings "
-                f"({difference(old, identity)}); choose another --out, or pass --overwrite"
-            )
-        elif old is None and committed(out):
-            raise ConfigError(
-                f"{storage.public(out)} holds Parquet files of another origin; choose another --out, "
-                "or pass --overwrite to delete them"
-            )
         files.create_dir(f"{path}/{RUN_FOLDER}")
-        _write_text(files, record, json.dumps(dict(identity), indent=1, sort_keys=True))
+        probe = f"{path}/{RUN_FOLDER}/probe.{uuid.uuid4().hex}"
+        with files.open_output_stream(probe) as stream:
+            stream.write(b"x")
+        files.delete_file(probe)
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"cannot write to {storage.public(out)}: {error}") from None
 
 
-def record_shards(out: str, asked: Sequence[ShardTask]) -> None:
-    """Remember what was asked for, so that `status` and `verify` can tell what is missing."""
+def claim(
+    out: str, identity: Mapping[str, Any], asked: Sequence[ShardTask], overwrite: bool
+) -> None:
+    """Make the folder this run's, and remember what was asked for, for `status` and `verify`.
+
+    Args:
+        overwrite: delete what another run left, and forget what it was asked for.
+
+    Raises:
+        ConfigError: see :func:`require_usable`; another run may have come first.
+    """
+    require_usable(out, identity, overwrite)
     files, path = storage.filesystem(out)
-    record = f"{path}/{RUN_FOLDER}/shards.json"
-    known = {item["output"]: item for item in read_json(files, record) or []}
-    for t in asked:
-        known[t.output] = {**asdict(t), "url": storage.public(t.url)}
-    _write_text(files, record, json.dumps(list(known.values()), indent=0))
+    known: list[dict[str, str]] = read_json(files, f"{path}/{SHARDS}") or []
+    try:
+        if overwrite:
+            known = []
+            for name in committed(out):
+                files.delete_file(f"{path}/{name}")
+        by_url = {item["url"]: item for item in known}
+        by_url |= {t.url: asdict(t) for t in map(_public, asked)}
+        _write_json(files, f"{path}/{SETTINGS}", dict(identity))
+        _write_json(files, f"{path}/{SHARDS}", list(by_url.values()))
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"cannot write to {storage.public(out)}: {error}") from None
+
+
+def _public(t: ShardTask) -> ShardTask:
+    return replace(t, url=storage.public(t.url))
 
 
 def read_json(files: pafs.FileSystem, path: str) -> Any:
-    """A run record, or None where it does not exist."""
-    if files.get_file_info(path).type == pafs.FileType.NotFound:
-        return None
-    with files.open_input_stream(path) as stream:
-        return json.loads(stream.read())
+    """A run record, or None where it does not exist.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        if files.get_file_info(path).type != pafs.FileType.File:
+            return None
+        with files.open_input_stream(path) as stream:
+            return json.loads(stream.read())
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise ConfigError(f"cannot read {path} ({error}); delete it and run again") from None
 
 
-def _write_text(files: pafs.FileSystem, path: str, text: str) -> None:
+def _write_json(files: pafs.FileSystem, path: str, content: Any) -> None:
     # Written beside and moved: a run that is killed here leaves the old record.
-    with files.open_output_stream(f"{path}.new") as stream:
-        stream.write(text.encode())
-    files.move(f"{path}.new", path)
+    part = f"{path}.{uuid.uuid4().hex}"
+    with files.open_output_stream(part) as stream:
+        stream.write(json.dumps(content, indent=0, sort_keys=True).encode())
+    files.move(part, path)

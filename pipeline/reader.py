@@ -6,88 +6,133 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from lzma import LZMAError
 from typing import BinaryIO
 
 from webdataset.tariterators import base_plus_ext
 
-from pipeline import storage
+from pipeline import streams
 from pipeline.records import Sample, Status
 from pipeline.storage import ShardError, public
 
 # WebDataset's metadata, and what file managers leave behind: no samples, so no rows.
-NOT_SAMPLES = re.compile(r"(^|.*/)(__[^/]*__(/.*)?|\.[^/]*|Thumbs\.db)$")
+NOT_SAMPLES = re.compile(r"__[^/]*__(/|$)|(.*/)?(\.[^/]*|Thumbs\.db)$")
 # What `restyle pack` takes and the reader decodes (or reports as a row, where it cannot).
 IMAGE_EXTENSIONS = frozenset(
     "jpg jpeg jfif jpe png webp bmp tif tiff gif ppm pgm pnm jp2 avif heic heif svg".split()
 )
-TAR_BLOCK = 512
+# A tar header may announce any size; a photo is smaller than this.
+MAX_IMAGE_BYTES = 1 << 29
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One file of a tar; the bytes of an image, or why there are none."""
+
+    data: bytes | None = None
+    error: str | None = None
+
+
+class _StrictTarInfo(tarfile.TarInfo):
+    """Takes nothing but the end marker for the end of a tar.
+
+    tarfile itself ends without a word at a damaged header and at a stream that is cut between two members.
+    """
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> _StrictTarInfo:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} at byte {tar.offset}") from None
 
 
 def samples(url: str) -> Iterator[Sample]:
     """Every sample of a shard, once. Consecutive members with one key are one sample.
 
     Raises:
-        ShardError: not a tar, or cut short; samples that came before are not to be used.
+        ShardError: not a tar, damaged or cut short; samples that came before are not to be used.
     """
-    with storage.open_stream(url) as stream:
+    with streams.open_stream(url) as stream:
         index = 0
-        key, members = "", {}  # type: str, dict[str, bytes]
-        for name, data in _members(stream, url):
-            prefix, extension = base_plus_ext(name)
-            if prefix is None:  # no dot: a member of no type, a sample of its own
-                prefix, extension = name, ""
-            extension = extension.lower()
+        key, members = "", {}  # type: str, dict[str, _Member]
+        for name, member in _members(stream, url):
+            prefix, extension = _key_and_extension(name)
             # The same member again is the next sample under the same key, not a lost one.
             if members and (prefix != key or extension in members):
                 yield _sample(index, key, members)
                 index, members = index + 1, {}
             key = prefix
-            members[extension] = data
+            members[extension] = member
         if members:
             yield _sample(index, key, members)
 
 
-def _sample(index: int, key: str, members: dict[str, bytes]) -> Sample:
-    images = [ext for ext in members if ext.rpartition(".")[2] in IMAGE_EXTENSIONS]
+def _key_and_extension(name: str) -> tuple[str, str]:
+    prefix, extension = base_plus_ext(name)
+    # No dot: a member of no type, a sample of its own.
+    return (name, "") if prefix is None else (prefix, extension.lower())
+
+
+def _is_image(extension: str) -> bool:
+    return extension.rpartition(".")[2] in IMAGE_EXTENSIONS
+
+
+def _sample(index: int, key: str, members: dict[str, _Member]) -> Sample:
+    # Names are bytes; what is not UTF-8 is escaped, for Parquet holds text.
+    key = key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    images = [ext for ext in members if _is_image(ext)]
     # `photo.jpg` beside `photo.mask.png`: the plain extension is the photo.
     images = [ext for ext in images if "." not in ext] or images
     if len(images) == 1:
-        return Sample(index, key, members[images[0]])
+        image = members[images[0]]
+        status = Status.OK if image.error is None else Status.MISSING_IMAGE
+        return Sample(index, key, image.data, status, image.error)
     found = ", ".join(f".{ext}" if ext else "no extension" for ext in (images or members))
+    found = found.encode("utf-8", "backslashreplace").decode()
     if images:
         error = f"{len(images)} images in one sample ({found}); keep one"
         return Sample(index, key, None, Status.AMBIGUOUS_IMAGE, error)
     return Sample(index, key, None, Status.MISSING_IMAGE, f"no image among its members ({found})")
 
 
-def _members(stream: BinaryIO, url: str) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of every regular file of a tar."""
-    tail = _Tail(stream)
+def _members(stream: BinaryIO, url: str) -> Iterator[tuple[str, _Member]]:
+    """Name and, for an image, bytes of every file of a tar."""
     try:
-        with tarfile.open(fileobj=tail, mode="r|", bufsize=storage.READ_BLOCK) as tar:  # type: ignore
+        with tarfile.open(
+            fileobj=stream, mode="r|", bufsize=streams.READ_BLOCK, tarinfo=_StrictTarInfo
+        ) as tar:
             for info in tar:
-                if info.isreg() and not NOT_SAMPLES.match(info.name):
-                    file = tar.extractfile(info)
-                    assert file is not None
-                    yield info.name, file.read()
+                if not (info.isdir() or NOT_SAMPLES.match(info.name)):
+                    yield info.name, _member(tar, info)
                 tar.members = []  # type: ignore[attr-defined]  # else every header stays in memory
+            _require_end(tar, url)
     except (tarfile.TarError, EOFError, zlib.error, LZMAError) as error:
         raise ShardError(f"{public(url)} is not a whole tar file: {error}") from None
     except OSError as error:  # gzip.BadGzipFile and its kin
         raise ShardError(f"{public(url)} cannot be read: {error}") from None
-    if tail.last.count(0) != TAR_BLOCK:
-        # tarfile takes a cut between two members for the end; only this marker tells them apart.
-        raise ShardError(f"{public(url)} is cut short: the tar's end marker is missing")
 
 
-class _Tail:
-    """Passes reads through and remembers the last block."""
+def _member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
+    if not _is_image(_key_and_extension(info.name)[1]):
+        return _Member()  # its name says what it is; its bytes are not wanted
+    if not info.isreg():
+        return _Member(error="a link or device inside the tar; store the file itself")
+    if info.size > MAX_IMAGE_BYTES:
+        return _Member(error=f"a file of {info.size / 2**30:.1f} GiB is no photo")
+    file = tar.extractfile(info)
+    assert file is not None
+    return _Member(file.read())
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self.last = stream, b""
 
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self.last = (self.last + data)[-TAR_BLOCK:]
-        return data
+def _require_end(tar: tarfile.TarFile, url: str) -> None:
+    """Refuse what follows the end marker: a second tar, whose samples would be lost."""
+    assert tar.fileobj is not None
+    while block := tar.fileobj.read(streams.READ_BLOCK):
+        if block.count(0) != len(block):
+            raise ShardError(
+                f"{public(url)} goes on after the tar's end marker; are two tars joined in it?"
+            )

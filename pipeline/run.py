@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
-from encoders import Bootstrap, ReStyle
-from pipeline import driver, plan
+from encoders import Bootstrap, ReStyle, require_precision
+from pipeline import driver, plan, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
-from pipeline.config import PATHS, ClusterConfig, ConfigError, RunConfig
+from pipeline.config import PATHS, ClusterConfig, ConfigError, RunConfig, fingerprint
 from pipeline.driver import Progress, Summary
 from pipeline.records import ShardTask
 from pipeline.scoring import Scorer
@@ -33,6 +33,7 @@ class Prepared:
     asked: list[ShardTask]
     left: list[ShardTask]  # those without a committed file
     identity: dict[str, Any]  # settings and checkpoint hashes
+    overwrite: bool  # delete what another run left, once the run can start
 
 
 def prepare(
@@ -44,42 +45,67 @@ def prepare(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Prepared:
-    """Check input, checkpoint and output; claim the output folder unless ``dry_run``.
+    """Check input, checkpoint, cluster and output. Deletes nothing; writes nothing if ``dry_run``.
 
     Raises:
         ConfigError, CheckpointError: one sentence that says what to do.
     """
-    asked = plan.tasks(shards)
-    model = load_model(config, "cpu")
-    if how.address is None and not torch.cuda.is_available():
-        _require_memory(model, how.batch_size)
+    _require_device(config, how)
+    model = load_model(config)
+    if _runs_here(how) and not torch.cuda.is_available():
+        _require_memory(model, config, how.batch_size)
     identity = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
+    asked = plan.tasks(shards, fingerprint(identity))
+    plan.require_usable(out, identity, overwrite)
+    left = asked if overwrite else plan.pending(asked, out)
     if not dry_run:
+        plan.require_writable(out)
         driver.require_reachable(how.address)
-        plan.claim(out, identity, overwrite)
-        plan.record_shards(out, asked)
-    return Prepared(config, out, asked, plan.pending(asked, out), identity)
+    return Prepared(config, out, asked, left, identity, overwrite)
 
 
 def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summary:
     """Invert what is left; rows are committed shard by shard as it goes.
 
     Raises:
-        ConfigError, RunError: see :func:`driver.run`.
+        ConfigError, CheckpointError: see :func:`driver.run`.
     """
+    out, asked = prepared.out, prepared.asked
     if not prepared.left:
+        plan.claim(out, prepared.identity, asked, overwrite=False)
         return Summary()
     config = ActorConfig(
         run=_absolute(prepared.config),
-        out=prepared.out if "://" in prepared.out else os.path.abspath(prepared.out),
+        out=out if storage.is_remote(out) else os.path.abspath(out),
         identity=prepared.identity,
-        versions={name: version(name) for name in RECORDED},
+        versions={name: _version(name) for name in RECORDED},
         batch_size=how.batch_size,
-        n_in_flight=0,  # these two are set by the driver, from the cluster's size
+        n_in_flight=0,  # these two are set by the crew, from the cluster's size
         n_threads=0,
     )
     with driver.cluster(how):
-        return driver.run(prepared.left, config, how, progress)
+        plan.claim(out, prepared.identity, asked, prepared.overwrite)
+        summary = driver.run(prepared.left, config, how, progress)
+    _believe_storage(prepared, summary)
+    return summary
+
+
+def _believe_storage(prepared: Prepared, summary: Summary) -> None:
+    """What lies in the folder decides, not what workers said of it."""
+    there = set(plan.committed(prepared.out))
+    summary.failures = [(t, why) for t, why in summary.failures if t.output not in there]
+    known = {t.output for t, _ in summary.failures} | there
+    reason = (
+        "its worker wrote a file that is not in the folder; is --out on storage that nodes share?"
+    )
+    summary.failures += [(t, reason) for t in prepared.left if t.output not in known]
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from a folder that Ray ships, not installed
+        return "unknown"
 
 
 def _absolute(config: RunConfig) -> RunConfig:
@@ -92,12 +118,28 @@ def _absolute(config: RunConfig) -> RunConfig:
     return replace(config, **moved)
 
 
-def _require_memory(model: ReStyle | Bootstrap, batch_size: int) -> None:
+def _runs_here(how: ClusterConfig) -> bool:
+    return not (how.address or os.environ.get("RAY_ADDRESS"))
+
+
+def _require_device(config: RunConfig, how: ClusterConfig) -> None:
+    """Refuse what this machine cannot do; what a cluster can is seen when it is joined."""
+    if not _runs_here(how) or torch.cuda.is_available():
+        return
+    if how.gpus_per_actor:
+        raise ConfigError("--gpus-per-actor needs a GPU and there is none here; leave it out")
+    try:
+        require_precision(config.precision, "cpu")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _require_memory(model: ReStyle | Bootstrap, config: RunConfig, batch_size: int) -> None:
     """Refuse a batch that this machine cannot hold; Linux would kill the worker without a word."""
-    config = model.generator.config
-    sizes = [4 * 2**level for level in range(config.n_blocks)]
-    largest = max(c * s * s for c, s in zip(config.channels, sizes, strict=True))
-    n_bytes = model.generator.synthesis.compute_dtype.itemsize
+    shape = model.generator.config
+    sizes = [4 * 2**level for level in range(shape.n_blocks)]
+    largest = max(c * s * s for c, s in zip(shape.channels, sizes, strict=True))
+    n_bytes = 4 if config.precision == "fp32" else 2
     needed = N_MAPS_ALIVE * largest * n_bytes * batch_size
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > available:

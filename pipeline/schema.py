@@ -91,6 +91,15 @@ def _nested_array(values: Sequence[np.ndarray | None], type_: pa.DataType) -> pa
     return pa.FixedSizeListArray.from_arrays(array, shape[0], mask=mask)
 
 
+def dense(array: pa.Array) -> np.ndarray:
+    """Nested fixed-size lists, none of them null -> [N, ...], the way back of a latent column."""
+    shape = [len(array)]
+    while pa.types.is_fixed_size_list(array.type):
+        shape.append(array.type.list_size)
+        array = array.flatten()
+    return array.to_numpy(zero_copy_only=False).reshape(shape)
+
+
 def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.RecordBatch:
     """Rows of one shard as Arrow, in the given order."""
     faces = [row.face for row in rows]

@@ -1,21 +1,17 @@
-"""Where shards come from and Parquet goes to: local files, s3://, gs://, http(s):// and pipe:."""
+"""Addresses: local files, s3://, gs://, http(s):// and pipe:; what they name, and how to speak of them."""
 
 from __future__ import annotations
 
-import bz2
 import fnmatch
+import functools
 import glob
-import gzip
-import io
-import lzma
 import os
-import subprocess
+import re
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import braceexpand
@@ -27,13 +23,18 @@ from pipeline.config import ConfigError
 OBJECT_STORES = ("s3://", "gs://", "gcs://")
 HTTP = ("http://", "https://")
 PIPE = "pipe:"
+TAR_NAMES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 HTTP_TIMEOUT_S = 60
-READ_BLOCK = 1 << 20
-DECOMPRESSORS: dict[bytes, Any] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ": lzma.open,
-}
+# Query fields of signed URLs, and what precedes a secret in a command.
+SECRET_FIELD = re.compile(
+    r"(x-amz-|x-goog-|x-ms-|awsaccesskeyid|googleaccessid|signature|sig=|se=|sp=|sv=|st=|expires|policy|"
+    r"key|token|password|access_token|$)",
+    re.IGNORECASE,
+)
+SECRET_WORD = re.compile(
+    r"\b(authorization|bearer|token|password|secret|api[-_]?key)\b([:=\s]+)(?:basic |bearer )?\S+",
+    re.IGNORECASE,
+)
 
 
 class ShardError(RuntimeError):
@@ -44,6 +45,18 @@ def is_remote(url: str) -> bool:
     return url.startswith((*OBJECT_STORES, *HTTP, PIPE))
 
 
+def public(url: str) -> str:
+    """A URL fit for logs, errors and files: without user, password, signature or store options."""
+    if url.startswith(PIPE):
+        return SECRET_WORD.sub(r"\1\2***", url)
+    if not is_remote(url):
+        return url
+    parts = urlsplit(url, allow_fragments=False)
+    kept = [] if url.startswith(OBJECT_STORES) else parts.query.split("&")
+    query = "&".join(field for field in kept if not SECRET_FIELD.match(field))
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+
+
 def filesystem(url: str) -> tuple[pafs.FileSystem, str]:
     """pyarrow's filesystem for a local path or an object store, and the path in it.
 
@@ -52,21 +65,29 @@ def filesystem(url: str) -> tuple[pafs.FileSystem, str]:
     """
     if not url.startswith(OBJECT_STORES):
         return pafs.LocalFileSystem(), os.path.abspath(url)
+    parts = urlsplit(url, allow_fragments=False)
+    return _object_store(parts.scheme, parts.netloc, parts.query), _key(url)
+
+
+def _key(url: str) -> str:
+    """bucket/key of an object-store URL."""
+    parts = urlsplit(url, allow_fragments=False)
+    return f"{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+
+
+@functools.lru_cache(maxsize=16)
+def _object_store(scheme: str, bucket: str, options: str) -> pafs.FileSystem:
+    """Kept, because making one may ask the store for its region."""
+    url = urlunsplit((scheme, bucket, "", options, ""))
     try:
-        return pafs.FileSystem.from_uri(url)
+        return pafs.FileSystem.from_uri(url)[0]
     except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"cannot open {public(url)}: {error}") from None
+        # pyarrow repeats the address, and with it a password.
+        reason = "" if "@" in bucket else f": {error}"
+        raise ConfigError(f"cannot open {public(url)}{reason}") from None
 
 
-def public(url: str) -> str:
-    """A URL without user name, password and query, fit for logs and errors."""
-    if not is_remote(url) or url.startswith(PIPE):
-        return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def expand(patterns: tuple[str, ...] | list[str]) -> list[str]:
+def expand(patterns: Sequence[str]) -> list[str]:
     """Brace expressions, globs and directories -> shard URLs, in order, each once.
 
     Raises:
@@ -74,9 +95,12 @@ def expand(patterns: tuple[str, ...] | list[str]) -> list[str]:
     """
     urls: dict[str, None] = {}
     for pattern in patterns:
-        braces = [pattern] if pattern.startswith(PIPE) else list(braceexpand.braceexpand(pattern))
-        for part in braces:
-            urls.update(dict.fromkeys(_matches(part)))
+        try:
+            braces = [pattern] if pattern.startswith(PIPE) else braceexpand.braceexpand(pattern)
+            for part in braces:
+                urls.update(dict.fromkeys(_matches(part)))
+        except braceexpand.UnbalancedBracesError:  # type: ignore[attr-defined]
+            raise ConfigError(f"the braces of {public(pattern)} do not match") from None
     return list(urls)
 
 
@@ -87,7 +111,7 @@ def _matches(pattern: str) -> list[str]:
         return _object_matches(pattern)
     path = Path(pattern)
     if path.is_dir():
-        found = sorted(str(p) for p in path.iterdir() if p.suffix in (".tar", ".tgz") or _is_tgz(p))
+        found = sorted(str(p) for p in path.iterdir() if p.name.endswith(TAR_NAMES))
         if not found:
             raise ConfigError(_no_tars(path))
     else:
@@ -95,10 +119,6 @@ def _matches(pattern: str) -> list[str]:
     if not found:
         raise ConfigError(f"no shard matches {pattern}; check the path (it is read from here)")
     return [os.path.abspath(name) for name in found]
-
-
-def _is_tgz(path: Path) -> bool:
-    return path.name.endswith((".tar.gz", ".tar.bz2", ".tar.xz"))
 
 
 def _no_tars(folder: Path) -> str:
@@ -114,29 +134,28 @@ def _no_tars(folder: Path) -> str:
 
 
 def _object_matches(pattern: str) -> list[str]:
-    # pyarrow takes a store's options (endpoint, region) after a question mark, a glob character too.
+    # A store's options (endpoint, region) follow a question mark, a glob character too.
     address, mark, options = pattern.partition("?")
-    query = mark + options if "=" in options else ""
-    address = address if query else pattern
+    address, query = (address, mark + options) if "=" in options else (pattern, "")
+    if not glob.has_magic(address) and address.endswith(TAR_NAMES):
+        return [pattern]  # named outright: whether it exists, its identity will tell
     has_magic = glob.has_magic(address)
-    folder = (
-        address[: min(address.index(c) for c in "*?[" if c in address)] if has_magic else address
-    )
-    folder = folder.rpartition("/")[0] if has_magic else folder
+    # Everything below the last folder without a glob character.
+    folder = re.split(r"[*?\[]", address)[0].rpartition("/")[0] if has_magic else address
     files, path = filesystem(folder + query)
+    wanted = _key(address) if has_magic else f"{path}/*.tar*"
+    is_deep = "/" in address[len(folder) + 1 :]
     try:
-        if not has_magic and files.get_file_info(path).type == pafs.FileType.File:
-            return [pattern]
-        selector = pafs.FileSelector(path, recursive="**" in address, allow_not_found=True)
-        infos = files.get_file_info(selector)
+        infos = files.get_file_info(
+            pafs.FileSelector(path, recursive=is_deep, allow_not_found=True)
+        )
     except OSError as error:
         raise ConfigError(f"cannot list {public(pattern)}: {error}") from None
-    scheme, _, rest = address.partition("://")
-    wanted = rest if has_magic else rest.rstrip("/") + "/*.tar*"
+    before = folder[: len(folder.rstrip("/")) - len(path)]  # scheme and user
     found = sorted(
-        f"{scheme}://{info.path}{query}"
+        f"{before}{info.path}{query}"
         for info in infos
-        if info.type == pafs.FileType.File and fnmatch.fnmatch(info.path, wanted)
+        if info.type == pafs.FileType.File and fnmatch.fnmatchcase(info.path, wanted)
     )
     if not found:
         raise ConfigError(f"no shard matches {public(pattern)}")
@@ -144,103 +163,38 @@ def _object_matches(pattern: str) -> list[str]:
 
 
 def identity(url: str) -> str:
-    """What tells one content of a URL from another; "" where the source does not say."""
+    """What tells one content of a URL from another; "" where the source does not say.
+
+    Raises:
+        ConfigError: there is no such shard, or no way to it.
+    """
     if url.startswith(PIPE):
         return ""
     if url.startswith(HTTP):
-        request = urllib.request.Request(url, method="HEAD")
-        try:
-            with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as answer:
-                tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-                return f"size={answer.headers.get('Content-Length', '')} tag={tag}"
-        except urllib.error.HTTPError as error:
-            if error.code in (403, 405, 501):  # HEAD not allowed: presigned URLs, simple servers
-                return ""
-            raise ConfigError(f"no shard at {public(url)}: HTTP {error.code}") from None
-        except OSError as error:
-            raise ConfigError(f"cannot reach {public(url)}: {error}") from None
+        return _http_identity(url)
     files, path = filesystem(url)
-    info = files.get_file_info(path)
-    if info.type == pafs.FileType.NotFound:
-        raise ConfigError(f"no shard at {public(url)}")
+    try:
+        info = files.get_file_info(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"cannot reach {public(url)}: {error}") from None
+    if info.type != pafs.FileType.File:
+        raise ConfigError(f"no shard matches {public(url)}: there is no such file")
     return f"size={info.size} mtime_ns={info.mtime_ns}"
 
 
-@contextmanager
-def open_stream(url: str) -> Iterator[BinaryIO]:
-    """A shard's bytes, decompressed, read once from start to end.
-
-    Raises:
-        ShardError: it cannot be opened, or it ended before its announced length.
-    """
-    opener = (
-        _open_http if url.startswith(HTTP) else _open_pipe if url.startswith(PIPE) else _open_file
-    )
-    with opener(url) as raw:
-        buffered = io.BufferedReader(cast(Any, raw), READ_BLOCK)
-        start = buffered.peek(6)[:6]
-        for magic, decompress in DECOMPRESSORS.items():
-            if start.startswith(magic):
-                yield decompress(buffered, "rb")
-                return
-        yield buffered
-
-
-@contextmanager
-def _open_file(url: str) -> Iterator[io.RawIOBase]:
-    files, path = filesystem(url)
+def _http_identity(url: str) -> str:
+    if "@" in urlsplit(url).netloc:
+        raise ConfigError(
+            f"{public(url)} was given with a user name, which is not sent; pass 'pipe:curl -u ...'"
+        )
     try:
-        with files.open_input_stream(path, compression=None, buffer_size=0) as stream:
-            yield _Raw(stream, None, url)
-    except FileNotFoundError:
-        raise ShardError(f"no shard at {public(url)}") from None
-
-
-@contextmanager
-def _open_http(url: str) -> Iterator[io.RawIOBase]:
-    try:
-        answer = urllib.request.urlopen(url, timeout=HTTP_TIMEOUT_S)
-    except OSError as error:
-        raise ShardError(f"cannot read {public(url)}: {error}") from None
-    with answer:
-        length = answer.headers.get("Content-Length")
-        yield _Raw(answer, int(length) if length else None, url)
-
-
-@contextmanager
-def _open_pipe(url: str) -> Iterator[io.RawIOBase]:
-    command = url.removeprefix(PIPE).strip()
-    with subprocess.Popen(command, shell=True, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        try:
-            yield _Raw(process.stdout, None, url)
-            # What follows the end-of-archive marker must be taken, or the command dies of it.
-            while process.stdout.read(READ_BLOCK):
-                pass
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        raise ShardError(f"`{command}` ended with status {process.returncode}")
-
-
-class _Raw(io.RawIOBase):
-    """A readable stream that notices when it ends before its announced length."""
-
-    def __init__(self, stream: Any, length: int | None, url: str) -> None:
-        self._stream, self._left, self._url = stream, length, url
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            data = self._stream.read(len(buffer))
-        except (OSError, pa.ArrowException) as error:
-            raise ShardError(f"reading {public(self._url)} broke off: {error}") from error
-        if self._left is not None:
-            self._left -= len(data)
-            if not data and self._left > 0:
-                raise ShardError(f"{public(self._url)} broke off {self._left} bytes before its end")
-        buffer[: len(data)] = data
-        return len(data)
+        request = urllib.request.Request(url, method="HEAD")
+        with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as answer:
+            tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+            return f"size={answer.headers.get('Content-Length', '')} tag={tag}"
+    except urllib.error.HTTPError as error:
+        if error.code in (403, 405, 501):  # HEAD not allowed: presigned URLs, simple servers
+            return ""
+        raise ConfigError(f"no shard at {public(url)}: HTTP {error.code}") from None
+    except (OSError, HTTPException, ValueError) as error:
+        raise ConfigError(f"cannot reach {public(url)}: {error}") from None

@@ -8,7 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,8 @@ from pipeline import schema, storage
 from pipeline.schema import FOOTER_KEY, Row
 
 ROW_GROUP_ROWS = 1024
+# Pictures make rows large: a group is closed earlier at this size, so that memory stays bounded.
+ROW_GROUP_IMAGE_BYTES = 64 << 20
 COPY_BLOCK = 8 << 20
 RUN_FOLDER = "_run"
 
@@ -39,19 +41,16 @@ class ShardWriter:
         self._name, self._shard, self._columns = name, shard, columns
         self._files, self._folder = storage.filesystem(out)
         self._local = isinstance(self._files, pafs.LocalFileSystem)
-        # Local: beside its goal, for rename works within one filesystem only.
-        parts = (
-            Path(self._folder) / RUN_FOLDER / "parts"
-            if self._local
-            else Path(tempfile.gettempdir())
-        )
-        parts.mkdir(parents=True, exist_ok=True)
-        self._part = parts / f"{name}.{uuid.uuid4().hex}"
+        self._part = f"{self._folder}/{RUN_FOLDER}/parts/{name}.{uuid.uuid4().hex}"
+        # Local: beside its goal, for rename works within one filesystem only. For an object store: a file
+        # without a name, which is gone with the process.
+        self._sink = self._open_part() if self._local else tempfile.TemporaryFile()  # noqa: SIM115
         self._rows: list[Row] = []
+        self._n_bytes = 0  # of pictures in those
         self.n_rows = 0
         latents = [c.name for c in columns if c.name.startswith("latent")]
         self._parquet = pq.ParquetWriter(
-            self._part,
+            self._sink,
             columns,
             compression="zstd",
             compression_level=3,
@@ -59,14 +58,24 @@ class ShardWriter:
             use_dictionary=[c.name for c in columns if c.name not in latents],
         )
 
+    def _open_part(self) -> BinaryIO:
+        Path(self._part).parent.mkdir(parents=True, exist_ok=True)
+        return open(self._part, "wb")
+
     def add(self, rows: Sequence[Row]) -> None:
         self._rows += rows
         self.n_rows += len(rows)
+        self._n_bytes += sum(
+            len(r.aligned_image or b"") + len(r.reconstruction or b"") for r in rows
+        )
+        if self._n_bytes >= ROW_GROUP_IMAGE_BYTES:
+            self._flush(len(self._rows))
         while len(self._rows) >= ROW_GROUP_ROWS:
             self._flush(ROW_GROUP_ROWS)
 
     def _flush(self, n: int) -> None:
         batch, self._rows = self._rows[:n], self._rows[n:]
+        self._n_bytes = 0
         self._parquet.write_batch(schema.record_batch(batch, self._shard, self._columns))
 
     def commit(self, footer: Mapping[str, Any]) -> None:
@@ -80,37 +89,49 @@ class ShardWriter:
             self._rename()
         else:
             self._upload()
+        self._sink.close()
 
     def _rename(self) -> None:
         goal = Path(self._folder) / self._name
-        _sync(self._part)
-        os.replace(self._part, goal)
-        _sync(goal.parent)
+        self._sink.flush()
+        os.fsync(self._sink.fileno())
+        try:
+            os.replace(self._part, goal)
+        except FileNotFoundError:
+            # Another worker committed this shard and swept its parts, this one among them: then the same
+            # rows are in place.
+            if not goal.exists():
+                raise
+        _sync_folder(goal.parent)
         # Parts of this shard that a killed worker left.
-        for leftover in self._part.parent.glob(f"{self._name}.*"):
+        for leftover in Path(self._part).parent.glob(f"{self._name}.*"):
             leftover.unlink(missing_ok=True)
 
     def _upload(self) -> None:
-        """One object, which an object store shows when it is closed, never before."""
-        goal = f"{self._folder}/{self._name}"
+        """An object of its own, then moved: whatever breaks the upload, the goal is whole or untouched."""
+        self._sink.seek(0)
         try:
-            with open(self._part, "rb") as part, self._files.open_output_stream(goal) as object_:
-                while block := part.read(COPY_BLOCK):
+            with self._files.open_output_stream(self._part) as object_:
+                while block := self._sink.read(COPY_BLOCK):
                     object_.write(block)
+            self._files.move(self._part, f"{self._folder}/{self._name}")
         except BaseException:
-            # Closing on the way out may have completed an object that is cut short.
-            self._files.delete_file(goal)
+            if self._files.get_file_info(self._part).type == pafs.FileType.File:
+                self._files.delete_file(self._part)
             raise
-        self._part.unlink()
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
-        self._parquet.close()
-        self._part.unlink(missing_ok=True)
+        """Leave nothing behind, also where the disk is full and closing fails."""
+        try:
+            self._parquet.close()
+            self._sink.close()
+        finally:
+            if self._local:
+                Path(self._part).unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
-    """Have the disk hold it, not only the page cache."""
+def _sync_folder(path: Path) -> None:
+    """Have the disk hold the new name, not only the page cache."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pipeline import audit, plan, storage
 from pipeline.config import ConfigError, difference
 from pipeline.latents import footer
+from pipeline.schema import dense
 
 # Rows decoded at once when single rows are picked: with 18 x 512 latents of five steps, 12 MB.
 BATCH_ROWS = 64
@@ -194,11 +195,4 @@ def _plain(row: pa.RecordBatch) -> dict[str, Any]:
 
 def _array(column: pa.FixedSizeListArray) -> np.ndarray | None:
     """The single value of a column of nested fixed-size lists."""
-    if column.null_count:
-        return None
-    shape: list[int] = []
-    array: pa.Array = column
-    while pa.types.is_fixed_size_list(array.type):
-        shape.append(array.type.list_size)
-        array = array.flatten()
-    return array.to_numpy(zero_copy_only=False).reshape(shape).astype(np.float32)
+    return None if column.null_count else dense(column)[0].astype(np.float32)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -59,6 +60,9 @@ def failing_runs(tmp_path):
         "s.tar --out file/out": "cannot",
         "s.tar --out out --batch-size 100000000": "at most",
         "s.tar --out out --steps 0": "--steps must be at least 1",
+        "s.tar --out out --gpus-per-actor 1": "there is none here",
+        "s.tar --out out --gpus-per-actor 1.5": "must be whole above 1",
+        "{0..1.tar --out out": "braces",
     }
 
 
@@ -113,6 +117,23 @@ def test_an_unreachable_cluster_is_said(tmp_path, shard, tiny_inverter, address)
     )  # fmt: skip
     assert result.returncode == 2, result.stderr
     assert f"no Ray cluster answers at {address}" in result.stderr
+
+
+def test_an_unfinished_shard_is_listed_and_the_status_is_1(
+    tmp_path, shard, tiny_inverter, write_tar
+):
+    (tmp_path / "cut.tar").write_bytes(Path(shard).read_bytes()[:700])
+    result = restyle(
+        "invert", "s.tar", "cut.tar", "--out", "out", "--model", tiny_inverter, "--align", "none",
+        "--metrics", "", cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 1, result.stderr
+    assert "1 shards, 1 samples, 1 rows (1 ok)" in result.stdout
+    assert "cut.tar is not a whole tar file" in result.stderr
+    assert "1 shards are unfinished" in result.stderr
+    verify = restyle("verify", "out", cwd=tmp_path)
+    assert verify.returncode == 1
+    assert "cut.tar has no file" in verify.stdout
 
 
 def test_dry_run_writes_nothing(tmp_path, shard, tiny_inverter):

@@ -21,8 +21,9 @@ CONFIG = RunConfig(steps=1, metrics=())
 def latents(tmp_path):
     """A sound data set of two shards, and the third still to do."""
     out = str(tmp_path / "latents")
-    plan.claim(out, CONFIG.settings(), overwrite=False)
-    plan.record_shards(out, [ShardTask(f"{i}.tar", "", f"{i}.parquet") for i in range(3)])
+    plan.require_writable(out)
+    asked = [ShardTask(f"{i}.tar", "", f"{i}.parquet") for i in range(3)]
+    plan.claim(out, CONFIG.settings(), asked, overwrite=False)
     for i in range(2):
         writer = ShardWriter(out, f"{i}.parquet", f"{i}.tar", schema.schema(CONFIG, 2, 3))
         good = [AlignedFace(n, f"{n}", Status.OK, face=0, n_faces=1) for n in range(3)]

@@ -1,0 +1,132 @@
+"""One batch of aligned faces -> rows: inverted, scored, pictures kept where wanted."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from encoders import Bootstrap
+from encoders.restyle import Inversion, ReStyle
+from pipeline import feed, images
+from pipeline.config import ConfigError, RunConfig
+from pipeline.records import AlignedFace, Status
+from pipeline.schema import Row
+from pipeline.scoring import Scorer
+from pipeline.stopwatch import Stopwatch
+
+# Batches whose identities may be under way on CPU workers while the next is inverted.
+N_SCORING = 2
+
+
+class OutOfMemory(ConfigError):
+    """The batch does not fit; no retry will help."""
+
+
+class BatchInverter:
+    """Turns a stream of faces and failures into batches of rows, in order."""
+
+    def __init__(
+        self,
+        model: ReStyle | Bootstrap,
+        run: RunConfig,
+        scorer: Scorer,
+        batch_size: int,  # rows in a batch; failures among them are passed on
+    ) -> None:
+        self._model, self._run, self._batch_size = model, run, batch_size
+        self._scorer = scorer
+        self._by_dlib = "identity" in run.metrics and not scorer.measures("identity")
+
+    def rows(self, faces: Iterator[AlignedFace], clock: Stopwatch) -> Iterator[list[Row]]:
+        """Batches of rows; identities are filled in as they come from the CPU workers.
+
+        Raises:
+            OutOfMemory: the batch is too large.
+        """
+        scoring: deque[tuple[list[Row], Any]] = deque()
+        while batch := list(islice(faces, self._batch_size)):
+            scoring.append(self._invert(batch, clock))
+            if len(scoring) > N_SCORING:
+                yield self._with_identity(*scoring.popleft(), clock)
+        while scoring:
+            yield self._with_identity(*scoring.popleft(), clock)
+
+    def _invert(self, batch: list[AlignedFace], clock: Stopwatch) -> tuple[list[Row], Any]:
+        """Rows of one batch, and a reference to the identities of those that came out."""
+        pixels = [face.image_u8 for face in batch if face.image_u8 is not None]
+        # Rows may wait long for their row group to fill; the pixels must not wait with them.
+        bare = [replace(face, image_u8=None) for face in batch]
+        rows = [Row(face, face.status, face.error) for face in bare]
+        if not pixels:
+            return rows, None
+        with clock("invert"):
+            result = self._run_model(np.stack(pixels))
+        usable = [row for row, face in zip(rows, batch, strict=True) if face.image_u8 is not None]
+        with clock("score"):
+            self._score(usable, pixels, result)
+            pairs = self._identity_pairs(usable, pixels, result)
+        return rows, feed.identity(pairs) if pairs else None
+
+    def _run_model(self, pixels: np.ndarray) -> Inversion:
+        tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        try:
+            return self._model.invert(tensor, n_steps=self._run.steps)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU it is just that
+            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+                raise OutOfMemory(
+                    f"a batch of {len(pixels)} does not fit in memory; pass a smaller --batch-size "
+                    f"than {self._batch_size}, or --precision bf16"
+                ) from None
+            raise
+
+    def _score(self, rows: list[Row], pixels: list[np.ndarray], result: Inversion) -> None:
+        """Fill in latents, metrics and pictures; what is not finite becomes a failure."""
+        measured = self._scorer.measure(result)
+        latents = result.latents.cpu().numpy()  # [n_steps, N, n_styles, w_dim]
+        finite = np.isfinite(latents).all(axis=(0, 2, 3))
+        finite &= (
+            torch.isfinite(result.thumbnails).all(dim=4).all(dim=3).all(dim=2).all(0).cpu().numpy()
+        )
+        for i, row in enumerate(rows):
+            if not finite[i]:
+                row.status, row.error = Status.NOT_FINITE, "the model answered with NaN or infinity"
+                continue
+            row.latents = latents[:, i]
+            row.metrics = measured[i]
+            if self._run.save_images:
+                row.aligned_image = images.encode_png(pixels[i])
+                row.reconstruction = images.encode_jpeg(images.to_u8(result.images[i]))
+
+    def _identity_pairs(
+        self, rows: list[Row], pixels: list[np.ndarray], result: Inversion
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(aligned, reconstruction) of each row that came out, for each step that is measured."""
+        if not self._by_dlib:
+            return []
+        steps = result.thumbnails if self._run.identity_steps == "all" else result.thumbnails[-1:]
+        return [
+            (pixels[i], images.to_u8(step[i]))
+            for i, row in enumerate(rows)
+            if row.status == Status.OK
+            for step in steps
+        ]
+
+    def _with_identity(self, rows: list[Row], reference: Any, clock: Stopwatch) -> list[Row]:
+        if reference is None:
+            return rows
+        import ray
+
+        cosines, busy = ray.get(reference)
+        clock.add("score", busy)
+        n_each = self._run.steps if self._run.identity_steps == "all" else 1
+        values = iter(cosines)
+        for row in rows:
+            if row.status == Status.OK:
+                unmeasured: list[float | None] = [None] * (self._run.steps - n_each)
+                row.metrics["identity"] = unmeasured + list(islice(values, n_each))
+        return rows
