@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 MAX_OPCODES = 1_000_000
 # Dict keys and members of sets: types whose hash costs no more than their size.
 SCALARS = (str, int, float, type(None))
+MAX_KEY = 1 << 48  # the hashes of larger integers repeat: a dict of them could take days
 
 _EMPTY: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
@@ -92,7 +93,7 @@ class Window:
 def read(
     stream: Window,
     makers: Mapping[str, Callable[..., Any]],
-    names: frozenset[str] | None = frozenset(),
+    names: frozenset[str] = frozenset(),
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
     """One pickle from the stream, which is left after it.
@@ -100,7 +101,7 @@ def read(
     Args:
         makers: what stands in for the classes and functions of these names; called with the pickle's
             arguments, where bytes are a :class:`Span`.
-        names: further names that may occur, as :class:`Global` and :class:`Record`; None allows any.
+        names: further names that may occur, as :class:`Global` and :class:`Record`.
         persistent: what stands in for the unpickler's ``persistent_load``.
 
     Raises:
@@ -129,7 +130,7 @@ class _Machine:
         self,
         stream: Window,
         makers: Mapping[str, Callable[..., Any]],
-        names: frozenset[str] | None,
+        names: frozenset[str],
         persistent: Callable[[Any], Any] | None,
     ) -> None:
         self.stream, self.makers, self.names, self.persistent = stream, makers, names, persistent
@@ -244,7 +245,7 @@ class _Machine:
         self.stack.append(frozenset(map(_hashable, items)))
 
     def _push_global(self, name: str) -> None:
-        if self.names is not None and name not in self.names and name not in self.makers:
+        if name not in self.names and name not in self.makers:
             raise RefusedPickle(name)
         self.stack.append(Global(name))
 
@@ -285,8 +286,7 @@ def _of_kind(value: Any, kind: type) -> Any:
 
 def _hashable(key: Any) -> Any:
     # The hash of a tuple of tuples of one tuple takes exponential time: one level is allowed.
-    if isinstance(key, SCALARS) or (
-        isinstance(key, tuple) and all(isinstance(k, SCALARS) for k in key)
-    ):
-        return key
-    raise RefusedPickle(f"a {type(key).__name__} as the key of a dict or member of a set")
+    for part in key if isinstance(key, tuple) else (key,):
+        if not isinstance(part, SCALARS) or (isinstance(part, int) and abs(part) > MAX_KEY):
+            raise RefusedPickle(f"a key of type {type(key).__name__} in a dict or set")
+    return key

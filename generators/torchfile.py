@@ -37,6 +37,26 @@ _DTYPES = {
     }.items()
 }
 STORAGE_NAMES = frozenset(_DTYPES)
+# What else a checkpoint names: containers and settings whose size is that of what they are made from. (Not
+# all that torch.load allows: `bytearray(10**10)` is harmless code, but 10 GB.)
+_NAMES = STORAGE_NAMES | {
+    *(f"torch.{name}" for name, value in vars(torch).items() if isinstance(value, torch.dtype)),
+    "_codecs.encode",
+    "argparse.Namespace",
+    "builtins.complex",
+    "builtins.set",
+    "collections.Counter",
+    "collections.OrderedDict",
+    "collections.defaultdict",
+    "torch.Size",
+    "torch._tensor._rebuild_from_type_v2",
+    "torch._utils._rebuild_parameter_with_state",
+    "torch.device",
+    "torch.nn.parameter.Parameter",
+    "torch.storage.UntypedStorage",
+}
+_MOST = 1 << 48  # of any size or offset
+_MAX_DIMENSIONS = 16
 
 
 @dataclass(frozen=True)
@@ -99,9 +119,10 @@ def rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) 
     """Stands in for ``torch._utils._rebuild_tensor_v2``; a view larger than its storage is refused."""
     if not isinstance(storage, Storage):
         raise DamagedPickle(f"a tensor over a {type(storage).__name__}, not over a storage")
-    for number in (offset, *shape, *stride):
-        if not isinstance(number, int) or number < 0:
-            raise DamagedPickle(f"a tensor with {number!r} in its shape or stride")
+    numbers = (offset, *shape, *stride)
+    known = all(isinstance(n, int) and 0 <= n < _MOST for n in numbers)
+    if not known or len(numbers) > 2 * _MAX_DIMENSIONS + 1:
+        raise DamagedPickle("a tensor of no possible shape")
     made = StoredTensor(storage, offset, tuple(shape), tuple(stride))
     n = math.prod(shape)
     if n and (n > storage.n or offset + made.n_spanned > storage.n):
@@ -126,7 +147,7 @@ def _storage(identity: Any) -> Storage:
     if not (isinstance(identity, tuple) and len(identity) >= 5 and identity[0] == "storage"):
         raise RefusedPickle("a reference that is not to a storage")
     kind, key, n = identity[1], identity[2], identity[4]
-    if not isinstance(kind, pickled.Global) or not isinstance(n, int) or n < 0:
+    if not isinstance(kind, pickled.Global) or not isinstance(n, int) or not 0 <= n < _MOST:
         raise DamagedPickle("a storage of no known kind or size")
     return Storage(str(key), _DTYPES.get(kind.name, torch.uint8), n)
 
@@ -169,7 +190,7 @@ def read_storage(window: Window) -> Storage:
 def _read_old_container(
     window: Window,
     makers: Mapping[str, Callable[..., Any]],
-    names: frozenset[str] | None,
+    names: frozenset[str],
     persistent: Callable[[Any], Any],
 ) -> Any:
     """The object of a container before zip; the window is left where the storages' bytes begin."""
@@ -185,7 +206,7 @@ def _read_old_container(
 def require_harmless(path: str | os.PathLike) -> bool:
     """Refuse a ``.pt`` that asks for more memory than its own size, or for endless time.
 
-    What it may *call* is left to ``torch.load(weights_only=True)``, which is the judge of that.
+    ``torch.load(weights_only=True)`` afterwards judges once more what may be made.
 
     Returns: whether it is a zip container, else it is of the kind before.
 
@@ -207,7 +228,7 @@ def require_harmless(path: str | os.PathLike) -> bool:
     else:
         with open(path, "rb") as file:
             window = Window(file, 0, size)
-            _read_old_container(window, tensors.makers, None, tensors.storage)
+            _read_old_container(window, tensors.makers, _NAMES, tensors.storage)
             if sum(s.n_bytes for s in tensors.storages.values()) > size - window.position:
                 raise DamagedPickle("its tensors are larger than the file")
     # (Twice: tensors may share a storage, in a state dict and in an optimizer, say.)
@@ -223,12 +244,14 @@ def _scan_zip(path: str | os.PathLike, size: int, tensors: _Tensors) -> dict[str
             members = archive.infolist()
             if any(m.compress_type != zipfile.ZIP_STORED for m in members):
                 raise RefusedPickle("compressed members, which torch.save never writes")
+            if len({m.filename for m in members}) < len(members):
+                raise RefusedPickle("two members of one name")
             if sum(m.file_size for m in members) > size:
                 raise RefusedPickle("members that are larger than the file")
             (pickle,) = (m for m in members if m.filename.partition("/")[2] == "data.pkl")
             with archive.open(pickle) as file:
                 window = Window(file, 0, pickle.file_size)  # type: ignore[arg-type]
-                pickled.read(window, tensors.makers, None, tensors.storage)
+                pickled.read(window, tensors.makers, _NAMES, tensors.storage)
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise DamagedPickle(f"no readable zip container: {error}") from None
     except ValueError as error:

@@ -11,16 +11,16 @@ import click
 def convert(file: str, out: str) -> None:
     """Write the checkpoint FILE as OUT: .safetensors (ours) or, for generators, .pt (rosinality).
 
-    FILE is a generator (rosinality .pt, NVIDIA .pkl, ours) or an encoder with its generator (published
-    .pt, ours). It is read as data; nothing in it is executed. OUT computes the same, to the bit.
+    FILE is a generator (rosinality .pt, NVIDIA .pkl, ours), an encoder with its generator (published
+    .pt, ours), or demo. It is read as data; nothing in it is executed. OUT computes the same, to the bit.
     """
+    from encoders import inverter_file, load_inverter, save_inverter
     from generators import conversion
 
+    file = str(inverter_file.demo_path()) if file == "demo" else file
     if conversion.kind_of(file) == "generator":
         conversion.convert_generator(file, out)
     else:
-        from encoders import load_inverter, save_inverter
-
         target = conversion.require_output(out, (".safetensors",), "an encoder")
         notes, source = conversion.provenance(file)
         save_inverter(target, load_inverter(file), notes=notes, source=source)

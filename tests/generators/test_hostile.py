@@ -96,13 +96,16 @@ def test_a_call_is_not_made(name, refused, tmp_path):
         Calls(torch.load, MARK),
         Calls(bytearray, TEN_GB),
         Calls(torch.empty, TEN_GB),
+        Calls(torch.Tensor, TEN_GB),
         Calls(torch.storage._load_from_bytes, RUNS_A_COMMAND),
     ],
     ids=lambda call: call.call[0].__name__,
 )
-def test_nothing_outside_the_list_is_called_in_an_nvidia_file(call, refused, tmp_path):
+def test_nothing_outside_the_list_is_called(call, refused, tmp_path):
     (tmp_path / "g.pkl").write_bytes(pickle.dumps({"G_ema": call}))
     refused(tmp_path / "g.pkl", "refused")
+    torch.save({"g_ema": call}, tmp_path / "g.pt")
+    refused(tmp_path / "g.pt", "refused")
 
 
 def test_the_source_in_a_module_is_never_run(tiny_generator, tmp_path, monkeypatch):
@@ -137,12 +140,18 @@ def test_billion_laughs_as_a_key_take_no_time(refused, tmp_path):
     tuples = pickle.dumps(laughs(tuple), 2)[2:-1]
     data = b"\x80\x02}" + tuples + b"Ns."
     (tmp_path / "g.pkl").write_bytes(data)
-    refused(tmp_path / "g.pkl", "a tuple as the key")
+    refused(tmp_path / "g.pkl", "a key of type tuple")
     torch.save({}, tmp_path / "plain.pt")
     rezipped(
         tmp_path / "plain.pt", tmp_path / "g.pt", lambda n, d: data if n.endswith("data.pkl") else d
     )
-    refused(tmp_path / "g.pt", "a tuple as the key")
+    refused(tmp_path / "g.pt", "a key of type tuple")
+
+
+def test_keys_whose_hashes_repeat_are_refused(refused, tmp_path):
+    keys = {i * (2**61 - 1): None for i in range(1, 10)}
+    torch.save({"g_ema": keys}, tmp_path / "g.pt")
+    refused(tmp_path / "g.pt", "a key of type int")
 
 
 def test_layers_within_layers_end(tiny_generator, refused, tmp_path):
@@ -200,6 +209,11 @@ def test_a_zip_bomb_is_not_inflated(refused, tmp_path):
         )
         assert (tmp_path / "g.pt").stat().st_size < 2**20
         refused(tmp_path / "g.pt", "compressed members")
+    with zipfile.ZipFile(tmp_path / "g.pt", "w") as file:
+        file.writestr("g/data/0", b"1234")
+        with pytest.warns(match="Duplicate"):
+            file.writestr("g/data/0", b"12345678")
+    refused(tmp_path / "g.pt", "two members of one name")
     with zipfile.ZipFile(tmp_path / "plain.pt") as file:
         data = (tmp_path / "plain.pt").read_bytes()
         sizes = struct.pack("<II", file.getinfo("plain/data/0").file_size, 16)

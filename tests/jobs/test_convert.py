@@ -6,7 +6,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from encoders import load_inverter
+from encoders import inverter_file, load_inverter
 from generators import CheckpointError, load_generator, rosinality
 from jobs.cli import cli
 
@@ -43,8 +43,10 @@ def test_a_rosinality_file_there_and_back(tiny_generator, tmp_path):
     assert "generator (rosinality)" in restyle("inspect", tmp_path / "back.pt")
 
 
-def test_an_inverter(tiny_inverter, tmp_path):
-    restyle("convert", tiny_inverter, tmp_path / "copy.safetensors")
+@pytest.mark.parametrize("by_name", [False, True])
+def test_an_inverter(by_name, tiny_inverter, tmp_path, monkeypatch):
+    monkeypatch.setattr(inverter_file, "demo_path", lambda: tiny_inverter)
+    restyle("convert", "demo" if by_name else tiny_inverter, tmp_path / "copy.safetensors")
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     first, second = (load_inverter(p) for p in (tiny_inverter, tmp_path / "copy.safetensors"))
     results = [model.invert(images, n_steps=2) for model in (first, second)]
