@@ -135,13 +135,35 @@ def test_the_average_is_added_where_the_settings_say_so(write, flag, scale):
     assert torch.equal(model.latent_avg[1], average[0])
 
 
-def test_styles_that_the_generator_does_not_take_are_left_out(write):
-    average = torch.randn(N_STYLES + 2, 512)
-    for kind in ("Encoder4Editing", "BackboneEncoderUsingLastLayerIntoWPlus"):
-        path = write(kind, 3, n_styles=N_STYLES + 2, average=average)
-        model = load_inverter(path)
-        assert model.encoder.config.n_styles == N_STYLES
-        assert torch.equal(model.latent_avg, average[:N_STYLES])
+def test_styles_that_the_generator_does_not_take_are_left_out(make, write, parity):
+    # The first encoders predict 18 styles whatever the generator.
+    average = torch.randn(18, 512)
+    path = write("BackboneEncoderUsingLastLayerIntoWPlus", 3, n_styles=18, average=average)
+    model = load_inverter(path)
+    assert model.encoder.config.n_styles == N_STYLES
+    assert torch.equal(model.latent_avg, average[:N_STYLES])
+    linear = torch.load(path)["state_dict"]["encoder.linear.weight"]
+    assert torch.equal(model.encoder.heads.linear.weight, linear[: N_STYLES * 512])
+    shapes = encoder_shapes(parity, "BackboneEncoder", 6, 18) | generator_shapes(parity)
+    state = {k: torch.empty(shape, device="meta") for k, shape in shapes.items()}
+    content = {"state_dict": state, "opts": {"encoder_type": "BackboneEncoder"}}
+    assert published.describe(content, "m.pt").encoder.n_styles == N_STYLES
+    # Any other number is an encoder of another generator.
+    with pytest.raises(CheckpointError, match="predicts 6 style vectors of 512, but the generator"):
+        load_inverter(write("BackboneEncoderUsingLastLayerIntoWPlus", 3, n_styles=6))
+
+
+@pytest.mark.parametrize("kind", [["BackboneEncoder"], {}, 3, "BackboneEncoder "])
+def test_an_odd_encoder_type_is_an_error(make, kind):
+    content = make("ResNetBackboneEncoder", 6)
+    content["opts"] = {"encoder_type": kind, "n_iters_per_batch": "many"}
+    with pytest.raises(CheckpointError, match="the types known are"):
+        published.describe(content, "m.pt")
+
+
+def test_an_odd_number_of_steps_is_taken_for_the_usual_one(make):
+    content = make("ResNetBackboneEncoder", 6, n_iters_per_batch="many")
+    assert published.describe(content, "m.pt").n_steps == 5
 
 
 def test_an_encoder_of_label_maps_is_refused(make, write):
