@@ -47,8 +47,9 @@ def _ours(path: Path) -> dict[str, str]:
         facts |= _generator(config_of(header, path)) | {"needs": TO_INVERT}
     else:
         facts |= _our_inverter(header, path)
-    facts["latent average"] = "yes"
+    needs = facts.pop("needs")
     facts["parameters"] = _parameters(sum(math.prod(shape) for shape in sizes.values()))
+    facts |= {"latent average": "yes", "needs": needs}
     return facts | ({"notes": header.notes} if header.notes else {})
 
 

@@ -34,6 +34,8 @@ from generators.checkpoint import CheckpointError
 _FIRST_LAYERS = ("input_layer.0.weight", "conv1.weight")
 _E4E_TYPES = ("Encoder4Editing", "SingleStyleCodeEncoder")
 _CAR_RESOLUTION = 512
+_USUAL_STEPS = 5
+_FFHQ_STYLES = 18  # that the first pSp and e4e encoders predict, whatever the generator
 
 
 @dataclass(frozen=True)
@@ -103,49 +105,50 @@ def describe(content: Mapping[str, Any], source: str) -> Description:
     settings = vars(opts) if isinstance(opts, argparse.Namespace) else opts
     if not isinstance(settings, Mapping):
         settings = {}
-    kind = settings.get("encoder_type")
-    if kind not in ENCODERS:
+    kind, trained_for = settings.get("encoder_type"), settings.get("n_iters_per_batch")
+    if not isinstance(kind, str) or kind not in ENCODERS:
         found = f"encoder type {kind!r}" if kind else "no encoder_type in its opts"
         raise CheckpointError(f"{source} has {found}; the types known are {', '.join(ENCODERS)}")
     encoder_state, decoder_state = split(content, source)
     generator, _ = rosinality.convert(decoder_state, source)
-    channels = _channels(str(kind), encoder_state, source)
+    channels = _channels(kind, encoder_state, source)
     # Single-pass models come with a flag; ReStyle's loop starts at the average in any case.
     from_average = channels == RESTYLE or bool(settings.get("start_from_latent_avg", True))
-    is_cars = (
-        "cars" in str(settings.get("dataset_type")) and generator.resolution == _CAR_RESOLUTION
-    )
+    is_cars = "cars" in str(settings.get("dataset_type"))
+    is_cars = is_cars and generator.resolution == _CAR_RESOLUTION
+    n_steps = trained_for if isinstance(trained_for, int) else _USUAL_STEPS
     return Description(
-        encoder=StyleEncoderConfig(str(kind), _n_styles(encoder_state, generator), channels),
+        encoder=StyleEncoderConfig(kind, _n_styles(encoder_state, generator), channels),
         generator=generator,
         input_size=(192, 256) if is_cars else (256, 256),
         view=CARS if is_cars else EVERYTHING,
         from_average=from_average,
-        n_steps=int(settings.get("n_iters_per_batch") or 5) if channels == RESTYLE else 1,
+        n_steps=n_steps if channels == RESTYLE else 1,
     )
 
 
 def _channels(kind: str, state: Mapping[str, Tensor], source: str) -> int:
     """Input channels of the encoder: names overlap between pSp and ReStyle, shapes do not."""
     allowed = ENCODERS[kind].in_channels
-    first = next((state[name] for name in _FIRST_LAYERS if name in state), None)
-    if first is None or first.ndim != 4 or first.shape[1] in allowed:
-        return allowed[0] if first is None or first.ndim != 4 else first.shape[1]
-    if first.shape[1] not in (RESTYLE, SINGLE_PASS):
+    kernels = [state[name] for name in _FIRST_LAYERS if name in state]
+    found = kernels[0].shape[1] if kernels and kernels[0].ndim == 4 else allowed[0]
+    if found not in (RESTYLE, SINGLE_PASS):
         raise CheckpointError(
-            f"{source} takes pictures of {first.shape[1]} channels (label maps or sketches), not "
-            f"photos, which have {SINGLE_PASS}; pass an encoder of photos"
+            f"{source} takes pictures of {found} channels (label maps or sketches), not photos, "
+            f"which have {SINGLE_PASS}; pass an encoder of photos"
         )
-    return allowed[0]  # loading names the misshapen tensor
+    return found if found in allowed else allowed[0]  # loading names the misshapen tensor
 
 
 def _n_styles(state: Mapping[str, Tensor], generator: GeneratorConfig) -> int:
     """Styles that the encoder predicts: its heads, or the outputs of its one linear layer."""
     n = len({_head(key) for key in state} - {None})
-    if n == 0 and "linear.weight" in state:
-        n = len(state["linear.weight"]) // CHANNELS
-    is_single_w = n <= 1  # which serves all styles
-    return generator.n_styles if is_single_w else min(n, generator.n_styles)
+    linear = state.get("linear.weight")
+    if n == 0 and linear is not None and linear.ndim == 2:
+        n = len(linear) // CHANNELS
+    if n <= 1:  # one w serves all styles
+        return generator.n_styles
+    return min(n, generator.n_styles) if n == _FFHQ_STYLES else n
 
 
 def _head(key: str) -> int | None:
@@ -156,13 +159,11 @@ def _head(key: str) -> int | None:
 
 
 def _without_surplus(state: Mapping[str, Tensor], n_styles: int) -> dict[str, Tensor]:
-    """Without the heads of styles that the generator does not take.
-
-    The first pSp and e4e encoders predict 18 styles for any generator (e4e of cars: 16 are used).
-    """
-    kept = {key: tensor for key, tensor in state.items() if (_head(key) or 0) < n_styles}
+    """Without what the first encoders predict beyond the styles of their generator (e4e of cars)."""
+    surplus = range(n_styles, _FFHQ_STYLES)
+    kept = {key: tensor for key, tensor in state.items() if _head(key) not in surplus}
     for name in ("linear.weight", "linear.bias"):
-        if name in kept and len(kept[name]) > CHANNELS:
+        if name in kept and kept[name].shape[:1] == (_FFHQ_STYLES * CHANNELS,):
             kept[name] = kept[name][: n_styles * CHANNELS]
     return kept
 

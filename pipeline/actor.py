@@ -37,7 +37,7 @@ def load_model(run: RunConfig) -> ReStyle | Bootstrap:
         if model.max_steps is not None and run.steps > model.max_steps:
             raise ConfigError(
                 f"{run.model} is a single-pass encoder (pSp, e4e), which has one step, not "
-                f"{run.steps}; pass --steps 1, or a ReStyle encoder as --then"
+                f"{run.steps}; pass --steps 1, or add a ReStyle encoder with --then"
             )
         return model
     first = load_inverter(run.model, None)

@@ -11,8 +11,9 @@ from typing import Any, Literal
 Precision = Literal["fp32", "bf16", "fp16"]
 METRICS = ("mse", "psnr", "ms_ssim", "lpips", "identity")
 DEFAULT_METRICS = ("mse", "psnr", "ms_ssim", "identity")  # those that need no file
+METRIC_FILES = {"lpips_weights": "lpips", "lpips_heads": "lpips", "identity_model": "identity"}
 # Settings that are paths: the fingerprint covers what the files hold instead.
-PATHS = ("model", "then", "generator", "lpips_weights", "lpips_heads", "identity_model")
+PATHS = ("model", "then", "generator", *METRIC_FILES)
 # Raised when the same settings would write other numbers or columns than before.
 PROTOCOL = 1
 
@@ -49,6 +50,10 @@ class RunConfig:
         # In one order and each once, so that the same choice is the same run.
         chosen = tuple(name for name in METRICS if name in self.metrics)
         object.__setattr__(self, "metrics", chosen)
+        for name, metric in METRIC_FILES.items():
+            if getattr(self, name) is not None and metric not in self.metrics:
+                option = name.replace("_", "-")
+                raise ConfigError(f"--{option} is for {metric}; add {metric} to --metrics")
         if self.steps < 1:
             raise ConfigError(f"--steps must be at least 1, not {self.steps}")
 

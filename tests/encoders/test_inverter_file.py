@@ -124,6 +124,9 @@ def test_a_published_file_becomes_ours_and_stays_the_same(published_state, parit
         model.state_dict().items(), again.state_dict().items(), strict=True
     ):
         assert torch.equal(a, b), name
+    # What the fingerprint of a run covers: the tensors, whatever their container.
+    hashes = [checkpoint.tensors_sha256(m.state_dict()) for m in (model, again)]
+    assert hashes[0] == hashes[1]
 
 
 @pytest.mark.parametrize("shape", [(512,), (1, 512), None])

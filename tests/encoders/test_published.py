@@ -4,11 +4,18 @@ import pytest
 import torch
 from published_files import N_STYLES, encoder_shapes, generator_shapes
 
-from encoders import heads, load_inverter, published, save_inverter
+from encoders import distances, heads, load_inverter, published, save_inverter
 from encoders.restyle import ReStyle, SinglePass
 from encoders.style_encoder import ENCODERS
 from encoders.view import CARS
-from generators import CheckpointError, checkpoint
+from generators import (
+    CheckpointError,
+    Generator,
+    GeneratorConfig,
+    checkpoint,
+    load_generator,
+    save_generator,
+)
 
 KINDS = [(kind, n) for kind, design in ENCODERS.items() for n in design.in_channels]
 IN_W = ("BackboneEncoderUsingLastLayerIntoW", "SingleStyleCodeEncoder")
@@ -77,6 +84,16 @@ def test_every_type_loads_strictly_and_runs(write, tmp_path, kind, in_channels):
     assert torch.equal(again.invert(given(), n_steps=1).latents[0] - again.latent_avg, latents)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_within_40_db(write, precision):
+    path = write("Encoder4Editing", 3)
+    full, half = (load_inverter(path, precision=p) for p in ("fp32", precision))
+    full.input_size = half.input_size = (64, 64)
+    a, b = (model.invert(given(), n_steps=1).images for model in (full, half))
+    assert not torch.equal(a, b)
+    assert distances.psnr(a, b).min() > 40
+
+
 def test_an_offset_encoder_adds_to_what_the_pyramid_says():
     shapes = (2, 64, 32, 24), (2, 128, 16, 12), (2, 256, 8, 6), (2, 512, 4, 3)
     maps = [torch.randn(shape) for shape in shapes]
@@ -118,13 +135,35 @@ def test_the_average_is_added_where_the_settings_say_so(write, flag, scale):
     assert torch.equal(model.latent_avg[1], average[0])
 
 
-def test_styles_that_the_generator_does_not_take_are_left_out(write):
-    average = torch.randn(N_STYLES + 2, 512)
-    for kind in ("Encoder4Editing", "BackboneEncoderUsingLastLayerIntoWPlus"):
-        path = write(kind, 3, n_styles=N_STYLES + 2, average=average)
-        model = load_inverter(path)
-        assert model.encoder.config.n_styles == N_STYLES
-        assert torch.equal(model.latent_avg, average[:N_STYLES])
+def test_styles_that_the_generator_does_not_take_are_left_out(make, write, parity):
+    # The first encoders predict 18 styles whatever the generator.
+    average = torch.randn(18, 512)
+    path = write("BackboneEncoderUsingLastLayerIntoWPlus", 3, n_styles=18, average=average)
+    model = load_inverter(path)
+    assert model.encoder.config.n_styles == N_STYLES
+    assert torch.equal(model.latent_avg, average[:N_STYLES])
+    linear = torch.load(path)["state_dict"]["encoder.linear.weight"]
+    assert torch.equal(model.encoder.heads.linear.weight, linear[: N_STYLES * 512])
+    shapes = encoder_shapes(parity, "BackboneEncoder", 6, 18) | generator_shapes(parity)
+    state = {k: torch.empty(shape, device="meta") for k, shape in shapes.items()}
+    content = {"state_dict": state, "opts": {"encoder_type": "BackboneEncoder"}}
+    assert published.describe(content, "m.pt").encoder.n_styles == N_STYLES
+    # Any other number is an encoder of another generator.
+    with pytest.raises(CheckpointError, match="predicts 6 style vectors of 512, but the generator"):
+        load_inverter(write("BackboneEncoderUsingLastLayerIntoWPlus", 3, n_styles=6))
+
+
+@pytest.mark.parametrize("kind", [["BackboneEncoder"], {}, 3, "BackboneEncoder "])
+def test_an_odd_encoder_type_is_an_error(make, kind):
+    content = make("ResNetBackboneEncoder", 6)
+    content["opts"] = {"encoder_type": kind, "n_iters_per_batch": "many"}
+    with pytest.raises(CheckpointError, match="the types known are"):
+        published.describe(content, "m.pt")
+
+
+def test_an_odd_number_of_steps_is_taken_for_the_usual_one(make):
+    content = make("ResNetBackboneEncoder", 6, n_iters_per_batch="many")
+    assert published.describe(content, "m.pt").n_steps == 5
 
 
 def test_an_encoder_of_label_maps_is_refused(make, write):
@@ -142,6 +181,48 @@ def test_a_missing_tensor_of_a_pyramid_is_named(make, tmp_path):
     torch.save(content, tmp_path / "m.pt")
     with pytest.raises(CheckpointError, match=r"missing latlayer2.bias; unexpected styles.note.x"):
         load_inverter(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize(
+    ("dataset_type", "n_blocks", "resolution", "shown"),
+    [
+        ("ffhq_encode", 9, 1024, (1024, 1024)),  # toonify too
+        ("afhq_wild_encode", 8, 512, (512, 512)),
+        ("cars_encode", 8, 512, (384, 512)),
+        ("church_encode", 7, 256, (256, 256)),
+        ("horse_encode", 7, 256, (256, 256)),
+    ],
+)
+def test_domains(parity, dataset_type, n_blocks, resolution, shown):
+    shapes = encoder_shapes(parity, "ResNetBackboneEncoder", 6, 14)
+    shapes |= generator_shapes(parity, n_blocks)
+    content = {
+        "state_dict": {k: torch.empty(shape, device="meta") for k, shape in shapes.items()},
+        "opts": {"encoder_type": "ResNetBackboneEncoder", "dataset_type": dataset_type},
+    }
+    found = published.describe(content, "m.pt")
+    assert found.generator.resolution == resolution
+    assert found.view.size(resolution) == shown
+    # Half or a quarter of the picture, whole blocks of which are averaged.
+    assert found.input_size == ((192, 256) if dataset_type == "cars_encode" else (256, 256))
+
+
+def test_another_generator_file_is_checked_for_fit_and_draws(make, write, filled, parity, tmp_path):
+    path = write("ResNetBackboneEncoder", 6)
+    decoder = filled(generator_shapes(parity))
+    other = {k.removeprefix("decoder."): t.flip(0) for k, t in decoder.items() if t.ndim}
+    torch.save({"g_ema": other, "latent_avg": torch.zeros(512)}, tmp_path / "g.pt")
+    own, paired = load_inverter(path), load_inverter(path, generator=tmp_path / "g.pt")
+    # Where to start belongs to the encoder, what is drawn to the generator.
+    assert torch.equal(own.latent_avg, paired.latent_avg)
+    drawn = paired.draw(own.latent_avg[None])
+    assert torch.equal(drawn, load_generator(tmp_path / "g.pt").synthesis(own.latent_avg[None]))
+    assert (drawn - own.draw(own.latent_avg[None])).abs().max() > 0.1
+    narrow = GeneratorConfig(resolution=8, channels=(8, 8), z_dim=16, w_dim=16)
+    save_generator(tmp_path / "narrow.safetensors", Generator(narrow))
+    says = r"m\.pt predicts 4 style vectors of 512, .*narrow\.safetensors takes 4 of 16 \(8 px\)"
+    with pytest.raises(CheckpointError, match=says):
+        load_inverter(path, generator=tmp_path / "narrow.safetensors")
 
 
 def test_cars_are_shown_without_their_padding(write, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from encoders import load_inverter
+from encoders import distances, load_inverter
 
 # The first two have the same key names and so the same weights, which are drawn once.
 CASES = [
@@ -34,8 +34,8 @@ def published_state(parity):
     return state
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_reproduces_the_published_implementation(case, published_state, parity, tmp_path):
+def write(case, published_state, parity, path):
+    """Write a case as a file in the published layout; returns what its JSON tells."""
     told = json.loads((parity.folder / f"{case}.json").read_text())
     n_styles = 2 * int(np.log2(told["output_size"])) - 2
     options = {name: told[name] for name in ("encoder_type", "output_size", "dataset_type")}
@@ -44,8 +44,14 @@ def test_reproduces_the_published_implementation(case, published_state, parity, 
         "opts": argparse.Namespace(**options),
         "latent_avg": 0.5 * parity.fill.normal("latent_avg", (n_styles, 512)),
     }
-    path = tmp_path / "model.pt"
     torch.save(content, path)
+    return told
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_reproduces_the_published_implementation(case, published_state, parity, tmp_path):
+    path = tmp_path / "model.pt"
+    told = write(case, published_state, parity, path)
     model = load_inverter(path)
     path.unlink()
     expected = np.load(parity.folder / f"{case}.npz")
@@ -66,6 +72,21 @@ def test_reproduces_the_published_implementation(case, published_state, parity, 
     np.testing.assert_allclose(
         F.avg_pool2d(result.thumbnails[:, 0], 8), expected["pooled"], atol=1e-3, rtol=0
     )
+
+
+def test_bfloat16_is_within_40_db(published_state, parity, tmp_path):
+    path, case = tmp_path / "model.pt", "restyle_psp_church"
+    write(case, published_state, parity, path)
+    image = parity.fill.image(case)
+    full, half = (
+        load_inverter(path, precision=p).invert(image, n_steps=1, keep_images=True)
+        for p in ("fp32", "bf16")
+    )
+    path.unlink()
+    assert not torch.equal(half.images, full.images)
+    for a, b in zip(half.images, full.images, strict=True):
+        # The decibels of `distances.psnr` are of a range of 2, less than these images span.
+        assert distances.psnr(a, b).min() > 40
 
 
 def _centre(images):
