@@ -15,6 +15,7 @@ from encoders import Bootstrap
 from encoders.restyle import Inversion, ReStyle
 from pipeline import feed, images
 from pipeline.config import ConfigError, RunConfig
+from pipeline.feed import Compared
 from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row
 from pipeline.scoring import Scorer
@@ -69,8 +70,8 @@ class BatchInverter:
         usable = [row for row, face in zip(rows, batch, strict=True) if face.image_u8 is not None]
         with clock("score"):
             self._score(usable, pixels, result)
-            pairs = self._identity_pairs(usable, pixels, result)
-        return rows, feed.identity(pairs) if pairs else None
+            compared = self._compared(usable, pixels, result)
+        return rows, feed.identity(compared) if compared else None
 
     def _run_model(self, pixels: np.ndarray) -> Inversion:
         tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
@@ -102,18 +103,17 @@ class BatchInverter:
                 row.aligned_image = images.encode_png(pixels[i])
                 row.reconstruction = images.encode_jpeg(images.to_u8(result.images[i]))
 
-    def _identity_pairs(
+    def _compared(
         self, rows: list[Row], pixels: list[np.ndarray], result: Inversion
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(aligned, reconstruction) of each row that came out, for each step that is measured."""
+    ) -> list[Compared]:
+        """Each row that came out: its aligned face and the steps that are measured."""
         if not self._by_dlib:
             return []
         steps = result.thumbnails if self._run.identity_steps == "all" else result.thumbnails[-1:]
         return [
-            (pixels[i], images.to_u8(step[i]))
+            (pixels[i], [images.to_u8(step[i]) for step in steps])
             for i, row in enumerate(rows)
             if row.status == Status.OK
-            for step in steps
         ]
 
     def _with_identity(self, rows: list[Row], reference: Any, clock: Stopwatch) -> list[Row]:
@@ -123,10 +123,7 @@ class BatchInverter:
 
         cosines, busy = ray.get(reference)
         clock.add("score", busy)
-        n_each = self._run.steps if self._run.identity_steps == "all" else 1
-        values = iter(cosines)
-        for row in rows:
-            if row.status == Status.OK:
-                unmeasured: list[float | None] = [None] * (self._run.steps - n_each)
-                row.metrics["identity"] = unmeasured + list(islice(values, n_each))
+        came_out = (row for row in rows if row.status == Status.OK)
+        for row, values in zip(came_out, cosines, strict=True):
+            row.metrics["identity"] = [None] * (self._run.steps - len(values)) + values
         return rows

@@ -39,6 +39,7 @@ class Crew:
         self._next_look = 0.0
         self._rows: dict[Any, int] = {}  # last known count of each busy actor
         self._asked: dict[ray.ObjectRef, Any] = {}
+        self.last_error = ""
         self.n_deaths = 0  # in a row, with no shard finished between them
         self._most = 0  # actors alive at once so far
 

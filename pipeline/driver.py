@@ -85,16 +85,17 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
     # Ray's own logs and usage notes do not belong into the output of a command.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    joins = bool(config.address or os.environ.get("RAY_ADDRESS"))
+    # Without "local", Ray would join whatever cluster was started last on this machine.
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     try:
         ray.init(
-            address=config.address,
+            address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            include_dashboard=None if joins else False,
+            include_dashboard=False if address == "local" else None,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:  # the last: another version of Ray
-        raise _no_cluster(config.address or os.environ.get("RAY_ADDRESS"), error) from None
+        raise _no_cluster(address, error) from None
     try:
         yield
     finally:
@@ -127,7 +128,7 @@ def run(
             _receive(reference, crew, how, queue, summary)
         if crew.is_hopeless:
             left = [*queue, *(attempt for _, attempt in crew.busy.values())]
-            reason = "workers die before they finish a shard; is there enough memory for the model?"
+            reason = f"workers die before they finish a shard: {crew.last_error}"
             summary.failures += [(attempt.task, reason) for attempt in left]
             break
         progress(summary, crew.n_rows_begun())
@@ -145,11 +146,13 @@ def _receive(
     try:
         report = ray.get(reference)
     except RayActorError as error:
+        crew.last_error = _one_line(error)
         _retry(crew.take(reference, alive=False), error, how, queue, summary)
     except RayTaskError as error:
         if isinstance(error.cause, ConfigError | CheckpointError):
             raise error.cause from None
         loaded = reference in crew.busy
+        crew.last_error = _one_line(error.cause)
         _retry(crew.take(reference, alive=loaded), error.cause, how, queue, summary)
     else:
         crew.take(reference, alive=True)

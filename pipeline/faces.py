@@ -11,7 +11,7 @@ and `dlib_face_recognition_resnet_model_v1`, as packaged by face_recognition_mod
 
 import importlib.util
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -131,14 +131,23 @@ def describe_aligned(image_u8: np.ndarray) -> np.ndarray:
     return describe(image_u8, _landmarks(image_u8, box))
 
 
+def identities(aligned_u8: np.ndarray, reconstructions: Sequence[np.ndarray]) -> list[float]:
+    """:func:`identity` of one crop with each of several; the crop is described once."""
+    first = describe_aligned(aligned_u8)
+    return [_cosine(first, describe_aligned(picture)) for picture in reconstructions]
+
+
 def identity(aligned_u8: np.ndarray, reconstruction_u8: np.ndarray) -> float:
     """Cosine of the descriptors of two FFHQ-aligned crops, whose sizes may differ.
 
     1 for the same picture. dlib's descriptors are not centred: the same person in two photos gets
     about 0.96, two people about 0.82.
     """
-    first = describe_aligned(aligned_u8).astype(np.float64)
-    second = describe_aligned(reconstruction_u8).astype(np.float64)
+    return identities(aligned_u8, [reconstruction_u8])[0]
+
+
+def _cosine(first: np.ndarray, second: np.ndarray) -> float:
+    first, second = first.astype(np.float64), second.astype(np.float64)
     cosine = np.dot(first, second) / (np.linalg.norm(first) * np.linalg.norm(second))
     return min(float(cosine), 1.0)  # not a rounding error above it
 

@@ -28,7 +28,8 @@ SAMPLES_PER_TASK = 4
 MIN_TRANSFORM_SIZE = 256
 
 T = TypeVar("T")
-R = TypeVar("R")
+# An aligned face and the reconstructions that it is compared with, [h, w, 3] uint8 each.
+Compared = tuple[np.ndarray, list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,11 @@ def _prepare_all(samples: list[Sample], settings: AlignSettings) -> tuple[list[A
     return rows, time.perf_counter() - start
 
 
-def _identity_all(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list[float], float]:
+def _identity_all(compared: list[Compared]) -> tuple[list[list[float]], float]:
     from pipeline import faces
 
     start = time.perf_counter()
-    return [faces.identity(a, b) for a, b in pairs], time.perf_counter() - start
+    return [faces.identities(a, b) for a, b in compared], time.perf_counter() - start
 
 
 @functools.cache
@@ -139,6 +140,6 @@ def aligned(
         yield from rows
 
 
-def identity(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Any:
-    """Begin comparing the faces of (aligned, reconstruction) pairs; a reference to (cosines, busy time)."""
-    return _remote(_identity_all).remote(pairs)
+def identity(compared: list[Compared]) -> Any:
+    """Begin comparing faces; a reference to (cosines of each, busy time)."""
+    return _remote(_identity_all).remote(compared)

@@ -8,25 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import descendants
 
 N_SHARDS = 6
-
-
-def descendants(pid):
-    """Process ids below one, from /proc."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:  # it ended meanwhile
-            continue
-        parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found, queue = [], [pid]
-    while queue:
-        children = parents.get(queue.pop(), [])
-        found += children
-        queue += children
-    return found
 
 
 def kill_all(process):

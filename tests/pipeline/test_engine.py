@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import descendants
 from pyarrow import fs as pafs
 
 from pipeline import LatentDataset, audit, run
@@ -188,14 +189,14 @@ def test_workers_that_are_killed_are_replaced(invert, shards, tmp_path):
 
     def kill_now_and_then():
         while not stop.wait(0.3) and len(killed) < 2:
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
+            for pid in descendants(os.getpid()):  # nobody else's
                 try:
-                    name = path.read_bytes()
+                    name = Path(f"/proc/{pid}/cmdline").read_bytes()
                 except OSError:  # it ended meanwhile
                     continue
                 if b"ray::InversionActor.process" in name:
-                    killed.append(int(path.parent.name))
-                    os.kill(killed[-1], signal.SIGKILL)
+                    killed.append(pid)
+                    os.kill(pid, signal.SIGKILL)
                     time.sleep(2)
                     break
 
