@@ -6,6 +6,7 @@ file has bytes before ``torch.load`` sees it.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import zipfile
@@ -249,9 +250,9 @@ def _scan_zip(path: str | os.PathLike, size: int, tensors: _Tensors) -> dict[str
             if sum(m.file_size for m in members) > size:
                 raise RefusedPickle("members that are larger than the file")
             (pickle,) = (m for m in members if m.filename.partition("/")[2] == "data.pkl")
-            with archive.open(pickle) as file:
-                window = Window(file, 0, pickle.file_size)  # type: ignore[arg-type]
-                pickled.read(window, tensors.makers, _NAMES, tensors.storage)
+            # In memory at once, as torch will have it too: thousands of small reads from a zip are slow.
+            window = Window(io.BytesIO(archive.read(pickle)), 0, pickle.file_size)
+            pickled.read(window, tensors.makers, _NAMES, tensors.storage)
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise DamagedPickle(f"no readable zip container: {error}") from None
     except ValueError as error:
