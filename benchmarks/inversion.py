@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from encoders.heads import StyleEncoder, StyleEncoderConfig
+from encoders.style_encoder import StyleEncoder, StyleEncoderConfig
 from generators import Generator, GeneratorConfig
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -1,6 +1,6 @@
 """The README's picture: aligned inputs of the demo and what each step makes of them.
 
-    restyle demo --out demo && python docs/contact_sheet.py demo/latents docs/demo.jpg
+restyle demo --out demo && python docs/contact_sheet.py demo/latents docs/demo.jpg
 """
 
 from __future__ import annotations

@@ -1,22 +1,19 @@
-"""Networks from images to feature maps (IR-SE50), or straight to styles (U-Net).
+"""Backbones of the published encoders: from images to feature maps at four scales.
 
-An encoder of this package maps [N, in_channels, h, w] to style deltas [N, n_styles, w_dim]. The
-published ones are a backbone of this file under heads of `heads.py`; the U-Net is both in one.
+Parameters have the published names. `heads.py` reads styles off the maps; `identity.py` puts a face
+embedding on top.
 """
 
 from __future__ import annotations
-
-import itertools
-import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# (blocks, channels) of the four stages of the 50-layer network; the first block of a stage halves
-# the picture.
-_IR50_STAGES = ((3, 64), (4, 128), (14, 256), (3, 512))
+# (blocks, channels) of the four stages; the first block of a stage halves the picture.
+IR50_STAGES = ((3, 64), (4, 128), (14, 256), (3, 512))
+IR101_STAGES = ((3, 64), (13, 128), (30, 256), (3, 512))
+RESNET34_STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))
 _SE_REDUCTION = 16
 
 
@@ -34,12 +31,18 @@ class SqueezeExcitation(nn.Module):
 
 
 class ImprovedResidual(nn.Module):
-    """The "improved residual" block of ArcFace (arXiv 1801.07698, section 3.2.2) with SE.
+    """The "improved residual" block of ArcFace (arXiv 1801.07698, section 3.2.2).
 
     [N, in_channels, h, w] -> [N, channels, h / stride, w / stride].
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,  # 2 halves the picture
+        attention: bool,  # ends in squeeze and excitation: IR-SE instead of IR
+    ) -> None:
         super().__init__()
         self.shortcut_layer: nn.Module
         if in_channels == channels:
@@ -48,42 +51,63 @@ class ImprovedResidual(nn.Module):
             self.shortcut_layer = nn.Sequential(
                 nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
             )
-        self.res_layer = nn.Sequential(
+        layers = [
             nn.BatchNorm2d(in_channels),
             nn.Conv2d(in_channels, channels, 3, 1, 1, bias=False),
             nn.PReLU(channels),
             nn.Conv2d(channels, channels, 3, stride, 1, bias=False),
             nn.BatchNorm2d(channels),
-            SqueezeExcitation(channels),
-        )
+        ]
+        self.res_layer = nn.Sequential(*layers, *([SqueezeExcitation(channels)] * attention))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.res_layer(x) + self.shortcut_layer(x)
 
 
-class IRSE50(nn.Module):
-    """IR-SE50 without its face embedding: the backbone of pSp, e4e and ReStyle.
+def _stage_ends(stages: tuple[tuple[int, int], ...]) -> list[int]:
+    """Numbers of each stage's last block."""
+    ends, n = [], 0
+    for n_blocks, _ in stages:
+        n += n_blocks
+        ends.append(n - 1)
+    return ends
 
-    Parameters have the published names (`input_layer.*`, `body.*`).
+
+def _maps(body: nn.Sequential, ends: list[int], x: Tensor) -> list[Tensor]:
+    """Run a body; what comes out of each stage."""
+    maps = []
+    for i, block in enumerate(body):
+        x = block(x)
+        if i in ends:
+            maps.append(x)
+    return maps
+
+
+class IRBackbone(nn.Module):
+    """An ArcFace network without its face embedding (`input_layer.*`, `body.*`).
+
+    The defaults make it IR-SE50, the backbone of pSp, e4e and ReStyle for faces.
     """
 
     def __init__(
         self,
         in_channels: int = 6,  # 6 = image beside current reconstruction (ReStyle), 3 = image
+        stages: tuple[tuple[int, int], ...] = IR50_STAGES,  # (blocks, channels) of each
+        attention: bool = True,  # IR-SE instead of IR
     ) -> None:
         super().__init__()
         self.input_layer = nn.Sequential(
             nn.Conv2d(in_channels, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64)
         )
         blocks: list[nn.Module] = []
-        self._stage_ends: list[int] = []
         before = 64
-        for n_blocks, channels in _IR50_STAGES:
+        for n_blocks, channels in stages:
             for i in range(n_blocks):
-                blocks.append(ImprovedResidual(before, channels, stride=2 if i == 0 else 1))
+                stride = 2 if i == 0 else 1
+                blocks.append(ImprovedResidual(before, channels, stride, attention))
                 before = channels
-            self._stage_ends.append(len(blocks) - 1)
         self.body = nn.Sequential(*blocks)
+        self._stage_ends = _stage_ends(stages)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, in_channels, h, w] -> the maps after each stage, finest first.
@@ -91,134 +115,60 @@ class IRSE50(nn.Module):
         Channels 64, 128, 256, 512 at 1/2, 1/4, 1/8 and 1/16 of the input's height and width.
         """
         x = self.input_layer(x.contiguous(memory_format=torch.channels_last))
-        maps = []
-        for i, block in enumerate(self.body):
-            x = block(x)
-            if i in self._stage_ends:
-                maps.append(x)
-        return maps
+        return _maps(self.body, self._stage_ends, x)
 
 
-@dataclass(frozen=True)
-class UNetConfig:
-    """Shape of a `UNet`. The defaults have 3.4 million parameters."""
+class _BasicBlock(nn.Module):
+    """The block of ResNet-18 and -34 (He et al. 2015, arXiv 1512.03385, figure 5 left).
 
-    resolution: int = 64  # height and width of the input, a power of two
-    n_styles: int = 10  # style vectors to predict: 2 log2(generator resolution) - 2
-    w_dim: int = 128  # width of a style vector
-    in_channels: int = 6  # 6 = image beside current reconstruction
-    widths: tuple[int, ...] = (32, 64, 128, 144, 160)  # channels at 1/1, 1/2, 1/4, ... of the input
-    n_levels: int = 3  # how many levels, from the bottom up, have style heads
-    head_channels: int = 48  # channels of the 4x4 map that a head's linear layer reads
-    n_groups: int = 8  # groups of each GroupNorm; divides every width
+    [N, in_channels, h, w] -> [N, channels, h / stride, w / stride].
+    """
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))
-        bottom = self.resolution >> (len(self.widths) - 1)
-        if self.resolution & (self.resolution - 1) or bottom < 4:
-            raise ValueError(
-                f"A U-Net with {len(self.widths)} levels needs a resolution that is a power of two "
-                f"and at least {4 << (len(self.widths) - 1)}, not {self.resolution}"
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample: nn.Module | None = None
+        if stride > 1 or in_channels != channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
             )
-        if not 1 <= self.n_levels <= min(len(self.widths), self.n_styles):
-            raise ValueError(
-                f"n_levels is {self.n_levels}; it must be between 1 and the number of levels "
-                f"({len(self.widths)}) and of styles ({self.n_styles})"
-            )
-        if any(width % self.n_groups for width in self.widths):
-            raise ValueError(f"Every width of {self.widths} must be divisible by {self.n_groups}")
-
-
-class _ResidualBlock(nn.Module):
-    """Pre-activation residual block (He et al. 2016, arXiv 1603.05027).
-
-    GroupNorm sees one image at a time, so a result does not depend on its neighbours; the stream
-    beside it stays unnormalised and carries absolute colour and brightness.
-    """
-
-    def __init__(self, in_channels: int, channels: int, stride: int, n_groups: int) -> None:
-        super().__init__()
-        self.norm1 = nn.GroupNorm(n_groups, in_channels)
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1)
-        self.norm2 = nn.GroupNorm(n_groups, channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1)
-        self.skip = nn.Conv2d(in_channels, channels, 1, bias=False)
-        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
-        shortcut = F.avg_pool2d(x, self.stride) if self.stride > 1 else x
-        return h + self.skip(shortcut)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + shortcut)
 
 
-class _StyleHead(nn.Module):
-    """[N, channels, size, size] -> [N, n_styles, w_dim]: strided convolutions to 4x4, then linear.
+class ResNet34(nn.Module):
+    """ReStyle's backbone for cars, churches and animals (`conv1`, `bn1`, `relu`, `body.*`).
 
-    The linear layer sees positions, which global pooling would hide.
+    ResNet-34 without its max-pooling, and a PReLU after the first layer; the blocks of its four
+    stages are numbered through.
     """
 
-    def __init__(self, channels: int, size: int, n_styles: int, config: UNetConfig) -> None:
+    def __init__(
+        self,
+        in_channels: int = 6,  # 6 = image beside current reconstruction (ReStyle), 3 = image
+    ) -> None:
         super().__init__()
-        n_halvings = int(math.log2(size)) - 2
-        layers: list[nn.Module] = []
-        for i in range(max(n_halvings, 1)):
-            stride = 2 if i < n_halvings else 1
-            layers += [nn.Conv2d(channels, config.head_channels, 3, stride, 1), nn.SiLU()]
-            channels = config.head_channels
-        self.convs = nn.Sequential(*layers)
-        self.linear = nn.Linear(channels * 16, n_styles * config.w_dim)
-        # An untrained encoder then leaves every image at the average latent, from where the first
-        # training steps are small.
-        nn.init.normal_(self.linear.weight, std=0.01 / math.sqrt(self.linear.in_features))
-        nn.init.zeros_(self.linear.bias)
-        self.w_dim = config.w_dim
+        self.conv1 = nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.PReLU(64)
+        blocks: list[nn.Module] = []
+        before = 64
+        for n_blocks, channels in RESNET34_STAGES:
+            for _ in range(n_blocks):
+                blocks.append(_BasicBlock(before, channels, stride=1 if channels == before else 2))
+                before = channels
+        self.body = nn.Sequential(*blocks)
+        self._stage_ends = _stage_ends(RESNET34_STAGES)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(self.convs(x).flatten(1)).unflatten(1, (-1, self.w_dim))
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """[N, in_channels, h, w] -> the maps after each stage, finest first.
 
-
-class UNet(nn.Module):
-    """A compact encoder: contracting path, expanding path with skips, style heads on its maps.
-
-    After Ronneberger et al. 2015 (arXiv 1505.04597); as in pSp (arXiv 2008.00951), coarse styles
-    are read from the coarsest map and fine ones from the finest.
-    """
-
-    def __init__(self, config: UNetConfig) -> None:
-        super().__init__()
-        self.config = config
-        widths, groups = config.widths, config.n_groups
-        self.stem = nn.Conv2d(config.in_channels, widths[0], 3, 1, 1)
-        self.down = nn.ModuleList(
-            _ResidualBlock(above, below, 2, groups) for above, below in itertools.pairwise(widths)
-        )
-        # Level 0 is the bottom; the deepest n_levels maps are rebuilt on the way up.
-        levels = list(reversed(widths))[: config.n_levels]
-        self.up = nn.ModuleList(
-            _ResidualBlock(below + above, above, 1, groups)
-            for below, above in itertools.pairwise(levels)
-        )
-        bottom = config.resolution >> (len(widths) - 1)
-        shares = [
-            config.n_styles // config.n_levels + (i < config.n_styles % config.n_levels)
-            for i in range(config.n_levels)
-        ]
-        self.heads = nn.ModuleList(
-            _StyleHead(width, bottom << i, share, config)
-            for i, (width, share) in enumerate(zip(levels, shares, strict=True))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, in_channels, resolution, resolution] -> style deltas [N, n_styles, w_dim]."""
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))
-        maps = [x]
-        for block in self.down:
-            x = block(x)
-            maps.append(x)
-        styles = [self.heads[0](x)]
-        for block, head, lateral in zip(self.up, self.heads[1:], maps[-2::-1], strict=False):
-            grown = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = block(torch.cat([grown, lateral], dim=1))
-            styles.append(head(x))
-        return torch.cat(styles, dim=1)
+        Channels 64, 128, 256, 512 at 1/2, 1/4, 1/8 and 1/16 of the input's height and width.
+        """
+        x = self.conv1(x.contiguous(memory_format=torch.channels_last))
+        return _maps(self.body, self._stage_ends, self.relu(self.bn1(x)))

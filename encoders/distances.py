@@ -24,7 +24,7 @@ _C2 = (0.03 * DATA_RANGE) ** 2
 
 def mse(a: Tensor, b: Tensor) -> Tensor:
     """Mean squared difference on the range [-1, 1]: four times that on [0, 1]. [N]."""
-    a, b = _pair(a, b)
+    a, b = pair(a, b)
     return (a - b).square().mean(dim=(1, 2, 3))
 
 
@@ -44,7 +44,7 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     Raises:
         ValueError: shapes differ, or a side is shorter than the window of 11 pixels.
     """
-    a, b = _pair(a, b)
+    a, b = pair(a, b)
     weights = _scale_weights(min(a.shape[-2:]))
     result = torch.ones(a.shape[:2], device=a.device)
     for scale, weight in enumerate(weights):
@@ -95,7 +95,8 @@ def _window_matrix(side: int, device: torch.device) -> Tensor:
     return taps / taps.sum(dim=1, keepdim=True)
 
 
-def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both batches in float32; ValueError unless they have one shape [N, 3, h, w]."""
     if a.shape != b.shape or a.ndim != 4:
         raise ValueError(
             f"a distance takes two batches [N, 3, h, w] of one shape, not {list(a.shape)} and "

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from encoders.backbones import IRSE50
 from generators.stylegan2 import EqualLinear
 
-_CHANNELS = 512  # of the last feature map, of a head's layers and of a published w
+CHANNELS = 512  # of the last feature map, of a head's layers and of a published w
+# In the pyramid: the first styles read the coarsest map, the next ones the middle, the rest the finest.
+_N_COARSE, _N_MIDDLE = 3, 4
 
 
 class GradualStyleBlock(nn.Module):
@@ -47,7 +48,7 @@ class BackboneHeads(nn.Module):
     def __init__(self, n_styles: int) -> None:
         super().__init__()
         self.styles = nn.ModuleList(
-            GradualStyleBlock(_CHANNELS, _CHANNELS, 16) for _ in range(n_styles)
+            GradualStyleBlock(CHANNELS, CHANNELS, 16) for _ in range(n_styles)
         )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
@@ -69,63 +70,105 @@ class ProgressiveHeads(nn.Module):
     ) -> None:
         super().__init__()
         self.styles = nn.ModuleList(
-            GradualStyleBlock(_CHANNELS, _CHANNELS, 16) for _ in range(n_styles)
+            GradualStyleBlock(CHANNELS, CHANNELS, 16) for _ in range(n_styles)
         )
         self.stage = n_styles - 1 if stage is None else stage
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Feature maps, finest first -> [N, n_styles, 512]."""
         last = _planar(maps[-1])
-        first = self.styles[0](last)
-        offsets = [style(last) for style in self.styles[1 : self.stage + 1]]
-        unused = [torch.zeros_like(first)] * (len(self.styles) - 1 - len(offsets))
-        return torch.stack([first, *(first + o for o in offsets + unused)], dim=1)
+        return _offsets(self.styles, [last] * len(self.styles), self.stage)
 
 
-@dataclass(frozen=True)
-class StyleEncoderConfig:
-    """Which published encoder, and for which generator."""
-
-    type: str  # class name in the published code, a key of ENCODERS
-    n_styles: int  # 2 log2(generator resolution) - 2
-    in_channels: int = 6  # 6 = image beside current reconstruction
-
-    @property
-    def w_dim(self) -> int:
-        return _CHANNELS
+def _offsets(styles: nn.ModuleList, sources: list[Tensor], stage: int) -> Tensor:
+    """The first style's w, repeated, and on it the offsets of as many styles as `stage` says."""
+    first = styles[0](sources[0])
+    used = [styles[i](sources[i]) for i in range(1, min(stage + 1, len(styles)))]
+    unused = [torch.zeros_like(first)] * (len(styles) - 1 - len(used))
+    return torch.stack([first, *(first + offset for offset in used + unused)], dim=1)
 
 
-# Published class name -> its backbone and its heads.
-ENCODERS: dict[str, tuple[type[IRSE50], type[nn.Module]]] = {
-    "BackboneEncoder": (IRSE50, BackboneHeads),
-    "ProgressiveBackboneEncoder": (IRSE50, ProgressiveHeads),
-}
+class Pyramid(nn.Module):
+    """pSp (arXiv 2008.00951, section 3): coarse, middle and fine styles from maps of a pyramid.
 
+    The 16x16 map, and those of 32x32 and 64x64 with the coarser one added to each.
+    """
 
-class StyleEncoder(nn.Module):
-    """A backbone under style heads: [N, in_channels, h, w] -> style deltas [N, n_styles, 512]."""
-
-    def __init__(self, config: StyleEncoderConfig) -> None:
-        """Raises ValueError for a type that is not in ENCODERS."""
+    def __init__(self, n_styles: int) -> None:
         super().__init__()
-        if config.type not in ENCODERS:
-            raise ValueError(
-                f"encoder type {config.type!r} is not among those known: {', '.join(ENCODERS)}"
-            )
-        backbone, heads = ENCODERS[config.type]
-        self.config = config
-        self.backbone = backbone(config.in_channels)
-        self.heads = heads(config.n_styles)
+        self.styles = nn.ModuleList(
+            GradualStyleBlock(CHANNELS, CHANNELS, 16 << _level(i)) for i in range(n_styles)
+        )
+        self.latlayer1 = nn.Conv2d(256, CHANNELS, 1)
+        self.latlayer2 = nn.Conv2d(128, CHANNELS, 1)
 
-    @classmethod
-    def empty(cls, config: StyleEncoderConfig) -> StyleEncoder:
-        """One with memory for its tensors but nothing in it yet, to be loaded into.
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Feature maps, finest first -> [N, n_styles, 512]."""
+        sources = self._sources(maps)
+        pairs = zip(self.styles, sources, strict=True)
+        return torch.stack([style(source) for style, source in pairs], dim=1)
 
-        Drawing 200 million initial weights takes longer than reading them from a file.
-        """
-        with torch.device("meta"):
-            encoder = cls(config)
-        return encoder.to_empty(device="cpu")
+    def _sources(self, maps: list[Tensor]) -> list[Tensor]:
+        """The map that each style reads."""
+        coarse = maps[3]
+        middle = _upsampled(coarse, self.latlayer1(maps[2]))
+        fine = _upsampled(middle, self.latlayer2(maps[1]))
+        levels = [_planar(level) for level in (coarse, middle, fine)]
+        return [levels[_level(i)] for i in range(len(self.styles))]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.heads(self.backbone(x))
+
+def _level(style: int) -> int:
+    """Level of the pyramid that a style reads: 0 = coarsest."""
+    return (style >= _N_COARSE) + (style >= _N_COARSE + _N_MIDDLE)
+
+
+def _upsampled(x: Tensor, lateral: Tensor) -> Tensor:
+    return lateral + F.interpolate(x, lateral.shape[2:], mode="bilinear", align_corners=True)
+
+
+class ProgressivePyramid(Pyramid):
+    """e4e (arXiv 2102.02766, section 3.2): one w, and offsets from it that the pyramid's maps give."""
+
+    def __init__(
+        self,
+        n_styles: int,
+        stage: int | None = None,  # how many offsets are in use; None = all (inference)
+    ) -> None:
+        super().__init__(n_styles)
+        self.stage = n_styles - 1 if stage is None else stage
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Feature maps, finest first -> [N, n_styles, 512]."""
+        return _offsets(self.styles, self._sources(maps), self.stage)
+
+
+class PooledW(nn.Module):
+    """pSp's baseline in W, and e4e's: the last feature map's mean makes one w for all styles."""
+
+    def __init__(self, n_styles: int) -> None:
+        super().__init__()
+        self.n_styles = n_styles
+        self.linear = EqualLinear(CHANNELS, CHANNELS)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Feature maps, finest first -> [N, n_styles, 512], the same vector n_styles times."""
+        w = self.linear(maps[-1].mean(dim=(2, 3)))
+        return w[:, None].expand(-1, self.n_styles, -1)
+
+
+class DenseWPlus(nn.Module):
+    """pSp's baseline in W+ (section 4.1): the last feature map, then two fully connected layers."""
+
+    def __init__(self, n_styles: int) -> None:
+        super().__init__()
+        self.output_layer_2 = nn.Sequential(
+            nn.BatchNorm2d(CHANNELS),
+            nn.AdaptiveAvgPool2d(7),
+            nn.Flatten(),
+            nn.Linear(CHANNELS * 49, CHANNELS),
+        )
+        self.linear = EqualLinear(CHANNELS, CHANNELS * n_styles)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Feature maps, finest first -> [N, n_styles, 512]."""
+        return self.linear(self.output_layer_2(maps[-1])).unflatten(1, (-1, CHANNELS))

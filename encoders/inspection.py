@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +11,22 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from encoders import inverter_file, published
-from generators import GeneratorConfig, checkpoint, rosinality
+from encoders import auxiliary, inverter_file, published
+from encoders.heads import CHANNELS
+from encoders.style_encoder import RESTYLE, SINGLE_PASS
+from encoders.view import EVERYTHING, View
+from generators import CheckpointError, GeneratorConfig, checkpoint, config_of, nvidia, rosinality
 
-HASH_BLOCK = 1 << 22
+TO_INVERT = "an encoder that was trained with it, to invert"
+COMPUTED = "no; computed from a fixed seed when loaded"
 
 
 def describe(path: str | os.PathLike) -> dict[str, str]:
     """Facts about a file, in the order in which to show them.
 
     Args:
-        path: ``.safetensors`` (ours), a published ReStyle or rosinality ``.pt``, or "demo".
+        path: ``.safetensors`` (ours), a published ReStyle, pSp, e4e or rosinality ``.pt``, an NVIDIA
+            ``.pkl``, a file of a network that measures, or "demo".
 
     Raises:
         CheckpointError: no such file, or one that is none of these.
@@ -29,79 +34,112 @@ def describe(path: str | os.PathLike) -> dict[str, str]:
     path = inverter_file.demo_path() if path == "demo" else Path(path)
     checkpoint.require_file(path)
     facts = {"file": str(path), "size": f"{path.stat().st_size / 2**20:.1f} MiB"}
-    facts |= _ours(path) if path.suffix == ".safetensors" else _foreign(path)
-    return {**facts, "sha256": _sha256(path)}
+    read = {".safetensors": _ours, ".pkl": _nvidia}.get(path.suffix, _foreign)
+    return {**facts, **read(path), "sha256": checkpoint.file_sha256(path)}
 
 
 def _ours(path: Path) -> dict[str, str]:
     header = checkpoint.read_header(path)
     with safe_open(path, framework="pt") as file:
         sizes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    n = sum(_product(shape) for shape in sizes.values())
     facts = {"kind": f"{header.kind} (restyle-batch format {header.format_version})"}
     if header.kind == "generator":
-        facts |= _generator(GeneratorConfig(**header.config))
-        facts["latent average"] = "yes"
-        facts["needs"] = "an encoder that was trained with it, to invert"
+        facts |= _generator(config_of(header, path)) | {"needs": TO_INVERT}
     else:
-        encoder = header.config["encoder"]
-        facts["encoder"] = str(encoder["type"])
-        facts["input"] = "x".join(map(str, reversed(header.config["input_size"]))) + " px"
-        facts["styles"] = f"{encoder['n_styles']}"
-        facts["latent average"] = "yes"
-        reference = header.config.get("generator_reference")
-        facts["needs"] = f"the generator {reference['name']}" if reference else "nothing else"
-    facts["parameters"] = f"{n / 1e6:.1f} million, with buffers"
+        facts |= _our_inverter(header, path)
+    needs = facts.pop("needs")
+    facts["parameters"] = _parameters(sum(math.prod(shape) for shape in sizes.values()))
+    facts |= {"latent average": "yes", "needs": needs}
     return facts | ({"notes": header.notes} if header.notes else {})
 
 
+def _our_inverter(header: checkpoint.Header, path: Path) -> dict[str, str]:
+    try:
+        encoder, size = header.config["encoder"], header.config["input_size"]
+        view = View(**header.config.get("view", {}))
+        n_channels = encoder.get("in_channels", RESTYLE)
+        facts = {"encoder": str(encoder["type"])} | _seen(tuple(size), n_channels)
+        if "generator" in header.config:
+            facts |= _generator(GeneratorConfig(**header.config["generator"]), view)
+            return facts | {"needs": "nothing else"}
+        styles = f"{encoder['n_styles']} of {encoder.get('w_dim', CHANNELS)}"
+        reference = header.config["generator_reference"]["name"]
+        return facts | {"styles": styles, "needs": f"the generator {reference}"}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} has a damaged header ({error}); save it again") from None
+
+
+def _nvidia(path: Path) -> dict[str, str]:
+    config, tensors = nvidia.describe(path)
+    return {
+        "kind": "generator (NVIDIA StyleGAN2-ADA)",
+        **_generator(config),
+        "parameters": _parameters(sum(math.prod(t.shape) for t in tensors.values())),
+        "latent average": "yes",
+        "needs": TO_INVERT,
+    }
+
+
 def _foreign(path: Path) -> dict[str, str]:
-    content = checkpoint.load_pt(path)
+    content = checkpoint.load_pt(path, mapped=True)
     if "g_ema" in content:
         config, _ = rosinality.convert(content["g_ema"], str(path))
-        facts = {"kind": "generator (rosinality)"} | _generator(config)
-        average = "yes" if "latent_avg" in content else "no; computed from a fixed seed when loaded"
-        needs = "an encoder that was trained with it, to invert"
-        tensors = content["g_ema"]
-    else:
-        encoder_state, decoder_state = published.split(content, str(path))
-        config, _ = rosinality.convert(decoder_state, str(path))
-        facts = {
-            "kind": "inverter (published ReStyle)",
-            "encoder": published.encoder_type(content, str(path)),
+        return {
+            "kind": "generator (rosinality)",
+            **_generator(config),
+            "parameters": _parameters(_count(content["g_ema"])),
+            "latent average": "yes" if "latent_avg" in content else COMPUTED,
+            "needs": TO_INVERT,
         }
-        facts |= _generator(config)
-        average = "yes" if content.get("latent_avg") is not None else "no; computed when loaded"
-        needs, tensors = "nothing else", {**encoder_state, **decoder_state}
+    if "state_dict" in content:
+        return _published(content, path)
+    use = auxiliary.use_of(content)
+    if use is None:
+        raise CheckpointError(
+            f"{path} is no file that can be used here: an encoder has a state_dict, a generator a "
+            f"g_ema; this one has {', '.join(map(str, sorted(content, key=str)[:4])) or 'nothing'}"
+        )
+    tensors = content.get("discriminator_state_dict", content)
+    return {"kind": use.kind, "parameters": _parameters(_count(tensors)), "needs": use.needs}
+
+
+def _published(content: Mapping[str, Any], path: Path) -> dict[str, str]:
+    found = published.describe(content, str(path))
+    average = "yes" if content.get("latent_avg") is not None else COMPUTED
     return {
-        **facts,
-        "parameters": f"{_count(tensors) / 1e6:.1f} million, with buffers",
-        "latent average": average,
-        "needs": needs,
+        "kind": f"inverter (published {found.project})",
+        "encoder": found.encoder.type,
+        **_seen(found.input_size, found.encoder.in_channels),
+        **({"trained with": f"{found.n_steps} steps"} if found.n_steps > 1 else {}),
+        **_generator(found.generator, found.view),
+        "parameters": _parameters(_count(content["state_dict"])),
+        "latent average": average if found.from_average else "not used (start_from_latent_avg)",
+        "needs": "nothing else",
     }
 
 
-def _generator(config: GeneratorConfig) -> dict[str, str]:
+def _seen(input_size: tuple[int, ...], in_channels: int) -> dict[str, str]:
+    """What an encoder sees and how often."""
     return {
-        "resolution": f"{config.resolution}x{config.resolution} px",
+        "input": "x".join(map(str, reversed(input_size))) + " px",
+        "steps": "1" if in_channels == SINGLE_PASS else "as many as asked for",
+    }
+
+
+def _generator(config: GeneratorConfig, view: View = EVERYTHING) -> dict[str, str]:
+    shown = "x".join(map(str, reversed(view.size(config.resolution))))
+    padded = "" if view == EVERYTHING else f", without its padding {shown}"
+    return {
+        "resolution": f"{config.resolution}x{config.resolution} px{padded}",
         "styles": f"{config.n_styles} of {config.w_dim}",
+        **({"architecture": config.architecture} if config.architecture != "skip" else {}),
+        **({"conv_clamp": f"{config.conv_clamp:g}"} if config.conv_clamp is not None else {}),
     }
+
+
+def _parameters(n: int) -> str:
+    return f"{n / 1e6:.1f} million, with buffers"
 
 
 def _count(tensors: Mapping[str, Any]) -> int:
     return sum(t.numel() for t in tensors.values() if isinstance(t, Tensor))
-
-
-def _product(shape: list[int]) -> int:
-    n = 1
-    for size in shape:
-        n *= size
-    return n
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders import published
-from encoders.backbones import UNet, UNetConfig
-from encoders.heads import StyleEncoder, StyleEncoderConfig
 from encoders.restyle import Parts, Precision, ReStyle
+from encoders.style_encoder import StyleEncoder, StyleEncoderConfig
+from encoders.unet import UNet, UNetConfig
+from encoders.view import View
 from generators import Generator, GeneratorConfig, checkpoint, load_generator
 from generators.checkpoint import CheckpointError
 
@@ -64,7 +66,8 @@ def load_inverter(
     load = _load_ours if path.suffix == ".safetensors" else published.load
     parts = load(path, other)
     _require_fit(parts, path, generator)
-    model = ReStyle(parts.encoder, parts.generator, parts.latent_avg, parts.input_size, precision)
+    networks = parts.encoder, parts.generator, parts.latent_avg, parts.input_size
+    model = parts.model_class(*networks, precision, parts.view)
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -95,6 +98,7 @@ def save_inverter(
     config: dict[str, Any] = {
         "encoder": kind | asdict(encoder.config),
         "input_size": list(model.input_size),
+        "view": asdict(model.view),
     }
     of_generator = model.generator.state_dict()
     if generator_name is None:
@@ -109,8 +113,9 @@ def save_inverter(
 def _load_ours(path: Path, generator: Generator | None) -> Parts:
     header, tensors = checkpoint.load(path, kind="inverter")
     try:
-        encoder = _encoder(dict(header.config["encoder"]))
+        make = _maker(dict(header.config["encoder"]))
         height, width = header.config["input_size"]
+        view = View(**header.config.get("view", {}))
         latent_avg = tensors["latent_avg"]
         if generator is None:
             generator = _generator(header.config, _below(tensors, _GENERATOR), path)
@@ -118,26 +123,28 @@ def _load_ours(path: Path, generator: Generator | None) -> Parts:
         raise
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} has a damaged header ({error}); save it again") from None
-    checkpoint.load_strict(encoder, _below(tensors, _ENCODER), str(path))
-    return Parts(encoder, generator, latent_avg, (height, width))
+    encoder = checkpoint.restore(make, _below(tensors, _ENCODER), str(path))
+    return Parts(encoder, generator, latent_avg, (height, width), view)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _encoder(config: dict[str, Any]) -> UNet | StyleEncoder:
+def _maker(config: dict[str, Any]) -> Callable[[], UNet | StyleEncoder]:
+    """What builds the encoder that a header describes."""
     if config["type"] == "UNet":
-        return UNet(UNetConfig(**{k: v for k, v in config.items() if k != "type"}))
-    return StyleEncoder.empty(StyleEncoderConfig(**config))
+        unet = UNetConfig(**{k: v for k, v in config.items() if k != "type"})
+        return lambda: UNet(unet)
+    published_one = StyleEncoderConfig(**config)
+    return lambda: StyleEncoder(published_one)
 
 
 def _generator(config: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Generator:
     """The generator in an inverter file, or the one it refers to."""
     if "generator" in config:
-        generator = Generator(GeneratorConfig(**config["generator"]))
-        checkpoint.load_strict(generator, tensors, str(path))
-        return generator
+        own = GeneratorConfig(**config["generator"])
+        return checkpoint.restore(lambda: Generator(own), tensors, str(path))
     reference = GeneratorReference(**config["generator_reference"])
     generator = load_generator(reference.name)
     found = checkpoint.tensors_sha256(generator.state_dict())
@@ -158,6 +165,10 @@ def _require_fit(parts: Parts, path: Path, generator: str | os.PathLike | None) 
             f"generator {generator or 'in it'} takes {taken.n_styles} of {taken.w_dim} "
             f"({taken.resolution} px); use the generator that the encoder was trained with"
         )
+    try:
+        parts.view.size(taken.resolution)
+    except ValueError as error:
+        raise CheckpointError(f"{path} does not fit its generator: {error}") from None
     shape = list(parts.latent_avg.shape)
     if shape not in ([taken.n_styles, taken.w_dim], [taken.w_dim]):
         raise CheckpointError(

@@ -1,7 +1,8 @@
-"""Published ReStyle `.pt` files -> ours. All knowledge of their layout lives here.
+"""Published ReStyle, pSp and e4e `.pt` files -> ours. All knowledge of their layout lives here.
 
 Such a file is a dict of `state_dict` (`encoder.*`, `decoder.*`), `opts` (a dict or Namespace) and
-`latent_avg` ([n_styles, 512] or [512]); github.com/yuval-alaluf/restyle-encoder writes it.
+`latent_avg` ([n_styles, 512], [1, 512] or [512]). Written by github.com/yuval-alaluf/restyle-encoder,
+github.com/eladrich/pixel2style2pixel and github.com/omertov/encoder4editing.
 """
 
 from __future__ import annotations
@@ -10,16 +11,50 @@ import argparse
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from encoders.heads import ENCODERS, StyleEncoder, StyleEncoderConfig
+from encoders.heads import CHANNELS
 from encoders.restyle import Parts
-from generators import Generator, checkpoint, rosinality
+from encoders.style_encoder import (
+    ENCODERS,
+    RESTYLE,
+    SINGLE_PASS,
+    StyleEncoder,
+    StyleEncoderConfig,
+)
+from encoders.view import CARS, EVERYTHING, View
+from generators import Generator, GeneratorConfig, checkpoint, rosinality
 from generators.checkpoint import CheckpointError
 
-_INPUT_SIZE = (256, 256)
+# The first convolution of either backbone; its input channels tell ReStyle from pSp and e4e.
+_FIRST_LAYERS = ("input_layer.0.weight", "conv1.weight")
+_E4E_TYPES = ("Encoder4Editing", "SingleStyleCodeEncoder")
+_CAR_RESOLUTION = 512
+_USUAL_STEPS = 5
+_FFHQ_STYLES = 18  # that the first pSp and e4e encoders predict, whatever the generator
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a published file says of itself, in its settings and its tensors' shapes."""
+
+    encoder: StyleEncoderConfig
+    generator: GeneratorConfig
+    input_size: tuple[int, int]  # height and width that the encoder sees
+    view: View  # the part of a generated image that is the picture
+    from_average: bool  # latent_avg is added to what the encoder predicts
+    n_steps: int  # passes it was trained for
+
+    @property
+    def project(self) -> str:
+        """ReStyle, pSp or e4e."""
+        if self.encoder.in_channels == RESTYLE:
+            return "ReStyle"
+        return "e4e" if self.encoder.type in _E4E_TYPES else "pSp"
 
 
 def load(path: str | os.PathLike, generator: Generator | None = None) -> Parts:
@@ -35,19 +70,11 @@ def load(path: str | os.PathLike, generator: Generator | None = None) -> Parts:
     content = checkpoint.load_pt(path)
     source = str(path)
     encoder_state, decoder_state = split(content, source)
-    encoder = _encoder(encoder_type(content, source), encoder_state, source)
+    found = describe(content, source)
+    encoder = _encoder(found.encoder, encoder_state, source)
     generator = generator or _generator(decoder_state, source)
-    latent_avg = content.get("latent_avg")
-    if latent_avg is None:
-        latent_avg = generator.estimate_latent_avg()
-        warnings.warn(
-            f"{source} has no latent_avg; computed it from 10,000 samples of seed 0", stacklevel=2
-        )
-    if not isinstance(latent_avg, Tensor):
-        raise CheckpointError(f"{source} has a latent_avg that is not a tensor; get the file again")
-    # The training code of ReStyle also saves [1, 512].
-    latent_avg = latent_avg[0] if latent_avg.ndim == 2 and len(latent_avg) == 1 else latent_avg
-    return Parts(encoder, generator, latent_avg, _INPUT_SIZE)
+    latent_avg = _latent_avg(content, found, generator, source)
+    return Parts(encoder, generator, latent_avg, found.input_size, found.view)
 
 
 def split(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -56,8 +83,8 @@ def split(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], d
     if not isinstance(state, Mapping):
         hint = "; it is a generator file" if "g_ema" in content else ""
         raise CheckpointError(
-            f"{source} has no state_dict, so it is not a ReStyle encoder{hint}; pass the .pt file "
-            "that the ReStyle project publishes, or an inverter that this project saved"
+            f"{source} has no state_dict, so it is not a ReStyle, pSp or e4e encoder{hint}; pass the "
+            ".pt file that those projects publish, or an inverter that this project saved"
         )
     parts: dict[str, dict[str, Tensor]] = {"encoder": {}, "decoder": {}}
     for key, tensor in state.items():
@@ -68,21 +95,84 @@ def split(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], d
     return parts["encoder"], parts["decoder"]
 
 
-def encoder_type(content: Mapping[str, Any], source: str) -> str:
-    """The published class name of the encoder, one of `heads.ENCODERS`."""
+def describe(content: Mapping[str, Any], source: str) -> Description:
+    """Read everything off a file's settings and shapes; no network is built.
+
+    Raises:
+        CheckpointError: unknown encoder type, or one that takes no photos.
+    """
     opts = content.get("opts")
     settings = vars(opts) if isinstance(opts, argparse.Namespace) else opts
-    name = settings.get("encoder_type") if isinstance(settings, Mapping) else None
-    if name not in ENCODERS:
-        found = f"encoder type {name!r}" if name else "no encoder_type in its opts"
+    if not isinstance(settings, Mapping):
+        settings = {}
+    kind, trained_for = settings.get("encoder_type"), settings.get("n_iters_per_batch")
+    if not isinstance(kind, str) or kind not in ENCODERS:
+        found = f"encoder type {kind!r}" if kind else "no encoder_type in its opts"
         raise CheckpointError(f"{source} has {found}; the types known are {', '.join(ENCODERS)}")
-    return name
+    encoder_state, decoder_state = split(content, source)
+    generator, _ = rosinality.convert(decoder_state, source)
+    channels = _channels(kind, encoder_state, source)
+    # Single-pass models come with a flag; ReStyle's loop starts at the average in any case.
+    from_average = channels == RESTYLE or bool(settings.get("start_from_latent_avg", True))
+    is_cars = "cars" in str(settings.get("dataset_type"))
+    is_cars = is_cars and generator.resolution == _CAR_RESOLUTION
+    n_steps = trained_for if isinstance(trained_for, int) else _USUAL_STEPS
+    return Description(
+        encoder=StyleEncoderConfig(kind, _n_styles(encoder_state, generator), channels),
+        generator=generator,
+        input_size=(192, 256) if is_cars else (256, 256),
+        view=CARS if is_cars else EVERYTHING,
+        from_average=from_average,
+        n_steps=n_steps if channels == RESTYLE else 1,
+    )
 
 
-def _encoder(kind: str, state: Mapping[str, Tensor], source: str) -> StyleEncoder:
-    styles = {key.split(".")[1] for key in state if key.startswith("styles.")}
-    encoder = StyleEncoder.empty(StyleEncoderConfig(kind, n_styles=len(styles)))
-    of_heads = {key.split(".")[0] for key in encoder.heads.state_dict()} | {"styles"}
+def _channels(kind: str, state: Mapping[str, Tensor], source: str) -> int:
+    """Input channels of the encoder: names overlap between pSp and ReStyle, shapes do not."""
+    allowed = ENCODERS[kind].in_channels
+    kernels = [state[name] for name in _FIRST_LAYERS if name in state]
+    found = kernels[0].shape[1] if kernels and kernels[0].ndim == 4 else allowed[0]
+    if found not in (RESTYLE, SINGLE_PASS):
+        raise CheckpointError(
+            f"{source} takes pictures of {found} channels (label maps or sketches), not photos, "
+            f"which have {SINGLE_PASS}; pass an encoder of photos"
+        )
+    return found if found in allowed else allowed[0]  # loading names the misshapen tensor
+
+
+def _n_styles(state: Mapping[str, Tensor], generator: GeneratorConfig) -> int:
+    """Styles that the encoder predicts: its heads, or the outputs of its one linear layer."""
+    n = len({_head(key) for key in state} - {None})
+    linear = state.get("linear.weight")
+    if n == 0 and linear is not None and linear.ndim == 2:
+        n = len(linear) // CHANNELS
+    if n <= 1:  # one w serves all styles
+        return generator.n_styles
+    return min(n, generator.n_styles) if n == _FFHQ_STYLES else n
+
+
+def _head(key: str) -> int | None:
+    """Number of the style whose head a tensor belongs to."""
+    group, _, rest = key.partition(".")
+    number = rest.partition(".")[0]
+    return int(number) if group == "styles" and number.isdecimal() else None
+
+
+def _without_surplus(state: Mapping[str, Tensor], n_styles: int) -> dict[str, Tensor]:
+    """Without what the first encoders predict beyond the styles of their generator (e4e of cars)."""
+    surplus = range(n_styles, _FFHQ_STYLES)
+    kept = {key: tensor for key, tensor in state.items() if _head(key) not in surplus}
+    for name in ("linear.weight", "linear.bias"):
+        if name in kept and kept[name].shape[:1] == (_FFHQ_STYLES * CHANNELS,):
+            kept[name] = kept[name][: n_styles * CHANNELS]
+    return kept
+
+
+def _encoder(config: StyleEncoderConfig, state: Mapping[str, Tensor], source: str) -> StyleEncoder:
+    with torch.device("meta"):  # its tensors will be the file's
+        encoder = StyleEncoder(config)
+    state = _without_surplus(state, config.n_styles)
+    of_heads = {key.split(".")[0] for key in encoder.heads.state_dict()}
     for module, wanted in ((encoder.backbone, False), (encoder.heads, True)):
         tensors = {k: v for k, v in state.items() if (k.split(".")[0] in of_heads) == wanted}
         checkpoint.load_strict(module, tensors, source)
@@ -91,6 +181,24 @@ def _encoder(kind: str, state: Mapping[str, Tensor], source: str) -> StyleEncode
 
 def _generator(state: Mapping[str, Tensor], source: str) -> Generator:
     config, tensors = rosinality.convert(state, source)
-    generator = Generator(config)
-    checkpoint.load_strict(generator, tensors, source)
-    return generator.eval().requires_grad_(False)
+    return checkpoint.restore(lambda: Generator(config), tensors, source)
+
+
+def _latent_avg(
+    content: Mapping[str, Any], found: Description, generator: Generator, source: str
+) -> Tensor:
+    """What the first prediction is added to, [n_styles, 512] or [512]."""
+    if not found.from_average:
+        return torch.zeros(generator.w_dim)
+    average = content.get("latent_avg")
+    if average is None:
+        warnings.warn(
+            f"{source} has no latent_avg; computed it from 10,000 samples of seed 0", stacklevel=3
+        )
+        return generator.estimate_latent_avg()
+    if not isinstance(average, Tensor):
+        raise CheckpointError(f"{source} has a latent_avg that is not a tensor; get the file again")
+    # Trained in W, and by some versions of the training code, it is [1, 512].
+    if average.ndim == 2:
+        return average[0] if len(average) == 1 else average[: generator.n_styles]
+    return average

@@ -10,7 +10,7 @@ from pathlib import Path
 # CPUs. torch reads this at its first allocation; a user's own setting wins.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from generators import checkpoint, rosinality
+from generators import checkpoint, nvidia, rosinality
 from generators.checkpoint import CheckpointError
 from generators.stylegan2 import Generator, GeneratorConfig
 
@@ -32,7 +32,7 @@ def load_generator(path: str | os.PathLike) -> Generator:
     """A frozen generator on the CPU in float32.
 
     Args:
-        path: ``.safetensors`` (ours), ``.pt`` (rosinality), or "demo".
+        path: ``.safetensors`` (ours), ``.pt`` (rosinality), ``.pkl`` (NVIDIA StyleGAN2-ADA), or "demo".
 
     Raises:
         CheckpointError: says in one sentence what is wrong with the file and what to do.
@@ -43,20 +43,29 @@ def load_generator(path: str | os.PathLike) -> Generator:
         return _load_ours(path)
     if path.suffix in (".pt", ".pth"):
         return rosinality.load(path)
+    if path.suffix == ".pkl":
+        return nvidia.load(path)
     raise CheckpointError(
-        f"{path} ends in neither .safetensors nor .pt, the generator files that can be read"
+        f"{path} ends in none of .safetensors, .pt and .pkl, the generator files that can be read"
     )
+
+
+def config_of(header: checkpoint.Header, path: Path) -> GeneratorConfig:
+    """The shape of the generator in a file of ours.
+
+    Raises:
+        CheckpointError: the header says none that can be.
+    """
+    try:
+        return GeneratorConfig(**header.config)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} has a damaged header ({error}); save it again") from None
 
 
 def _load_ours(path: Path) -> Generator:
     header, tensors = checkpoint.load(path, kind="generator")
-    try:
-        config = GeneratorConfig(**header.config)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} has a damaged header ({error}); save it again") from None
-    generator = Generator(config)
-    checkpoint.load_strict(generator, tensors, str(path))
-    return generator.eval().requires_grad_(False)
+    config = config_of(header, path)
+    return checkpoint.restore(lambda: Generator(config), tensors, str(path))
 
 
 def save_generator(

@@ -1,7 +1,11 @@
 """THE format: safetensors whose header holds one JSON record. Every other file is converted to it.
 
 A checkpoint comes from strangers. Nothing here can execute one: safetensors holds numbers only, and
-:func:`load_pt` lets torch's restricted unpickler build tensors, containers and ``argparse.Namespace``.
+:func:`load_pt` lets torch's restricted unpickler build tensors, containers and ``argparse.Namespace``, after
+:mod:`generators.torchfile` has refused what would take more memory than the file has bytes.
+
+What is loaded lies in memory of its own, read once from the file: a mapped file that is overwritten while a
+job runs would change its weights, or end it with a bus error.
 """
 
 from __future__ import annotations
@@ -12,23 +16,34 @@ import json
 import os
 import pickle
 import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from generators import torchfile
+from generators.pickled import DamagedPickle, RefusedPickle
+
 FORMAT_VERSION = 1
 METADATA_KEY = "restyle"
+HASH_BLOCK = 1 << 22
+MAX_MESSAGE = 1000
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class CheckpointError(ValueError):
     """A file that cannot be used as it is; the message says which file, why, and what to do."""
+
+    def __init__(self, message: str) -> None:
+        # Names from the file stand in it, and may hold anything: control codes of a terminal, megabytes.
+        text = "".join(c if c.isprintable() else "?" for c in message[:MAX_MESSAGE])
+        super().__init__(text + ("..." if len(message) > MAX_MESSAGE else ""))
 
 
 @dataclass(frozen=True)
@@ -44,11 +59,17 @@ class Header:
 
 def save(path: str | os.PathLike, header: Header, tensors: Mapping[str, Tensor]) -> None:
     """Write a checkpoint; it appears whole under its name or not at all."""
+    ready = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    metadata = {METADATA_KEY: json.dumps(asdict(header))}
+    write_whole(path, lambda temporary: save_file(ready, temporary, metadata=metadata))
+
+
+def write_whole(path: str | os.PathLike, write: Callable[[Path], None]) -> None:
+    """Let ``write`` make a temporary file beside ``path``, and give it that name once it is complete."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    ready = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     try:
-        save_file(ready, temporary, metadata={METADATA_KEY: json.dumps(asdict(header))})
+        write(temporary)
         # safetensors writes for the owner alone; a checkpoint is a file like any other.
         umask = os.umask(0)
         os.umask(umask)
@@ -66,7 +87,7 @@ def _parse_header(path: Path, metadata: dict[str, str] | None) -> Header:
         )
     try:
         header = Header(**json.loads(metadata[METADATA_KEY]))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} has a damaged header ({error}); save it again") from None
     if header.format_version > FORMAT_VERSION:
         raise CheckpointError(
@@ -99,11 +120,27 @@ def _read(path: Path, with_tensors: bool) -> tuple[Header, dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             header = _parse_header(path, file.metadata())
             names = file.keys() if with_tensors else []
-            return header, {name: file.get_tensor(name) for name in names}
-    except SafetensorError as error:
+            mapped = {name: file.get_tensor(name) for name in names}
+            return header, _copied(path, mapped)
+    except (SafetensorError, DamagedPickle) as error:
         raise CheckpointError(
             f"{path} is not a readable safetensors file ({error}); it may be truncated: copy it again"
         ) from None
+
+
+def _copied(path: Path, mapped: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors in memory of their own; the mapped ones say shapes and dtypes, and are not read.
+
+    (Copying them instead would hold the numbers twice: as pages of the file, and as the copy.)
+    """
+    tensors = {name: torch.empty_like(tensor) for name, tensor in mapped.items()}
+    with open(path, "rb") as file:
+        n_header = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(n_header))
+        for name in sorted(tensors, key=lambda name: header[name]["data_offsets"][0]):
+            file.seek(8 + n_header + header[name]["data_offsets"][0])
+            torchfile.read_into(tensors[name], file)
+    return tensors
 
 
 def require_file(path: str | os.PathLike) -> None:
@@ -114,18 +151,25 @@ def require_file(path: str | os.PathLike) -> None:
         raise CheckpointError(f"{path} may not be read by this user; change its permissions")
 
 
-def load_pt(path: str | os.PathLike) -> dict[str, Any]:
-    """A torch.save file as plain data; tensors stay on the CPU, mapped from disk where possible.
+def load_pt(path: str | os.PathLike, mapped: bool = False) -> dict[str, Any]:
+    """A torch.save file as plain data; tensors stay on the CPU.
+
+    Args:
+        mapped: leave the tensors in the file and map them where its container can be: quick, to look at
+            names and shapes, but their numbers are no longer those once the file is overwritten.
 
     Raises:
-        CheckpointError: missing, damaged, or holding anything but data.
+        CheckpointError: missing, damaged, holding anything but data, or larger in memory than as a file.
     """
     require_file(path)
     try:
+        is_zip = torchfile.require_harmless(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
-            # Only the zip container (torch >= 1.6) can be mapped; older files are read whole.
-            mapped = zipfile.is_zipfile(path)
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            content = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=mapped and is_zip
+            )
+    except RefusedPickle as error:
+        raise refused(path, error) from None
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} was refused: it holds something other than tensors and settings "
@@ -133,13 +177,26 @@ def load_pt(path: str | os.PathLike) -> dict[str, Any]:
             "its authors"
         ) from None
     except Exception as error:  # a damaged file fails in many ways inside torch's readers
-        raise CheckpointError(
-            f"{path} is not a readable torch file ({_first_sentence(error)}); it may be truncated or of "
-            "another format: copy it again"
-        ) from None
+        raise damaged(path, "torch file", error) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, where a dict is needed")
     return content
+
+
+def refused(path: str | os.PathLike, error: RefusedPickle) -> CheckpointError:
+    """The sentence for a file that holds what may not be read."""
+    return CheckpointError(
+        f"{path} was refused: it holds {error}, which no checkpoint needs and which could harm this "
+        "machine; get the checkpoint from its authors"
+    )
+
+
+def damaged(path: str | os.PathLike, kind: str, error: Exception) -> CheckpointError:
+    """The sentence for a file that cannot be read to its end."""
+    return CheckpointError(
+        f"{path} is not a readable {kind} ({_first_sentence(error)}); it may be truncated or of "
+        "another format: copy it again"
+    )
 
 
 def _first_sentence(error: Exception) -> str:
@@ -152,7 +209,10 @@ def _first_sentence(error: Exception) -> str:
 
 
 def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Copy tensors into a module; every key and shape must fit.
+    """Give tensors to a module, which takes them as they are, without a copy, where the dtype fits.
+
+    Every key and shape must fit. The module may have been made on the device "meta", without memory;
+    otherwise the tensors go to the device that its own are on.
 
     Raises:
         CheckpointError: names the missing, unexpected and misshapen tensors.
@@ -170,7 +230,33 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -
         raise CheckpointError(
             f"{source} does not fit {type(module).__name__}: {'; '.join(problems[:5])}{more}"
         )
-    module.load_state_dict(tensors)
+    ready = {}
+    for name, empty in own.items():
+        device = tensors[name].device if empty.is_meta else empty.device
+        ready[name] = tensors[name].detach().to(device, empty.dtype).contiguous()
+    module.load_state_dict(ready, assign=True)
+
+
+def restore(make: Callable[[], Network], tensors: Mapping[str, Tensor], source: str) -> Network:
+    """A frozen network that holds these tensors.
+
+    Args:
+        make: builds it. It is called on the device "meta", so that nothing is allocated and drawn at random
+            only to be replaced, and a header that claims an enormous network costs no memory.
+        source: what to call the file in errors.
+
+    Raises:
+        CheckpointError: no such network can be; or names the missing, unexpected and misshapen tensors.
+    """
+    try:
+        with torch.device("meta"):
+            network = make()
+    except (RuntimeError, TypeError, ValueError) as error:  # sizes of no meaning
+        raise CheckpointError(
+            f"{source} describes a network that cannot be built ({_first_sentence(error)})"
+        ) from None
+    load_strict(network, tensors, source)
+    return network.eval().requires_grad_(False)
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
@@ -180,4 +266,13 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(HASH_BLOCK):
+            digest.update(block)
     return digest.hexdigest()

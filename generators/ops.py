@@ -55,6 +55,12 @@ def upsample2d(x: Tensor, *, reference: bool = False) -> Tensor:
     ]
 
 
+def blur2d(x: Tensor, pad: int) -> Tensor:
+    """[N, C, H, W] under the FIR filter with ``pad`` zeros on each side: 3 pixels less than padded."""
+    c = x.shape[1]
+    return F.conv2d(x, fir_kernel(x.dtype, x.device).expand(c, 1, 4, 4), padding=pad, groups=c)
+
+
 def modulate_weight(weight: Tensor, style: Tensor, demodulate: bool) -> Tensor:
     """Weights of each sample, [N, O, I, k, k] (equations 1 and 3 of arXiv 1912.04958).
 
@@ -94,27 +100,40 @@ def _fast_conv(x: Tensor, weight: Tensor, bias: Tensor | None, up: bool) -> Tens
 
 
 def _fast_styled_conv(
-    x: Tensor, weight: Tensor, style: Tensor, bias: Tensor, noise: Tensor | None, up: bool
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    bias: Tensor,
+    noise: Tensor | None,
+    up: bool,
+    gain: float,
 ) -> Tensor:
     dtype = x.dtype
     # lrelu(gain * v) = gain * lrelu(v): the gain goes where it costs nothing, into weights and bias.
-    bias = (bias * ACTIVATION_GAIN).to(dtype)
+    bias = (bias * gain).to(dtype)
     if len(x) == 1:
         # One sample: scaling the weights is cheaper than scaling the feature maps, twice.
-        own = modulate_weight(weight, style, demodulate=True)[0] * ACTIVATION_GAIN
+        own = modulate_weight(weight, style, demodulate=True)[0] * gain
         out = _fast_conv(x, own.to(dtype), bias, up)
     else:
         # Demodulation cancels any factor of the style: at half precision its largest entry is set to 1,
         # so that neither product overflows.
         style = style / style.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
         norm = style.square() @ weight.square().sum(dim=(2, 3)).t()
-        scale = torch.rsqrt(norm + DEMODULATION_EPS) * ACTIVATION_GAIN
+        scale = torch.rsqrt(norm + DEMODULATION_EPS) * gain
         out = _fast_conv(x * style.to(dtype)[:, :, None, None], weight.to(dtype), None, up)
         out = torch.addcmul(bias[:, None, None], out, scale.to(dtype)[:, :, None, None])
     # In place from here: at 1024 px a fresh feature map costs more than the arithmetic on it.
     if noise is not None:
-        out = out.add_(noise.mul(ACTIVATION_GAIN).to(dtype))
+        out = out.add_(noise.mul(gain).to(dtype))
     return F.leaky_relu_(out, LEAKY_SLOPE)
+
+
+def bound(x: Tensor, clamp: float | None) -> Tensor:
+    """``x`` within [-clamp, clamp], in place where no gradient needs what it was."""
+    if clamp is None:
+        return x
+    return x.clamp(-clamp, clamp) if x.requires_grad else x.clamp_(-clamp, clamp)
 
 
 def styled_conv2d(
@@ -125,6 +144,8 @@ def styled_conv2d(
     noise: Tensor | None = None,
     *,
     up: bool = False,
+    gain: float = ACTIVATION_GAIN,
+    clamp: float | None = None,
     reference: bool = False,
 ) -> Tensor:
     """Modulated, demodulated 3x3 convolution, noise, bias, leaky ReLU: one layer of the synthesis.
@@ -139,6 +160,8 @@ def styled_conv2d(
         bias: [O] float32.
         noise: [N or 1, 1, H', W'], its strength multiplied in, or None.
         up: double height and width (transposed convolution, then the FIR filter).
+        gain: factor of the result.
+        clamp: bound of the result's absolute value, or None.
 
     Returns: [N, O, H', W'] in the dtype of ``x``.
     """
@@ -146,21 +169,28 @@ def styled_conv2d(
     assert style.shape == (n, i), f"style {tuple(style.shape)} for feature maps {tuple(x.shape)}"
     assert weight.shape[1] == i, f"weight {tuple(weight.shape)} for {i} channels"
     if not reference:
-        return _fast_styled_conv(x, weight, style, bias, noise, up)
+        return bound(_fast_styled_conv(x, weight, style, bias, noise, up, gain), clamp)
     out = _reference_conv(x, modulate_weight(weight, style, demodulate=True), up)
     if noise is not None:
         out = out + noise.to(out.dtype)
     out = out + bias.to(out.dtype)[:, None, None]
-    return F.leaky_relu(out, LEAKY_SLOPE) * ACTIVATION_GAIN
+    return bound(F.leaky_relu(out, LEAKY_SLOPE) * gain, clamp)
 
 
 def to_rgb(
-    x: Tensor, weight: Tensor, style: Tensor, bias: Tensor, *, reference: bool = False
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    bias: Tensor,
+    *,
+    clamp: float | None = None,
+    reference: bool = False,
 ) -> Tensor:
     """Modulated 1x1 convolution to colours, without demodulation.
 
     Args:
-        x: [N, I, H, W]; weight: [3, I, 1, 1] float32, scaled; style: [N, I] float32; bias: [3].
+        x: [N, I, H, W]; weight: [3, I, 1, 1] float32, scaled; style: [N, I] float32; bias: [3];
+            clamp: bound of the result's absolute value, or None.
 
     Returns: [N, 3, H, W] float32, whatever the dtype of ``x``: the image is summed in float32.
     """
@@ -173,4 +203,4 @@ def to_rgb(
         # (Split, not indexed: the gradient of an index is as large as the whole of x.)
         samples = zip(x.split(1), own[..., None, None].unbind(), strict=True)
         out = torch.cat([F.conv2d(one, weight) for one, weight in samples])
-    return out.float() + bias[:, None, None]
+    return bound(out.float() + bias[:, None, None], clamp)

@@ -1,4 +1,4 @@
-"""Rosinality's StyleGAN2 ``.pt`` files -> ours. All knowledge of their key names lives here."""
+"""Rosinality's StyleGAN2 ``.pt`` files -> ours, and back. All knowledge of their layout lives here."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from generators import checkpoint
+from generators import checkpoint, ops
 from generators.checkpoint import CheckpointError
+from generators.discriminator import Discriminator, DiscriminatorConfig
 from generators.stylegan2 import Generator, GeneratorConfig
 
 
@@ -68,6 +70,27 @@ def _names(config: GeneratorConfig) -> dict[str, str]:
     return names
 
 
+def _require_tensors(state: Any, source: str) -> None:
+    if not isinstance(state, Mapping):
+        raise CheckpointError(
+            f"{source} is not a rosinality file: a {type(state).__name__} in the place of tensors"
+        )
+    for key, value in state.items():
+        if not (isinstance(key, str) and isinstance(value, Tensor)):
+            raise CheckpointError(
+                f"{source} is not a rosinality file: {str(key)[:80]} is no named tensor"
+            )
+
+
+def _require_keys(state: Mapping[str, Tensor], names: Mapping[str, str], says: str) -> None:
+    # The FIR filters are constants of the architecture, built in ours.
+    known = {key for key in state if not key.endswith(".kernel")}
+    problems = [f"missing {key}" for key in names if key not in known]
+    problems += [f"unexpected {key}" for key in sorted(known - names.keys())]
+    if problems:
+        raise CheckpointError(f"{says}: {'; '.join(problems[:5])}")
+
+
 def convert(
     state: Mapping[str, Tensor], source: str, latent_avg: Tensor | None = None
 ) -> tuple[GeneratorConfig, dict[str, Tensor]]:
@@ -81,16 +104,10 @@ def convert(
     Raises:
         CheckpointError: names the tensors that are missing or unexpected.
     """
+    _require_tensors(state, source)
     config = _config(state, source)
     names = _names(config)
-    # The FIR filters are constants of the architecture, built in ours.
-    known = {key for key in state if not key.endswith(".kernel")}
-    problems = [f"missing {key}" for key in names if key not in known]
-    problems += [f"unexpected {key}" for key in sorted(known - names.keys())]
-    if problems:
-        raise CheckpointError(
-            f"{source} is not a complete rosinality generator: {'; '.join(problems[:5])}"
-        )
+    _require_keys(state, names, f"{source} is not a complete rosinality generator")
     tensors = {ours: state[theirs] for theirs, ours in names.items()}
     for name, tensor in tensors.items():
         if name.endswith(("weight",)) and tensor.ndim == 5:
@@ -114,12 +131,109 @@ def load(path: str | os.PathLike) -> Generator:
         )
         raise CheckpointError(f"{path} has no g_ema, so it is not a rosinality generator; {hint}")
     latent_avg = content.get("latent_avg")
+    if latent_avg is not None:
+        _require_tensors({"latent_avg": latent_avg}, str(path))
     config, tensors = convert(content["g_ema"], str(path), latent_avg)
-    generator = Generator(config)
-    checkpoint.load_strict(generator, tensors, str(path))
+    generator = checkpoint.restore(lambda: Generator(config), tensors, str(path))
     if latent_avg is None:
         generator.latent_avg.copy_(generator.estimate_latent_avg())
         warnings.warn(
             f"{path} has no latent_avg; computed it from 10,000 samples of seed 0", stacklevel=2
         )
-    return generator.eval().requires_grad_(False)
+    return generator
+
+
+def _unlike(config: GeneratorConfig) -> list[str]:
+    """What of a generator rosinality's class cannot be."""
+    their_mapping = GeneratorConfig(config.resolution, config.channels)
+    reasons = []
+    if config.conv_clamp is not None:
+        reasons.append(f"its layers are bounded (conv_clamp {config.conv_clamp:g})")
+    if config.architecture != "skip":
+        reasons.append(f'its architecture is "{config.architecture}", not "skip"')
+    if config.z_dim != config.w_dim or (config.mapping_width or config.w_dim) != config.w_dim:
+        reasons.append("its mapping has layers of different widths")
+    if config.mapping_lr_mul != their_mapping.mapping_lr_mul:
+        reasons.append(f"its mapping has the multiplier {config.mapping_lr_mul:g}")
+    return reasons
+
+
+def export(generator: Generator) -> dict[str, Any]:
+    """A generator as the content of a rosinality ``.pt``: ``g_ema`` and ``latent_avg``, bit-equal when run.
+
+    Widths other than the published ones are kept; rosinality's class has its widths in a table in
+    ``Generator.__init__``, which then must be changed to read the file there.
+
+    Raises:
+        CheckpointError: their class computes something else; names the differences.
+    """
+    config = generator.config
+    reasons = _unlike(config)
+    if reasons:
+        raise CheckpointError(
+            f"this generator cannot be a rosinality file: {'; '.join(reasons)}; keep it as .safetensors"
+        )
+    ours, state = generator.state_dict(), {}
+    for theirs, name in _names(config).items():
+        tensor = ours[name]
+        if theirs.endswith("conv.weight"):
+            tensor = tensor[None]
+        elif theirs.endswith("noise.weight"):
+            tensor = tensor.reshape(1)
+        elif theirs.startswith("to_rgb") and name.endswith(".bias") and "affine" not in name:
+            tensor = tensor.reshape(1, 3, 1, 1)
+        state[theirs] = tensor.detach().clone()
+    for i in range(config.n_blocks - 1):
+        kernel = ops.fir_kernel(torch.float32, torch.device("cpu"), gain=4.0)
+        state[f"convs.{2 * i}.conv.blur.kernel"] = kernel
+        state[f"to_rgbs.{i}.upsample.kernel"] = kernel.clone()
+    return {"g_ema": state, "latent_avg": generator.latent_avg.detach().clone()}
+
+
+def convert_discriminator(
+    state: Mapping[str, Tensor], source: str
+) -> tuple[DiscriminatorConfig, dict[str, Tensor]]:
+    """Their discriminator's state dict (``d`` in a training file) -> our config and tensors.
+
+    Raises:
+        CheckpointError: names the tensors that are missing or unexpected.
+    """
+    _require_tensors(state, source)
+    says = f"{source} is not a rosinality StyleGAN2 discriminator"
+    names = {"convs.0.0.weight": "from_rgb.weight", "convs.0.1.bias": "from_rgb.bias"}
+    try:
+        n_blocks = sum(key.endswith(".skip.1.weight") for key in state)
+        channels = [state[f"convs.{i + 1}.skip.1.weight"].shape[0] for i in range(n_blocks)][::-1]
+        channels.append(state["convs.0.0.weight"].shape[0])
+        config = DiscriminatorConfig(4 * 2**n_blocks, tuple(channels))
+    except (KeyError, IndexError, ValueError) as error:
+        raise CheckpointError(f"{says} ({error})") from None
+    for i in range(n_blocks):
+        theirs, ours = f"convs.{i + 1}", f"blocks.{i}"
+        names |= {
+            f"{theirs}.conv1.0.weight": f"{ours}.conv0.weight",
+            f"{theirs}.conv1.1.bias": f"{ours}.conv0.bias",
+            f"{theirs}.conv2.1.weight": f"{ours}.conv1.weight",
+            f"{theirs}.conv2.2.bias": f"{ours}.conv1.bias",
+            f"{theirs}.skip.1.weight": f"{ours}.skip.weight",
+        }
+    names |= {"final_conv.0.weight": "final_conv.weight", "final_conv.1.bias": "final_conv.bias"}
+    for i, ours in enumerate(("hidden", "score")):
+        names |= {f"final_linear.{i}.{part}": f"{ours}.{part}" for part in ("weight", "bias")}
+    _require_keys(state, names, says)
+    return config, {ours: state[theirs] for theirs, ours in names.items()}
+
+
+def load_discriminator(path: str | os.PathLike) -> Discriminator:
+    """The discriminator of a trained file (``d`` beside ``g_ema``), in evaluation mode, without gradients.
+
+    Raises:
+        CheckpointError: unreadable, or without a discriminator.
+    """
+    content = checkpoint.load_pt(path)
+    if "d" not in content:
+        raise CheckpointError(
+            f"{path} has no discriminator (no entry d); only files of rosinality's training have one"
+        )
+    config, tensors = convert_discriminator(content["d"], str(path))
+    return checkpoint.restore(lambda: Discriminator(config), tensors, str(path))

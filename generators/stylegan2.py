@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generators import ops
+from generators.layers import (
+    RESIDUAL_GAIN,
+    EqualLinear,
+    Noise,
+    Residual,
+    StyledConv,
+    ToRGB,
+    normal,
+)
 
-Noise = Literal["const", "random", "none"]
+Architecture = Literal["skip", "resnet", "orig"]
+# Far beyond any generator there is: what a damaged or hostile file may ask for.
+MAX_RESOLUTION = 1 << 14
+MAX_MAPPING_LAYERS = 100
 
 
 @dataclass(frozen=True)
@@ -26,17 +39,31 @@ class GeneratorConfig:
     w_dim: int = 512  # entries of one style vector
     n_mapping_layers: int = 8  # fully connected layers of the mapping
     mapping_lr_mul: float = 0.01  # learning-rate multiplier of the mapping, a factor of its weights
+    mapping_width: int | None = None  # entries between the layers of the mapping; None: w_dim
+    conv_clamp: float | None = None  # bound of what each layer puts out (StyleGAN2-ADA); None: none
+    # Figure 7 of arXiv 1912.04958: colours of every resolution summed, residual blocks, or neither.
+    architecture: Architecture = "skip"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
-        if self.resolution < 8 or self.resolution & (self.resolution - 1):
+        size = self.resolution
+        if not (isinstance(size, int) and 8 <= size <= MAX_RESOLUTION and size & (size - 1) == 0):
             raise ValueError(
-                f"resolution must be a power of two of at least 8, not {self.resolution}"
+                f"resolution must be a power of two from 8 to {MAX_RESOLUTION}, not {size}"
+            )
+        if not 1 <= self.n_mapping_layers <= MAX_MAPPING_LAYERS:
+            raise ValueError(
+                f"n_mapping_layers must be 1 to {MAX_MAPPING_LAYERS}, not {self.n_mapping_layers}"
             )
         if len(self.channels) != self.n_blocks:
             raise ValueError(
                 f"{len(self.channels)} channel counts for {self.n_blocks} resolutions "
                 f"(4 to {self.resolution})"
+            )
+        if self.architecture not in get_args(Architecture):
+            raise ValueError(
+                f"architecture must be one of {', '.join(get_args(Architecture))}, "
+                f"not {self.architecture!r}"
             )
 
     @property
@@ -48,6 +75,12 @@ class GeneratorConfig:
     def n_styles(self) -> int:
         """Style vectors that the synthesis takes: one a convolution and one for the last colours."""
         return 2 * self.n_blocks
+
+    @property
+    def rgb_levels(self) -> tuple[int, ...]:
+        """Blocks, counted from 4 px, whose feature maps become colours."""
+        last = self.n_blocks - 1
+        return tuple(range(last + 1)) if self.architecture == "skip" else (last,)
 
     @classmethod
     def standard(
@@ -62,34 +95,14 @@ class GeneratorConfig:
         return asdict(self)
 
 
-class EqualLinear(nn.Module):
-    """Fully connected layer whose weights are stored at unit variance and scaled at run time."""
-
-    def __init__(
-        self,
-        n_in: int,  # entries of an input vector
-        n_out: int,  # entries of an output vector
-        bias: float = 0.0,  # initial bias
-        lr_mul: float = 1.0,  # learning-rate multiplier: a factor of weight and bias
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_out, n_in) / lr_mul)
-        self.bias = nn.Parameter(torch.full((n_out,), bias))
-        self.weight_gain = lr_mul / math.sqrt(n_in)
-        self.bias_gain = lr_mul
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, n_in] -> [N, n_out]."""
-        return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
-
-
 class Mapping(nn.Module):
     """Normal vectors to style vectors."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.z_dim = config.z_dim
-        widths = [config.z_dim] + [config.w_dim] * config.n_mapping_layers
+        between = [config.mapping_width or config.w_dim] * (config.n_mapping_layers - 1)
+        widths = [config.z_dim, *between, config.w_dim]
         self.layers = nn.ModuleList(
             EqualLinear(a, b, lr_mul=config.mapping_lr_mul) for a, b in pairwise(widths)
         )
@@ -107,62 +120,6 @@ class Mapping(nn.Module):
         return w if truncation == 1.0 else self.latent_avg + truncation * (w - self.latent_avg)
 
 
-class StyledConv(nn.Module):
-    """One 3x3 layer of the synthesis."""
-
-    def __init__(
-        self,
-        n_in: int,  # input channels
-        n_out: int,  # output channels
-        w_dim: int,  # entries of its style vector
-        size: int,  # output height and width: the shape of its noise buffer
-        up: bool,  # doubles height and width
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_out, n_in, 3, 3))
-        self.affine = EqualLinear(w_dim, n_in, bias=1.0)
-        self.bias = nn.Parameter(torch.zeros(n_out))
-        self.noise_strength = nn.Parameter(torch.zeros(()))
-        self.noise: Tensor
-        self.register_buffer("noise", torch.randn(1, 1, size, size))
-        self.up = up
-        self.weight_gain = 1 / math.sqrt(9 * n_in)
-
-    def forward(self, x: Tensor, w: Tensor, noise: Noise, reference: bool = False) -> Tensor:
-        """[N, n_in, h, w] and style vectors [N, w_dim] -> [N, n_out, size, size]."""
-        added = None
-        if noise == "const":
-            added = self.noise * self.noise_strength
-        elif noise == "random":
-            fresh = torch.randn(len(x), *self.noise.shape[1:], device=x.device)
-            added = fresh * self.noise_strength
-        return ops.styled_conv2d(
-            x,
-            self.weight * self.weight_gain,
-            self.affine(w),
-            self.bias,
-            added,
-            up=self.up,
-            reference=reference,
-        )
-
-
-class ToRGB(nn.Module):
-    """Feature maps to colours."""
-
-    def __init__(self, n_in: int, w_dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(3, n_in, 1, 1))
-        self.affine = EqualLinear(w_dim, n_in, bias=1.0)
-        self.bias = nn.Parameter(torch.zeros(3))
-        self.weight_gain = 1 / math.sqrt(n_in)
-
-    def forward(self, x: Tensor, w: Tensor, reference: bool = False) -> Tensor:
-        """[N, n_in, h, w] -> [N, 3, h, w] float32."""
-        weight = self.weight * self.weight_gain
-        return ops.to_rgb(x, weight, self.affine(w), self.bias, reference=reference)
-
-
 class Synthesis(nn.Module):
     """Style vectors to images, with skip connections between the colours of each resolution."""
 
@@ -174,15 +131,22 @@ class Synthesis(nn.Module):
         self.compute_dtype = torch.float32
         # True computes the paper's formulation: the measure of the fast one, not for use.
         self.reference = False
-        first = config.channels[0]
-        self.const = nn.Parameter(torch.randn(1, first, 4, 4))
-        convs = [StyledConv(first, first, config.w_dim, 4, up=False)]
-        for level in range(1, config.n_blocks):
-            n_in, n_out, size = config.channels[level - 1], config.channels[level], 4 * 2**level
-            convs.append(StyledConv(n_in, n_out, config.w_dim, size, up=True))
-            convs.append(StyledConv(n_out, n_out, config.w_dim, size, up=False))
+        first, w_dim, clamp = config.channels[0], config.w_dim, config.conv_clamp
+        residual = config.architecture == "resnet"
+        gain = RESIDUAL_GAIN if residual else 1.0
+        self.const = nn.Parameter(normal(1, first, 4, 4))
+        convs = [StyledConv(first, first, w_dim, 4, up=False, clamp=clamp)]
+        for level, (n_in, n_out) in enumerate(pairwise(config.channels), start=1):
+            size = 4 * 2**level
+            convs.append(StyledConv(n_in, n_out, w_dim, size, up=True, clamp=clamp))
+            convs.append(StyledConv(n_out, n_out, w_dim, size, up=False, gain=gain, clamp=clamp))
         self.convs = nn.ModuleList(convs)
-        self.to_rgbs = nn.ModuleList(ToRGB(c, config.w_dim) for c in config.channels)
+        self.rgb_levels = config.rgb_levels
+        self.to_rgbs = nn.ModuleList(
+            ToRGB(config.channels[level], w_dim, clamp) for level in config.rgb_levels
+        )
+        between = pairwise(config.channels) if residual else ()
+        self.skips = nn.ModuleList(Residual(n_in, n_out) for n_in, n_out in between)
 
     def forward(self, w_plus: Tensor, noise: Noise = "const") -> Tensor:
         """w_plus [N, n_styles, w_dim] -> images [N, 3, H, W] float32, nominally in [-1, 1].
@@ -203,15 +167,27 @@ class Synthesis(nn.Module):
         x = self.const.to(self.compute_dtype).expand(len(w_plus), -1, -1, -1)
         if not self.reference:
             x = x.contiguous(memory_format=torch.channels_last)
-        x = self.convs[0](x, styles[0], noise, self.reference)
-        image = self.to_rgbs[0](x, styles[1], self.reference)
-        for level in range(1, len(self.to_rgbs)):
-            i = 2 * level - 1
-            x = self.convs[i](x, styles[i], noise, self.reference)
-            x = self.convs[i + 1](x, styles[i + 1], noise, self.reference)
-            image = ops.upsample2d(image, reference=self.reference)
-            image = image + self.to_rgbs[level](x, styles[i + 2], self.reference)
+        image = None
+        for level in range(len(self.convs) // 2 + 1):
+            x = self._block(level, x, styles, noise)
+            if image is not None:
+                image = ops.upsample2d(image, reference=self.reference)
+            if level in self.rgb_levels:
+                to_rgb = self.to_rgbs[self.rgb_levels.index(level)]
+                colours = to_rgb(x, styles[2 * level + 1], self.reference)
+                image = colours if image is None else image + colours
+        assert image is not None, "the last level has colours"
         return image
+
+    def _block(self, level: int, x: Tensor, styles: Sequence[Tensor], noise: Noise) -> Tensor:
+        """The convolutions of one resolution."""
+        i = 2 * level
+        if level == 0:
+            return self.convs[0](x, styles[0], noise, self.reference)
+        around = self.skips[level - 1](x, self.reference) if self.skips else None
+        x = self.convs[i - 1](x, styles[i - 1], noise, self.reference)
+        x = self.convs[i](x, styles[i], noise, self.reference)
+        return x if around is None else x + around
 
 
 class Generator(nn.Module):

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from jobs.convert import convert
 from jobs.demo import demo
 from jobs.inspect import inspect
 from jobs.invert import invert
@@ -28,7 +29,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, pack, invert, status, verify, report, inspect):
+for command in (demo, pack, invert, status, verify, report, inspect, convert):
     cli.add_command(command)
 
 

@@ -12,7 +12,8 @@ import click
 @click.argument("shards", nargs=-1, required=True)
 @click.option("--out", required=True, help="Folder, s3:// or gs:// prefix for the Parquet files.")
 @click.option("--model", default="demo", show_default=True, help="Encoder checkpoint, or demo.")
-@click.option("--generator", help="Generator file to use instead of the checkpoint's own.")
+@click.option("--then", help="Second checkpoint: the first takes one step, this one the others.")
+@click.option("--generator", help="Generator file to use instead of the (last) checkpoint's own.")
 @click.option("--steps", default=5, show_default=True, help="Passes of the residual loop.")
 @click.option(
     "--align",
@@ -32,7 +33,7 @@ import click
     "--metrics",
     default="mse,psnr,ms_ssim,identity",
     show_default=True,
-    help="Comma-separated; empty for none.",
+    help="Comma-separated, also lpips; empty for none.",
 )
 @click.option(
     "--identity-steps",
@@ -41,6 +42,9 @@ import click
     show_default=True,
     help="Steps at which identity is measured.",
 )
+@click.option("--lpips-weights", help="For lpips: torchvision's alexnet or vgg16 file.")
+@click.option("--lpips-heads", help="For lpips: its own weights, alex.pth or vgg.pth.")
+@click.option("--identity-model", help="For identity: model_ir_se50.pth. Default: dlib's network.")
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "bf16", "fp16"]),

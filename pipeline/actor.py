@@ -11,22 +11,49 @@ from typing import Any
 
 import torch
 
-from encoders import load_inverter
+from encoders import Bootstrap, bootstrap, load_inverter
 from encoders.restyle import ReStyle
-from generators.checkpoint import tensors_sha256
+from generators.checkpoint import CheckpointError, tensors_sha256
 from pipeline import feed, reader, schema, storage
 from pipeline.batches import BatchInverter, OutOfMemory
 from pipeline.config import ConfigError, RunConfig, fingerprint
 from pipeline.feed import AlignSettings
 from pipeline.records import Sample, ShardReport, ShardTask
 from pipeline.schema import Row
+from pipeline.scoring import Scorer
 from pipeline.stopwatch import Stopwatch
 from pipeline.storage import ShardError, public
 from pipeline.writer import ShardWriter
 
 
-def checkpoint_hashes(model: ReStyle) -> dict[str, str]:
+def load_model(run: RunConfig) -> ReStyle | Bootstrap:
+    """The model of a run on the CPU in float32; two of them where the second goes on from the first.
+
+    Raises:
+        CheckpointError, ConfigError: a file cannot be used, or the two, or the steps, do not fit.
+    """
+    if run.then is None:
+        model = load_inverter(run.model, run.generator)
+        if model.max_steps is not None and run.steps > model.max_steps:
+            raise ConfigError(
+                f"{run.model} is a single-pass encoder (pSp, e4e), which has one step, not "
+                f"{run.steps}; pass --steps 1, or add a ReStyle encoder with --then"
+            )
+        return model
+    first = load_inverter(run.model, None)
+    try:
+        return bootstrap(first, load_inverter(run.then, run.generator))
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"--then {run.then} cannot follow {run.model}: {error}") from None
+
+
+def checkpoint_hashes(model: ReStyle | Bootstrap) -> dict[str, str]:
     """Identity of the weights in use, whatever files they came in; of a model in float32."""
+    if isinstance(model, Bootstrap):
+        first, second = checkpoint_hashes(model.first), checkpoint_hashes(model.second)
+        return second | {f"first_{name}": found for name, found in first.items()}
     encoder = {**model.encoder.state_dict(), "latent_avg": model.latent_avg}
     return {
         "encoder_sha256": tensors_sha256(encoder),
@@ -62,17 +89,18 @@ class InversionActor:
         """
         torch.set_num_threads(self._config.n_threads)
         run = self._run
-        model = load_inverter(run.model, run.generator)
-        for name, found in checkpoint_hashes(model).items():
+        device = "cuda:0" if torch.cuda.is_available() else "cpu"
+        model, scorer = load_model(run), Scorer(run, device)
+        for name, found in (checkpoint_hashes(model) | scorer.hashes()).items():
             if self._config.identity[name] != found:
                 raise ConfigError(
-                    f"the checkpoint {run.model} holds other weights on this node ({name} differs); "
-                    "copy the same file to every node"
+                    f"a checkpoint of {run.model} holds other weights on this node ({name} differs); "
+                    "copy the same files to every node"
                 )
-        device = "cuda:0" if torch.cuda.is_available() else "cpu"
         self._model = model.at(run.precision).to(device)
         self._columns = schema.schema(run, model.generator.n_styles, model.generator.w_dim)
-        self._inverter = BatchInverter(self._model, run, self._config.batch_size)
+        self._inverter = BatchInverter(self._model, run, scorer, self._config.batch_size)
+        self._by_dlib = "identity" in run.metrics and not scorer.measures("identity")
 
     def n_rows(self) -> int:
         """Rows of the current shard so far, for the progress bar."""
@@ -127,6 +155,7 @@ class InversionActor:
             "fingerprint": fingerprint(self._config.identity),
             "identity": dict(self._config.identity),
             "model": self._run.model,
+            "then": self._run.then,
             "generator": self._run.generator,
             "shard": public(task.url),
             "input_identity": task.identity,
@@ -135,7 +164,7 @@ class InversionActor:
             "latent_avg": base64.b64encode(latent_avg.tobytes()).decode(),
             "latent_avg_shape": list(latent_avg.shape),
             "metric_protocol": f"float32 images in [-1, 1] at {width}x{height}; identity: cosine of "
-            "dlib descriptors of 8-bit images",
+            + ("dlib descriptors of 8-bit images" if self._by_dlib else "face embeddings"),
             "versions": dict(self._config.versions),
         }
 

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from encoders import distances
+from encoders import Bootstrap
 from encoders.restyle import Inversion, ReStyle
 from pipeline import feed, images
 from pipeline.config import ConfigError, RunConfig
 from pipeline.feed import Compared
 from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row
+from pipeline.scoring import Scorer
 from pipeline.stopwatch import Stopwatch
 
-DISTANCES = {"mse": distances.mse, "psnr": distances.psnr, "ms_ssim": distances.ms_ssim}
 # Batches whose identities may be under way on CPU workers while the next is inverted.
 N_SCORING = 2
 
@@ -34,11 +34,14 @@ class BatchInverter:
 
     def __init__(
         self,
-        model: ReStyle,
+        model: ReStyle | Bootstrap,
         run: RunConfig,
+        scorer: Scorer,
         batch_size: int,  # rows in a batch; failures among them are passed on
     ) -> None:
         self._model, self._run, self._batch_size = model, run, batch_size
+        self._scorer = scorer
+        self._by_dlib = "identity" in run.metrics and not scorer.measures("identity")
 
     def rows(self, faces: Iterator[AlignedFace], clock: Stopwatch) -> Iterator[list[Row]]:
         """Batches of rows; identities are filled in as they come from the CPU workers.
@@ -84,13 +87,7 @@ class BatchInverter:
 
     def _score(self, rows: list[Row], pixels: list[np.ndarray], result: Inversion) -> None:
         """Fill in latents, metrics and pictures; what is not finite becomes a failure."""
-        measured = {
-            name: torch.stack([DISTANCES[name](t, result.target) for t in result.thumbnails])
-            .cpu()
-            .numpy()
-            for name in self._run.metrics
-            if name in DISTANCES
-        }
+        measured = self._scorer.measure(result)
         latents = result.latents.cpu().numpy()  # [n_steps, N, n_styles, w_dim]
         finite = np.isfinite(latents).all(axis=(0, 2, 3))
         finite &= (
@@ -101,7 +98,7 @@ class BatchInverter:
                 row.status, row.error = Status.NOT_FINITE, "the model answered with NaN or infinity"
                 continue
             row.latents = latents[:, i]
-            row.metrics = {name: values[:, i].tolist() for name, values in measured.items()}
+            row.metrics = measured[i]
             if self._run.save_images:
                 row.aligned_image = images.encode_png(pixels[i])
                 row.reconstruction = images.encode_jpeg(images.to_u8(result.images[i]))
@@ -110,7 +107,7 @@ class BatchInverter:
         self, rows: list[Row], pixels: list[np.ndarray], result: Inversion
     ) -> list[Compared]:
         """Each row that came out: its aligned face and the steps that are measured."""
-        if "identity" not in self._run.metrics:
+        if not self._by_dlib:
             return []
         steps = result.thumbnails if self._run.identity_steps == "all" else result.thumbnails[-1:]
         return [

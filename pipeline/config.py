@@ -9,7 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Precision = Literal["fp32", "bf16", "fp16"]
-METRICS = ("mse", "psnr", "ms_ssim", "identity")
+METRICS = ("mse", "psnr", "ms_ssim", "lpips", "identity")
+DEFAULT_METRICS = ("mse", "psnr", "ms_ssim", "identity")  # those that need no file
+METRIC_FILES = {"lpips_weights": "lpips", "lpips_heads": "lpips", "identity_model": "identity"}
+# Settings that are paths: the fingerprint covers what the files hold instead.
+PATHS = ("model", "then", "generator", *METRIC_FILES)
 # Raised when the same settings would write other numbers or columns than before.
 PROTOCOL = 1
 
@@ -23,12 +27,16 @@ class RunConfig:
     """Everything that decides the content of the output, but for the input and the weights."""
 
     model: str = "demo"  # checkpoint path, or "demo"
-    generator: str | None = None  # another generator than the checkpoint's own
+    then: str | None = None  # a second checkpoint, for all steps but the first
+    generator: str | None = None  # another generator than the (second) checkpoint's own
     steps: int = 5  # passes of the residual loop
     align: str = "face"  # "face": detect, crop as FFHQ does; "none": take the image as it is
     faces: str = "largest"  # "largest" or "all": rows for each image
-    metrics: tuple[str, ...] = METRICS
+    metrics: tuple[str, ...] = DEFAULT_METRICS
     identity_steps: str = "last"  # "last" or "all": where identity is measured
+    lpips_weights: str | None = None  # the backbone of LPIPS, a torchvision file
+    lpips_heads: str | None = None  # and the learned weights on it
+    identity_model: str | None = None  # a face embedding; None takes dlib's
     precision: Precision = "fp32"  # of the networks; latents are summed in float32
     latents: str = "last"  # "last", or "all" for a column with the latents of every step
     latent_dtype: str = "float32"  # or "float16"
@@ -42,13 +50,16 @@ class RunConfig:
         # In one order and each once, so that the same choice is the same run.
         chosen = tuple(name for name in METRICS if name in self.metrics)
         object.__setattr__(self, "metrics", chosen)
+        for name, metric in METRIC_FILES.items():
+            if getattr(self, name) is not None and metric not in self.metrics:
+                option = name.replace("_", "-")
+                raise ConfigError(f"--{option} is for {metric}; add {metric} to --metrics")
         if self.steps < 1:
             raise ConfigError(f"--steps must be at least 1, not {self.steps}")
 
     def settings(self) -> dict[str, Any]:
         """The settings that the fingerprint covers: paths are left out, the weights' hashes count."""
-        chosen = asdict(self)
-        del chosen["model"], chosen["generator"]
+        chosen = {name: value for name, value in asdict(self).items() if name not in PATHS}
         return {**chosen, "metrics": list(self.metrics), "protocol": PROTOCOL}
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from encoders import ReStyle, load_inverter, require_precision
+from encoders import Bootstrap, ReStyle, require_precision
 from pipeline import driver, plan, storage
-from pipeline.actor import ActorConfig, checkpoint_hashes
-from pipeline.config import ClusterConfig, ConfigError, RunConfig, fingerprint
+from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
+from pipeline.config import PATHS, ClusterConfig, ConfigError, RunConfig, fingerprint
 from pipeline.driver import Progress, Summary
 from pipeline.records import ShardTask
+from pipeline.scoring import Scorer
 
 # Libraries whose version can change a number in the output.
 RECORDED = ("restyle-batch", "torch", "numpy", "pillow", "dlib-bin", "pyarrow")
@@ -50,10 +51,10 @@ def prepare(
         ConfigError, CheckpointError: one sentence that says what to do.
     """
     _require_device(config, how)
-    model = load_inverter(config.model, config.generator)
+    model = load_model(config)
     if _runs_here(how) and not torch.cuda.is_available():
         _require_memory(model, config, how.batch_size)
-    identity = {**config.settings(), **checkpoint_hashes(model)}
+    identity = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
     asked = plan.tasks(shards, fingerprint(identity))
     plan.require_usable(out, identity, overwrite)
     left = asked if overwrite else plan.pending(asked, out)
@@ -109,12 +110,12 @@ def _version(name: str) -> str:
 
 def _absolute(config: RunConfig) -> RunConfig:
     """Workers have another working directory."""
-    model, generator = config.model, config.generator
-    return replace(
-        config,
-        model=model if model == "demo" else os.path.abspath(model),
-        generator=generator if generator in (None, "demo") else os.path.abspath(generator),
-    )
+    given = {name: getattr(config, name) for name in PATHS}
+    moved = {
+        name: path if path in (None, "demo") else os.path.abspath(path)
+        for name, path in given.items()
+    }
+    return replace(config, **moved)
 
 
 def _runs_here(how: ClusterConfig) -> bool:
@@ -133,7 +134,7 @@ def _require_device(config: RunConfig, how: ClusterConfig) -> None:
         raise ConfigError(str(error)) from None
 
 
-def _require_memory(model: ReStyle, config: RunConfig, batch_size: int) -> None:
+def _require_memory(model: ReStyle | Bootstrap, config: RunConfig, batch_size: int) -> None:
     """Refuse a batch that this machine cannot hold; Linux would kill the worker without a word."""
     shape = model.generator.config
     sizes = [4 * 2**level for level in range(shape.n_blocks)]

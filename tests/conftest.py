@@ -37,25 +37,51 @@ def tiny_generator():
 
 
 @pytest.fixture(scope="session")
-def tiny_inverter(tmp_path_factory):
-    """Path of a small inverter file (64 px) whose answers differ from image to image."""
+def make_inverter(tmp_path_factory):
+    """Write a small inverter (64 px) whose answers differ from image to image; returns its path."""
     import torch
 
     from encoders import ReStyle, UNet, UNetConfig, save_inverter
+    from encoders.restyle import SinglePass
     from generators import Generator, GeneratorConfig
 
-    torch.manual_seed(0)
-    config = GeneratorConfig(
-        resolution=64, channels=(16, 16, 16, 8, 8), z_dim=16, w_dim=16, n_mapping_layers=2
-    )
-    generator = Generator(config)
-    encoder = UNet(UNetConfig(resolution=64, n_styles=10, w_dim=16, widths=(16, 16, 16, 16, 16)))
-    for parameter in encoder.parameters():
-        if not parameter.abs().sum():
-            torch.nn.init.normal_(parameter, std=0.05)
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save_inverter(path, ReStyle(encoder, generator, torch.zeros(16), (64, 64)))
-    return path
+    def make(seed=0, in_channels=6):
+        torch.manual_seed(seed)
+        config = GeneratorConfig(
+            resolution=64, channels=(16, 16, 16, 8, 8), z_dim=16, w_dim=16, n_mapping_layers=2
+        )
+        generator = Generator(config)
+        encoder = UNet(UNetConfig(64, 10, 16, in_channels, widths=(16, 16, 16, 16, 16)))
+        for parameter in encoder.parameters():
+            if not parameter.abs().sum():
+                torch.nn.init.normal_(parameter, std=0.05)
+        path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+        kind = ReStyle if in_channels == 6 else SinglePass
+        save_inverter(path, kind(encoder, generator, torch.zeros(16), (64, 64)))
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_inverter(make_inverter):
+    """Path of a small inverter file."""
+    return make_inverter()
+
+
+@pytest.fixture(scope="session")
+def lpips_files(parity, tmp_path_factory):
+    """Paths of LPIPS's two files for AlexNet, with the published names and made-up weights."""
+    import torch
+
+    from encoders.perceptual import LPIPS
+
+    network = LPIPS("alex")
+    heads = parity.fill.fill(network.heads.state_dict())
+    folder = tmp_path_factory.mktemp("lpips")
+    torch.save(parity.fill.fill(network.backbone.state_dict()), folder / "alexnet.pth")
+    torch.save({name: weight.abs() for name, weight in heads.items()}, folder / "alex.pth")
+    return str(folder / "alexnet.pth"), str(folder / "alex.pth")
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def load(run: Run, model: str | None, generator: str | None, notes: list[str]) -
         CheckpointError, ConfigError: the given model cannot be loaded or is another one.
     """
     given = model is not None or generator is not None
-    path = model or run.footer["model"]
+    path = model or run.footer.get("then") or run.footer["model"]
     try:
         # In float32 whatever the run used: the generator's weights, so the pictures, are the same.
         device = "cuda:0" if torch.cuda.is_available() else "cpu"

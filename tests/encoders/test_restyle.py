@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from encoders import ReStyle, UNet, UNetConfig, distances
-from encoders.heads import ProgressiveHeads, StyleEncoder, StyleEncoderConfig
+from encoders.heads import ProgressiveHeads
+from encoders.style_encoder import StyleEncoder, StyleEncoderConfig
 from generators import Generator, GeneratorConfig
 
 UNET = UNetConfig(resolution=32, n_styles=8, w_dim=16, widths=(16, 16, 24, 32))

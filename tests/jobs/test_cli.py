@@ -41,7 +41,18 @@ def failing_runs(tmp_path):
     torch.save({"state_dict": {}, "opts": {"encoder_type": "Nope"}}, tmp_path / "odd.pt")
     (tmp_path / "broken.safetensors").write_bytes(b"\x10" * 100)
     (tmp_path / "file").touch()
+    metrics = "s.tar --out out --metrics"
     return {
+        f"{metrics} lpips": "this metric needs --lpips-weights: torchvision's alexnet",
+        f"{metrics} lpips --lpips-weights no.pth": "no file at no.pth; --lpips-weights takes",
+        f"{metrics} lpips --lpips-weights s.tar": "this metric needs --lpips-heads: the file of",
+        f"{metrics} lpips --lpips-weights s.tar --lpips-heads s.tar": "not a readable torch file",
+        f"{metrics} identity --identity-model no.pth": "takes model_ir_se50.pth (ArcFace",
+        f"{metrics} identity --identity-model odd.pt": "is no plain state dict",
+        f"{metrics} mse --lpips-heads x.pth": "--lpips-heads is for lpips; add lpips to --metrics",
+        "s.tar --out out --then nope.pt": "no checkpoint at nope.pt",
+        "s.tar --out out --model single.safetensors": "has one step, not 5; pass --steps 1",
+        "s.tar --out out --then single.safetensors": "the second model sees no reconstruction",
         "absent.tar --out out": "no shard matches absent.tar",
         "s.tar --out out --model nope.pt": "no checkpoint at nope.pt",
         "s.tar --out out --model odd.pt": "the types known are",
@@ -57,11 +68,12 @@ def failing_runs(tmp_path):
 
 
 def test_errors_are_one_sentence_with_status_2_before_ray_starts(
-    tmp_path, shard, tiny_inverter, monkeypatch
+    tmp_path, shard, tiny_inverter, make_inverter, monkeypatch
 ):
     from jobs import cli as module
 
     monkeypatch.chdir(tmp_path)
+    make_inverter(in_channels=3).rename("single.safetensors")
     import ray
 
     def no_ray(*_, **__):

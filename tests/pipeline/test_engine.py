@@ -110,6 +110,36 @@ def test_latents_are_those_of_the_model(invert, shards, tmp_path, tiny_inverter,
     np.testing.assert_array_equal(row["latents_by_step"][-1], row["latent"])
 
 
+def test_two_models_one_after_the_other_and_lpips(
+    invert, shards, tmp_path, tiny_inverter, make_inverter, lpips_files, photo
+):
+    import torch
+
+    from encoders import bootstrap, load_inverter
+    from pipeline import images
+
+    second = make_inverter(seed=7)
+    weights, heads = lpips_files
+    settings = {"metrics": ("lpips", "mse"), "lpips_weights": weights, "lpips_heads": heads}
+    invert(shards, then=str(second), latents="all", **settings)
+    ds = LatentDataset(str(tmp_path / "out"))
+    pixels = torch.from_numpy(images.decode(photo(0))).permute(2, 0, 1)[None] / 127.5 - 1
+    both = bootstrap(load_inverter(tiny_inverter), load_inverter(second)).invert(pixels, n_steps=2)
+    np.testing.assert_allclose(ds[0]["latents_by_step"], both.latents[:, 0], atol=0.02)
+    assert len(ds[0]["lpips"]) == 2
+    assert ds[0]["lpips"][0] > 0
+    with pytest.raises(ConfigError, match="first_encoder_sha256: .*there, None now"):
+        invert(shards, latents="all", **settings)
+    content = torch.load(heads)
+    content["lin0.model.1.weight"] += 0.5
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(ConfigError, match="lpips_sha256"):
+        invert(
+            shards, then=str(second), latents="all",
+            **{**settings, "lpips_heads": str(tmp_path / "other.pth")},
+        )  # fmt: skip
+
+
 def test_a_second_run_opens_no_finished_shard(invert, shards, tmp_path):
     invert(shards)
     before = content(tmp_path / "out")

@@ -1,0 +1,150 @@
+"""Published files of the networks that measure, read strictly: identity, LPIPS, VGG16, e4e's critic."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from encoders.backbones import IR50_STAGES, IR101_STAGES
+from encoders.identity import FaceEmbedding
+from encoders.latent_discriminator import LatentDiscriminator
+from encoders.perceptual import LPIPS, Backbone, VGGDistance
+from generators import checkpoint
+from generators.checkpoint import CheckpointError
+
+M = TypeVar("M", bound=nn.Module)
+
+# Where each file comes from, for the error that says which one to get.
+IDENTITY_FILES = (
+    "model_ir_se50.pth (ArcFace IR-SE50, linked from the README of eladrich/pixel2style2pixel) or "
+    "CurricularFace_Backbone.pth (IR-101, linked there too)"
+)
+LPIPS_BACKBONE_FILES = (
+    "torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth (download.pytorch.org/models)"
+)
+LPIPS_HEAD_FILES = (
+    "the file of the same network, alex.pth or vgg.pth, in richzhang/PerceptualSimilarity "
+    "(lpips/weights/v0.1)"
+)
+_FIRST_KERNEL = {11: "alex", 3: "vgg"}  # by the size of the first convolution
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a file of these is good for."""
+
+    kind: str
+    needs: str  # what else, and where it is passed
+
+
+def use_of(content: Mapping[str, Any]) -> Use | None:
+    """What a file's content is, by its names and shapes; None for none of these networks."""
+    first, last = content.get("features.0.weight"), content.get("output_layer.3.weight")
+    if isinstance(first, Tensor) and first.ndim == 4 and first.shape[-1] in _FIRST_KERNEL:
+        name = {"alex": "AlexNet", "vgg": "VGG16"}[_FIRST_KERNEL[first.shape[-1]]]
+        return Use(
+            f"classifier (torchvision {name})",
+            f"as --lpips-weights: --lpips-heads, {LPIPS_HEAD_FILES}",
+        )
+    if "lin0.model.1.weight" in content:
+        return Use("LPIPS heads", f"as --lpips-heads: --lpips-weights, {LPIPS_BACKBONE_FILES}")
+    if last is not None and "input_layer.0.weight" in content:
+        depth = len({key.split(".")[1] for key in content if key.startswith("body.")})
+        name = {24: "50", 49: "101"}.get(depth, f"of {depth} blocks")
+        attention = "-SE" if "body.0.res_layer.5.fc1.weight" in content else ""
+        return Use(f"face embedding (IR{attention} {name})", "nothing else, as --identity-model")
+    if "mlp.0.weight" in content.get("discriminator_state_dict", content):
+        return Use("latent discriminator (e4e)", "nothing else; it is used in training")
+    return None
+
+
+def load_identity(path: str | os.PathLike) -> FaceEmbedding:
+    """A frozen face embedding: ArcFace IR-SE50, CurricularFace IR-101, or another of that family.
+
+    Raises:
+        CheckpointError: another kind of file, or one whose tensors do not fit; they are named.
+    """
+    state = _state(path)
+    n_blocks = len({key.split(".")[1] for key in state if key.startswith("body.")})
+    depths = {sum(n for n, _ in stages): stages for stages in (IR50_STAGES, IR101_STAGES)}
+    if n_blocks not in depths or "output_layer.3.weight" not in state:
+        raise CheckpointError(
+            f"{path} is no face embedding of {' or '.join(map(str, depths))} blocks; pass "
+            f"{IDENTITY_FILES}"
+        )
+    attention = "body.0.res_layer.5.fc1.weight" in state
+    affine = "output_layer.4.weight" in state
+    return checkpoint.restore(
+        lambda: FaceEmbedding(depths[n_blocks], attention, affine), state, str(path)
+    )
+
+
+def load_lpips(backbone: str | os.PathLike, heads: str | os.PathLike) -> LPIPS:
+    """A frozen LPIPS, of AlexNet or VGG16 as the backbone's file says.
+
+    Raises:
+        CheckpointError: files of another kind, or that do not fit each other.
+    """
+    features = _features(backbone)
+    network = LPIPS(_kind(features, backbone))
+    _loaded(network.backbone, features, backbone)
+    _loaded(network.heads, _state(heads), heads)
+    return network.eval().requires_grad_(False)
+
+
+def load_vgg_distance(path: str | os.PathLike) -> VGGDistance:
+    """A frozen VGG16 relu4_3 distance from torchvision's vgg16 file.
+
+    Raises:
+        CheckpointError: another kind of file, or one whose tensors do not fit; they are named.
+    """
+    network = VGGDistance()
+    _loaded(network.backbone, _features(path), path)
+    return network.eval().requires_grad_(False)
+
+
+def load_latent_discriminator(path: str | os.PathLike) -> LatentDiscriminator:
+    """e4e's critic, from a file of its tensors or from a training checkpoint that holds them.
+
+    Raises:
+        CheckpointError: another kind of file, or one whose tensors do not fit; they are named.
+    """
+    content = checkpoint.load_pt(path)
+    state = _tensors(content.get("discriminator_state_dict", content), path)
+    weight = state.get("mlp.0.weight")
+    if weight is None or weight.ndim != 2:
+        raise CheckpointError(f"{path} holds no latent discriminator (no tensor mlp.0.weight)")
+    n_layers = sum(key.endswith(".weight") for key in state)
+    return _loaded(LatentDiscriminator(weight.shape[1], n_layers), state, path)
+
+
+def _state(path: str | os.PathLike) -> dict[str, Tensor]:
+    return _tensors(checkpoint.load_pt(path), path)
+
+
+def _tensors(content: Any, path: str | os.PathLike) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping) or not all(isinstance(t, Tensor) for t in content.values()):
+        raise CheckpointError(f"{path} is no plain state dict, a table of named tensors")
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def _features(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The convolutions of a torchvision classifier, whose fully connected layers nobody needs."""
+    return {name: t for name, t in _state(path).items() if not name.startswith("classifier.")}
+
+
+def _kind(features: Mapping[str, Tensor], path: str | os.PathLike) -> Backbone:
+    first = features.get("features.0.weight")
+    kind = _FIRST_KERNEL.get(first.shape[-1]) if first is not None and first.ndim == 4 else None
+    if kind is None:
+        raise CheckpointError(f"{path} is no LPIPS backbone; pass {LPIPS_BACKBONE_FILES}")
+    return "alex" if kind == "alex" else "vgg"
+
+
+def _loaded(network: M, state: Mapping[str, Tensor], path: str | os.PathLike) -> M:
+    checkpoint.load_strict(network, state, str(path))
+    return network.eval().requires_grad_(False)

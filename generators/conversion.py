@@ -1,0 +1,72 @@
+"""Checkpoint files from one kind to another."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from generators import checkpoint, load_generator, rosinality, save_generator
+from generators.checkpoint import CheckpointError
+
+Kind = Literal["generator", "inverter"]
+
+
+def kind_of(path: str | os.PathLike) -> Kind:
+    """What a file seems to hold, from its header or the names of its entries; no tensor is read.
+
+    Raises:
+        CheckpointError: missing, damaged or hostile.
+    """
+    path = Path(path)
+    checkpoint.require_file(path)
+    if path.suffix == ".safetensors":
+        return "inverter" if checkpoint.read_header(path).kind == "inverter" else "generator"
+    if path.suffix in (".pt", ".pth"):
+        return "inverter" if "state_dict" in checkpoint.load_pt(path, mapped=True) else "generator"
+    return "generator"  # loading it says so if it is none
+
+
+def provenance(path: str | os.PathLike) -> tuple[str, str | None]:
+    """What a converted file says of where it is from: notes, and sha256 of the foreign file."""
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        header = checkpoint.read_header(path)
+        return header.notes, header.source_sha256
+    return f"converted from {path.name}", checkpoint.file_sha256(path)
+
+
+def convert_generator(path: str | os.PathLike, out: str | os.PathLike) -> None:
+    """Write the generator of a file as another kind of file; it draws the same images, to the bit.
+
+    Args:
+        path: what :func:`generators.load_generator` takes.
+        out: ``.safetensors`` (ours) or ``.pt`` (rosinality).
+
+    Raises:
+        CheckpointError: ``path`` cannot be read, or not be what ``out`` asks for.
+    """
+    out = require_output(out, (".safetensors", ".pt"), "a generator")
+    generator = load_generator(path)
+    if out.suffix == ".pt":
+        content = rosinality.export(generator)
+        checkpoint.write_whole(out, lambda temporary: torch.save(content, temporary))
+    else:
+        notes, source = provenance(path)
+        save_generator(out, generator, notes, source)
+
+
+def require_output(out: str | os.PathLike, suffixes: tuple[str, ...], what: str) -> Path:
+    """``out``, if it is a name that can be written.
+
+    Raises:
+        CheckpointError: another ending, or no such folder.
+    """
+    out = Path(out)
+    if out.suffix not in suffixes:
+        raise CheckpointError(f"{out}: {what} can be written as {' or '.join(suffixes)}")
+    if not out.parent.is_dir():
+        raise CheckpointError(f"there is no folder {out.parent} for {out.name}; make it first")
+    return out

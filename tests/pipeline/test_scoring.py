@@ -1,0 +1,67 @@
+"""What is measured of an inversion, at which steps."""
+
+import pytest
+import torch
+
+from encoders import distances, identity
+from encoders.identity import FaceEmbedding
+from encoders.restyle import Inversion
+from pipeline.config import ConfigError, RunConfig
+from pipeline.scoring import Scorer
+
+
+@pytest.fixture
+def result():
+    """Three steps of two images."""
+    torch.manual_seed(0)
+    thumbnails, target = torch.rand(3, 2, 3, 64, 64) * 2 - 1, torch.rand(2, 3, 64, 64) * 2 - 1
+    return Inversion(torch.zeros(3, 2, 4, 5), thumbnails[-1], thumbnails, target)
+
+
+@pytest.fixture(scope="module")
+def embedding(tmp_path_factory):
+    """Path of a face embedding with untrained weights."""
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("identity") / "ir.pth"
+    torch.save(FaceEmbedding().state_dict(), path)
+    return str(path)
+
+
+def test_every_metric_has_a_value_a_step_for_each_image(result, lpips_files):
+    weights, heads = lpips_files
+    run = RunConfig(metrics=("psnr", "lpips", "identity"), lpips_weights=weights, lpips_heads=heads)
+    scorer = Scorer(run)
+    first, second = scorer.measure(result)
+    assert list(first) == ["psnr", "lpips"]
+    assert [len(v) for v in second.values()] == [3, 3]
+    expected = distances.psnr(result.thumbnails[1], result.target)[1].item()
+    assert second["psnr"][1] == pytest.approx(expected)
+    assert not scorer.measures("identity")  # dlib's, which CPU workers measure
+    assert list(scorer.hashes()) == ["lpips_sha256"]
+
+
+@pytest.mark.parametrize("steps", ["last", "all"])
+def test_identity_by_a_network_at_the_steps_asked_for(result, embedding, steps):
+    run = RunConfig(metrics=("identity",), identity_model=embedding, identity_steps=steps)
+    scorer = Scorer(run)
+    found = scorer.measure(result)[0]["identity"]
+    assert [value is None for value in found] == (
+        [True, True, False] if steps == "last" else [False] * 3
+    )
+    [network] = scorer._networks.values()
+    expected = identity.similarity(network, result.thumbnails[-1], result.target)[0].item()
+    assert found[-1] == pytest.approx(expected, abs=1e-6)
+
+
+def test_paths_are_no_part_of_the_settings_but_weights_are(embedding):
+    run = RunConfig(metrics=("identity",), identity_model=embedding, then="second.pt")
+    assert not {"model", "then", "generator", "identity_model"} & run.settings().keys()
+    assert set(Scorer(run).hashes()) == {"identity_sha256"}
+    assert Scorer(RunConfig()).hashes() == {}
+
+
+def test_a_metric_without_its_file_says_which_to_get(lpips_files):
+    with pytest.raises(ConfigError, match="needs --lpips-weights: torchvision's alexnet-owt"):
+        Scorer(RunConfig(metrics=("lpips",)))
+    with pytest.raises(ConfigError, match="needs --lpips-heads: .*alex.pth or vgg.pth"):
+        Scorer(RunConfig(metrics=("lpips",), lpips_weights=lpips_files[0]))
