@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from torch import Tensor
 from encoders import ReStyle, UNet, UNetConfig, save_inverter
 from encoders.distances import ms_ssim, mse
 from generators import Generator, load_generator
+from pipeline.portraits import resume
 from pipeline.portraits.parameters import sample
 from pipeline.portraits.rendering import render
 from pipeline.portraits.train_generator import CHECKPOINT_EVERY_S, UNSEEN_SEED, Renders, distance
@@ -62,23 +62,6 @@ class Run:
             self.encoder.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), fused=True
         )
         self.n_updates, self.n_images, self.elapsed_s = 0, 0, 0.0
-
-    def save(self, path: Path) -> None:
-        parts = {
-            name: part.state_dict() if hasattr(part, "state_dict") else part
-            for name, part in vars(self).items()
-        }
-        temporary = path.with_suffix(".tmp")
-        torch.save(parts, temporary)
-        os.replace(temporary, path)
-
-    def load(self, path: Path) -> None:
-        for name, part in torch.load(path, weights_only=True).items():
-            own = getattr(self, name)
-            if hasattr(own, "load_state_dict"):
-                own.load_state_dict(part)
-            else:
-                setattr(self, name, part)
 
     def batch(
         self, model: ReStyle, z: Tensor, target: Tensor, spread: Tensor, progress: float
@@ -128,7 +111,7 @@ def main(out: Path, source: str, minutes: float, seed: int, threads: int) -> Non
     generator = load_generator(source)
     run, state = Run(generator, seed), out.with_suffix(".state")
     if state.exists():
-        run.load(state)
+        resume.load(run, state)
         print(f"going on at update {run.n_updates}", flush=True)
     size = (generator.resolution, generator.resolution)
     model = ReStyle(run.encoder, copy.deepcopy(generator), generator.latent_avg, size)
@@ -150,7 +133,7 @@ def main(out: Path, source: str, minutes: float, seed: int, threads: int) -> Non
                 f"seen, loss {loss:.4f}, unseen MSE by step {by_step}"
             )
             print(line, flush=True)
-            run.save(state)
+            resume.save(run, state)
             notes = f"pipeline.portraits.train_encoder, seed {seed}: {line}"
             save_inverter(out, finished(run, generator), source, notes)
     state.unlink()

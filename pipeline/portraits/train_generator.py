@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from generators import Generator, GeneratorConfig, ops, save_generator
+from pipeline.portraits import resume
 from pipeline.portraits.parameters import N_PARAMETERS, sample
 from pipeline.portraits.rendering import render
 
@@ -169,23 +169,6 @@ class Run:
         )
         self.step, self.chunk, self.elapsed_s = 0, 0, 0.0
 
-    def save(self, path: Path) -> None:
-        parts = {
-            name: part.state_dict() if hasattr(part, "state_dict") else part
-            for name, part in vars(self).items()
-        }
-        temporary = path.with_suffix(".tmp")
-        torch.save(parts, temporary)
-        os.replace(temporary, path)
-
-    def load(self, path: Path) -> None:
-        for name, part in torch.load(path, weights_only=True).items():
-            own = getattr(self, name)
-            if hasattr(own, "load_state_dict"):
-                own.load_state_dict(part)
-            else:
-                setattr(self, name, part)
-
     def update(self, z: Tensor, target: Tensor, progress: float) -> Tensor:
         """One step; progress 0..1 sets its size and rate."""
         warm = min(1.0, (self.step + 1) / WARM_UP_STEPS)
@@ -215,7 +198,7 @@ def main(out: Path, minutes: float, seed: int, threads: int) -> None:
     torch.set_num_threads(threads)
     run, state = Run(seed), out.with_suffix(".state")
     if state.exists():
-        run.load(state)
+        resume.load(run, state)
         print(f"going on at step {run.step}", flush=True)
     first_chunk = run.chunk
     renders = Renders(seed, BATCH, FRESH, first_chunk)
@@ -238,7 +221,7 @@ def main(out: Path, minutes: float, seed: int, threads: int) -> None:
                 f"loss {loss_mean:.4f}, unseen {psnr:.2f} dB, gradient energy {energy:.3f}"
             )
             print(line, flush=True)
-            run.save(state)
+            resume.save(run, state)
             finish(run.ema, out, f"pipeline.portraits.train_generator, seed {seed}: {line}")
     state.unlink()
 
