@@ -100,7 +100,7 @@ class InversionActor:
         self._model = model.at(run.precision).to(device)
         self._columns = schema.schema(run, model.generator.n_styles, model.generator.w_dim)
         self._inverter = BatchInverter(self._model, run, scorer, self._config.batch_size)
-        self._by_dlib = "identity" in run.metrics and not scorer.measures("identity")
+        self._by_dlib = scorer.leaves_identity_to_dlib
 
     def n_rows(self) -> int:
         """Rows of the current shard so far, for the progress bar."""

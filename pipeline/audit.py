@@ -74,7 +74,7 @@ def status(out: str) -> RunStatus:
     """
     source, path = storage.filesystem(out)
     names = files(out)
-    found = RunStatus(n_done=len(names), missing=_missing(out, names))
+    found = RunStatus(n_done=len(names), missing=unfinished(out, names))
     found.n_asked = len(names) + len(found.missing)
     for name in names:
         try:
@@ -89,7 +89,7 @@ def status(out: str) -> RunStatus:
     return found
 
 
-def _missing(out: str, names: Sequence[str]) -> list[str]:
+def unfinished(out: str, names: Sequence[str]) -> list[str]:
     """URLs of the shards that were asked for and have no file."""
     done = set(names)
     return [item["url"] for item in _shards(out) or [] if item["output"] not in done]
@@ -97,7 +97,7 @@ def _missing(out: str, names: Sequence[str]) -> list[str]:
 
 def missing(out: str) -> list[str]:
     """A problem for each shard that was asked for and has no file."""
-    return [f"missing: {url} has no file" for url in _missing(out, files(out))]
+    return [f"missing: {url} has no file" for url in unfinished(out, files(out))]
 
 
 def verify(out: str, names: Sequence[str]) -> Iterator[FileAudit]:

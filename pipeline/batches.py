@@ -41,7 +41,6 @@ class BatchInverter:
     ) -> None:
         self._model, self._run, self._batch_size = model, run, batch_size
         self._scorer = scorer
-        self._by_dlib = "identity" in run.metrics and not scorer.measures("identity")
 
     def rows(self, faces: Iterator[AlignedFace], clock: Stopwatch) -> Iterator[list[Row]]:
         """Batches of rows; identities are filled in as they come from the CPU workers.
@@ -107,7 +106,7 @@ class BatchInverter:
         self, rows: list[Row], pixels: list[np.ndarray], result: Inversion
     ) -> list[Compared]:
         """Each row that came out: its aligned face and the steps that are measured."""
-        if not self._by_dlib:
+        if not self._scorer.leaves_identity_to_dlib:
             return []
         steps = result.thumbnails if self._run.identity_steps == "all" else result.thumbnails[-1:]
         return [

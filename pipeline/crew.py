@@ -66,7 +66,6 @@ class Crew:
                 "to run on CPUs"
             )
         target = min(self._how.n_actors or fitting, fitting)
-        n_cpus = max(1, int(sum(node.get("CPU", 0) for node in nodes)))
         if not self._config.n_threads:
             # Decided once a run: the number of threads shows in the last bits of a latent.
             n_cpus = max(1, int(sum(node.get("CPU", 0) for node in nodes)))

@@ -39,11 +39,17 @@ class Scorer:
             network = auxiliary.load_identity(path).to(device)
             self._networks["identity"] = network
             self._distances["identity"] = partial(identity.similarity, network)
+        self._wants_identity = "identity" in run.metrics
         self._metrics = [name for name in run.metrics if name in self._distances]
 
     def measures(self, name: str) -> bool:
         """Whether a metric is measured here; dlib's identity is measured by CPU workers."""
         return name in self._metrics
+
+    @property
+    def leaves_identity_to_dlib(self) -> bool:
+        """Whether CPU workers are to measure identity."""
+        return self._wants_identity and not self.measures("identity")
 
     def hashes(self) -> dict[str, str]:
         """Identity of the weights that measure, whatever files they came in."""

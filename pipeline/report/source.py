@@ -79,7 +79,7 @@ def open_run(latents: str) -> Run:
             run.n_rows += file.metadata.num_rows
             run.n_samples += record["n_samples"]
             run.n_by_status.update(record["n_by_status"])
-    run.n_unfinished = len(audit.status(latents).missing)
+    run.n_unfinished = len(audit.unfinished(latents, names))
     return run
 
 
