@@ -2,23 +2,12 @@
 
 import pytest
 import torch
+from recorder import Recorder
 from torch import nn
 
 from encoders import ReStyle, View, bootstrap
 from encoders.restyle import SinglePass
 from generators import Generator
-
-
-class Constant(nn.Module):
-    """Answers with the same deltas, and keeps what it was shown."""
-
-    def __init__(self, deltas):
-        super().__init__()
-        self.deltas, self.seen = deltas, []
-
-    def forward(self, x):
-        self.seen.append(x)
-        return self.deltas.expand(len(x), -1, -1)
 
 
 @pytest.fixture
@@ -27,7 +16,7 @@ def models(tiny_generator):
     torch.manual_seed(4)
     other = Generator(tiny_generator.config).requires_grad_(False)
     return [
-        ReStyle(Constant(torch.randn(1, 8, 16)), generator, torch.randn(8, 16), (32, 32))
+        ReStyle(Recorder(torch.randn(1, 8, 16)), generator, torch.randn(8, 16), (32, 32))
         for generator in (tiny_generator, other)
     ]
 
@@ -69,7 +58,7 @@ def test_a_bootstrap_is_seen_as_a_model(models):
 
 
 def test_a_single_pass_model_may_come_first_but_not_second(models):
-    one = SinglePass(Constant(torch.randn(8, 16)), models[0].generator, torch.zeros(16), (32, 32))
+    one = SinglePass(Recorder(torch.randn(8, 16)), models[0].generator, torch.zeros(16), (32, 32))
     result = bootstrap(one, models[1]).invert(images(), n_steps=2)
     torch.testing.assert_close(result.latents[0], one.encoder.deltas.expand(2, -1, -1))
     assert one.encoder.seen[0].shape == (2, 3, 32, 32)
@@ -91,7 +80,7 @@ def test_models_that_do_not_fit_are_refused(models):
 
 
 def test_only_what_the_view_shows_is_seen_by_encoder_and_user(tiny_generator):
-    encoder, view = Constant(torch.randn(1, 8, 16)), View(rows=(4, 28), columns=(0, 16))
+    encoder, view = Recorder(torch.randn(1, 8, 16)), View(rows=(4, 28), columns=(0, 16))
     model = ReStyle(encoder, tiny_generator, torch.randn(16), (12, 8), view=view)
     result = model.invert(images(2, 24, 16), n_steps=2, keep_images=True)
     whole = tiny_generator.synthesis(result.latents[1])
