@@ -114,6 +114,8 @@ class Discriminator(nn.Module):
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
+        # Dtype of the feature maps; weights, the comparison within the batch and scores stay float32.
+        self.compute_dtype = torch.float32
         last = config.channels[0]
         self.from_rgb = EqualConv(3, config.channels[-1], 1)
         self.blocks = nn.ModuleList(Block(a, b) for a, b in pairwise(reversed(config.channels)))
@@ -123,12 +125,24 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images [N, 3, H, W] in [-1, 1] -> scores [N]; they depend on what else is in the batch."""
+        return self.score_of(self.features(images)[-1])
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """images [N, 3, H, W] in [-1, 1] -> the feature maps behind each block, finest first.
+
+        Each image's own, whatever else is in the batch.
+        """
         size = self.config.resolution
         if images.ndim != 4 or images.shape[1:] != (3, size, size):
             raise ValueError(f"images must be [N, 3, {size}, {size}], not {list(images.shape)}")
-        x = self.from_rgb(images)
+        x, maps = self.from_rgb(images.to(self.compute_dtype)), []
         for block in self.blocks:
             x = block(x)
-        x = self.final_conv(minibatch_stddev(x))
+            maps.append(x)
+        return maps
+
+    def score_of(self, x: Tensor) -> Tensor:
+        """The last of the feature maps -> scores [N]."""
+        x = self.final_conv(minibatch_stddev(x.float()))
         x = F.leaky_relu(self.hidden(x.flatten(1)), ops.LEAKY_SLOPE) * ops.ACTIVATION_GAIN
         return self.score(x)[:, 0]
