@@ -40,6 +40,15 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         _scatter(flat / n_workers(), gradients)
 
 
+def average(value: Tensor) -> Tensor:
+    """The mean of a tensor over the workers, which all must call this."""
+    if n_workers() == 1:
+        return value
+    total = value.detach().clone()
+    distributed.all_reduce(total)
+    return total / n_workers()
+
+
 def broadcast_parameters(module: nn.Module) -> None:
     """Give every worker the first one's parameters and buffers; nothing on a single one."""
     if n_workers() == 1:
