@@ -17,6 +17,8 @@ from generators.layers import RESIDUAL_GAIN, EqualLinear, normal
 # Most images whose spread is measured together (arXiv 1710.10196, section 3).
 STDDEV_GROUP = 4
 STDDEV_EPS = 1e-8
+# Far beyond any discriminator there is: what a damaged or hostile file may ask for.
+MAX_LEVELS = 13
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,10 @@ class DiscriminatorConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
-        if self.resolution < 8 or self.resolution != 2 ** (len(self.channels) + 1):
+        n = len(self.channels)
+        if not 2 <= n <= MAX_LEVELS or self.resolution != 2 ** (n + 1):
             raise ValueError(
-                f"{len(self.channels)} channel counts for a resolution of {self.resolution}: one is "
+                f"{n} channel counts for a resolution of {self.resolution}: one is "
                 "needed for each of 4, 8, ..., resolution"
             )
 

@@ -84,6 +84,11 @@ class GeneratorTrainer:
         self.n_steps = self.n_images = 0
         self.draw = torch.Generator(self.device)
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return (self.config.resolution, self.config.resolution)
+
     def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]:
         """Train both networks on one batch.
 
@@ -95,8 +100,8 @@ class GeneratorTrainer:
         Returns: losses and mean scores; of "r1" and "path_length" only where they were due.
 
         Raises:
-            NotFinite: a gradient is infinite or no number. The update that it belongs to was not made, nor
-                any after it; images that are no numbers change nothing at all.
+            NotFinite: a gradient is infinite or no number. Neither its update was made nor any after it; for
+                images that are no numbers that is all of them.
         """
         config = self.config
         images = images.to(self.device, torch.float32)
@@ -192,10 +197,10 @@ class GeneratorTrainer:
         average_gradients(network.parameters())
         norm = get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
         if not torch.isfinite(norm):
+            which = type(network).__name__.lower()
             values = ", ".join(f"{name} {term.item():g}" for name, term in means.items())
             raise NotFinite(
-                f"step {self.n_steps}: the gradient's norm is {norm.item():g} ({values}); go on from an "
-                "earlier checkpoint with a lower learning rate, or look at the images"
+                f"step {self.n_steps}: the {which}'s gradient is not finite ({values}), so it was not applied"
             )
         if self.config.clip:
             clip_grads_with_norm_(network.parameters(), self.config.clip, norm)
@@ -212,19 +217,21 @@ class GeneratorTrainer:
         self.n_images += n
 
     @torch.no_grad()
-    def validate(self, images: Tensor) -> Validation:
+    def validate(self, images: Tensor, z: Tensor | None = None) -> Validation:
         """Sliced Wasserstein distance between real images and as many drawn by the averaged generator.
 
         The same codes each time, so that values can be compared; of another number of images they cannot.
 
         Args:
             images: [N, 3, h, w] in [-1, 1].
+            z: what to draw from, [N, z_dim]; None: normal vectors of a fixed seed.
 
         Returns: distance "swd" at each level of the pyramid, its mean as the score; the grid's first row is
             real.
         """
-        draw = torch.Generator().manual_seed(VALIDATION_SEED)
-        z = torch.randn(len(images), self.generator.config.z_dim, generator=draw)
+        if z is None:
+            draw = torch.Generator().manual_seed(VALIDATION_SEED)
+            z = torch.randn(len(images), self.generator.config.z_dim, generator=draw)
         parts = z.to(self.device).split(self.config.batch_size // self.config.accumulate)
         fakes = torch.cat([self.ema(part) for part in parts]).clamp(-1, 1)
         distances = sliced_wasserstein(images.to(self.device), fakes)
