@@ -23,7 +23,7 @@ from encoders.disturbance import disturb
 from encoders.inverter_file import load_inverter, save_inverter
 from encoders.restyle import ReStyle
 from encoders.unet import UNet, UNetConfig
-from generators import Generator, GeneratorConfig, save_generator
+from generators import Generator, GeneratorConfig, save_discriminator, save_generator
 from generators.adversarial import discriminator_loss, generator_loss, r1_penalty
 from generators.discriminator import Discriminator, DiscriminatorConfig
 from generators.parallel import average_gradients
@@ -52,10 +52,12 @@ class DistillationConfig:
     widths: tuple[int, ...] = _field((32, 48, 96, 160, 192), "Channels of the U-Net, finest first.")
     levels: int = _field(2, "Levels of the U-Net that have style heads.")
     critic_channels: tuple[int, ...] = _field(
-        (128, 128, 96, 64, 32), "Feature maps of the critic at 4, 8, ... px."
+        (96, 96, 64, 32, 16), "Feature maps of the critic at 4, 8, ... px."
     )
     batch_size: int = _field(16, "Images a batch on each worker.")
-    n_direct: int = _field(4, "Images of a batch that are drawn from their z; the others are encoded.")
+    n_direct: int = _field(
+        4, "Images of a batch that are drawn from their z; the others are encoded."
+    )
     n_steps: int = _field(2, "Residual steps of the encoded ones.")
     n_batches: int = _field(12_000, "Length of the run; the rates follow a cosine to its end.")
     rate_generator: float = _field(1.5e-3, "Learning rate of the generator.")
@@ -71,7 +73,7 @@ class DistillationConfig:
     near: float = _field(0.002, "Weight of the squared distance of latents to the mapping's w.")
     disturbed: float = _field(0.25, "Share of the encoded images that the encoder sees disturbed.")
     ema_half_life: float = _field(3000.0, "Images after which an old weight counts half.")
-    precision: str = _field("bf16", "fp32 or bf16: of encoder, synthesis and critic in training.")
+    precision: str = _field("bf16", "fp32 or bf16: of encoder and synthesis in training.")
     seed: int = _field(0, "Of the initial weights and of all that is drawn at random.")
 
 
@@ -113,6 +115,10 @@ class DistillationTrainer:
         self._spread_of_w: Tensor | None = None
 
     @property
+    def input_size(self) -> tuple[int, int]:
+        return self.model.input_size
+
+    @property
     def _has_critic(self) -> bool:
         return bool(self.config.adversarial) and self.n_done >= self.config.critic_from
 
@@ -128,7 +134,7 @@ class DistillationTrainer:
         n = self.config.n_direct
         self.optimizer.zero_grad()
         direct = self._paint(z[:n])
-        terms = self._objective(direct, images[:n], "direct")
+        terms = self._objective(direct, images[:n], "direct", judged=True)
         terms["direct"].backward()
         encoded, more = self._encode(z[n:], images[n:])
         terms |= more
@@ -139,7 +145,7 @@ class DistillationTrainer:
             terms |= self._teach_critic(images, fakes)
         self._follow()
         self.n_done += 1
-        return {name: float(value) for name, value in terms.items()}
+        return {name: float(value.detach()) for name, value in terms.items()}
 
     def _paint(self, z: Tensor) -> Tensor:
         generator = self.model.generator
@@ -161,37 +167,37 @@ class DistillationTrainer:
             with torch.autocast(self.device.type, self._dtype, self._dtype != torch.float32):
                 latents = self.model.step(seen, image, latents)
             image = self.model.draw(latents)
-            terms |= self._objective(image, images, f"step{n + 1}")
+            terms |= self._objective(image, images, f"step{n + 1}", judged=n + 1 == config.n_steps)
             far = ((latents - w) / spread).square().mean()
             loss = (terms[f"step{n + 1}"] + config.near * far) / config.n_steps
             loss.backward()
             latents, image = latents.detach(), image.detach()
         return image, terms
 
-    def _objective(self, image: Tensor, target: Tensor, name: str) -> dict[str, Tensor]:
-        """The loss of one drawing under its name, and the critic's opinion of it."""
+    def _objective(
+        self, image: Tensor, target: Tensor, name: str, judged: bool
+    ) -> dict[str, Tensor]:
+        """The loss of one drawing under its name; if it is judged, with the critic's opinion."""
         config = self.config
         loss = multi_scale_l1(image, target).mean() + config.square * mse(image, target).mean()
         loss = loss + config.structure * (1 - ms_ssim(image, target).mean())
-        if not self._has_critic:
+        if not (judged and self._has_critic):
             return {name: loss}
-        self.critic.requires_grad_(False)
-        with torch.autocast(self.device.type, self._dtype, self._dtype != torch.float32):
-            maps = self.critic.features(image)
-            opinion = generator_loss(self.critic.score_of(maps[-1]).float())
-            with torch.no_grad():
-                wanted = self.critic.features(target)
+        self.critic.requires_grad_(False)  # in float32: its convolutions gain nothing from half
+        maps = self.critic.features(image)
+        opinion = generator_loss(self.critic.score_of(maps[-1]))
+        with torch.no_grad():
+            wanted = self.critic.features(target)
         self.critic.requires_grad_(True)
         pairs = zip(maps, wanted, strict=True)
-        matching = torch.stack([(a.float() - b.float()).abs().mean() for a, b in pairs]).mean()
+        matching = torch.stack([(a - b).abs().mean() for a, b in pairs]).mean()
         loss = loss + config.adversarial * opinion + config.matching * matching
         return {name: loss, "opinion": opinion.detach(), "matching": matching.detach()}
 
     def _teach_critic(self, images: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         self.critic_optimizer.zero_grad()
-        with torch.autocast(self.device.type, self._dtype, self._dtype != torch.float32):
-            real, fake = self.critic(images), self.critic(fakes)
-        loss = discriminator_loss(real.float(), fake.float())
+        real, fake = self.critic(images), self.critic(fakes)
+        loss = discriminator_loss(real, fake)
         if self.n_done % R1_EVERY == 0:
             penalty = r1_penalty(self.critic, images) * (self.config.r1 / 2 * R1_EVERY)
             penalty.backward()

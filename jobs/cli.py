@@ -14,6 +14,7 @@ from jobs.pack import pack
 from jobs.portraits import portraits
 from jobs.report import report
 from jobs.status import status
+from jobs.train import train
 from jobs.verify import verify
 
 
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, pack, portraits, invert, status, verify, report, inspect, convert):
+for command in (demo, pack, portraits, invert, train, status, verify, report, inspect, convert):
     cli.add_command(command)
 
 

@@ -74,7 +74,9 @@ class Batches:
         while True:
             while len(waiting) < 2 * self._batch_size:
                 sample, position = next(source)
-                waiting.append((sample, position, self._pool.submit(prepare, sample, self._settings)))
+                waiting.append(
+                    (sample, position, self._pool.submit(prepare, sample, self._settings))
+                )
             sample, position, future = waiting.popleft()
             face = future.result()[0]
             if face.status == Status.OK:
@@ -135,5 +137,3 @@ def first_images(
 def _one_epoch(stream: SampleStream) -> Iterator[Sample]:
     for url in stream.config.urls:
         yield from stream.of_shard(url)
-
-

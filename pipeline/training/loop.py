@@ -26,6 +26,8 @@ LAST, BEST, BAD_BATCH = "last.safetensors", "best.safetensors", "not_finite.pt"
 class Trainer(Protocol):
     """What the loop drives: networks, their optimizers, and how one batch teaches them."""
 
+    @property
+    def input_size(self) -> tuple[int, int]: ...  # height and width of the images it takes
     def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]: ...
     def validate(self, images: Tensor, z: Tensor | None = None) -> Validation: ...
     def state_dict(self) -> dict[str, Any]: ...
@@ -40,7 +42,6 @@ class LoopConfig:
     out: str  # folder for checkpoints and logs, on storage that all workers share
     shards: tuple[str, ...]
     held_out: tuple[str, ...]  # shards to validate on
-    size: tuple[int, int]  # height and width of the images
     n_batches: int  # length of the run
     batch_size: int  # images on each worker
     seed: int = 0
@@ -56,10 +57,6 @@ class LoopConfig:
         fields = frozenset({"npy"} if self.with_z else ())
         return StreamConfig(urls, self.seed, worker, n_workers, self.chunk, fields)
 
-    @property
-    def settings(self) -> AlignSettings:
-        return AlignSettings(self.align, "largest", *self.size)
-
 
 def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
     """Train to the end, from wherever the last run in ``config.out`` stopped.
@@ -74,13 +71,14 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
         NotFinite: a loss was no number; the batch is in ``not_finite.pt``.
     """
     folder, n_workers, is_first = Path(config.out), parallel.n_workers(), parallel.rank() == 0
+    settings = AlignSettings(config.align, "largest", *trainer.input_size)
     held_out = SampleStream(config.stream(config.held_out))
-    images, z = first_images(held_out, config.n_held_out, config.settings, config.with_z)
+    images, z = first_images(held_out, config.n_held_out, settings, config.with_z)
     progress = _resume(trainer, folder)
     stream = SampleStream(
         config.stream(config.shards, parallel.rank(), n_workers), progress.position
     )
-    batches = Batches(stream, config.batch_size, config.settings, config.with_z)
+    batches = Batches(stream, config.batch_size, settings, config.with_z)
     with closing(batches), closing(_record(folder, config, progress)) as record:
         for batch in islice(batches, config.n_batches - progress.n_done):
             terms = _step(trainer, batch, folder)

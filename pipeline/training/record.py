@@ -21,7 +21,9 @@ BOARD = "tensorboard"
 class Record:
     """Takes the terms of every batch and tells their means now and then."""
 
-    def __init__(self, folder: Path, n_images: int, every: int, n_batches: int, n_done: int) -> None:
+    def __init__(
+        self, folder: Path, n_images: int, every: int, n_batches: int, n_done: int
+    ) -> None:
         """
         Args:
             n_images: in a batch of all workers together.
