@@ -22,10 +22,5 @@ def distil(**options: Any) -> None:
     last.safetensors (encoder and generator), last.generator.safetensors and
     last.discriminator.safetensors. The same command goes on where it was stopped.
     """
-    chosen = {
-        name: value
-        for name, value in options.items()
-        if name in DistillationConfig.__dataclass_fields__ and value is not None
-    }
-    config = replace(DistillationConfig(), **chosen)
+    config = replace(DistillationConfig(), **flags.chosen(DistillationConfig, options))
     flags.start(partial(DistillationTrainer, config), asdict(config), options, with_z=True)

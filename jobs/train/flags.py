@@ -93,6 +93,12 @@ def loop_options(command: Command) -> Command:
     return command
 
 
+def chosen(kind: type, options: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a config whose flags were passed."""
+    names = {field.name for field in fields(kind)}
+    return {n: value for n, value in options.items() if n in names and value is not None}
+
+
 def start(make: Any, settings: dict[str, Any], options: dict[str, Any], *, with_z: bool) -> None:
     """Train with what the flags say.
 

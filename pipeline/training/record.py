@@ -34,7 +34,7 @@ class Record:
         self._board = _board(folder / BOARD)
         self._bar = tqdm(total=n_batches, initial=n_done, unit="batch", desc="training")
         self._n_images, self._every = n_images, every
-        self._sums: dict[str, float] = defaultdict(float)
+        self._values: dict[str, list[float]] = defaultdict(list)
         self._n, self._since = 0, time.monotonic()
 
     def close(self) -> None:
@@ -46,18 +46,18 @@ class Record:
     def batch(self, n_done: int, terms: dict[str, float], extra: dict[str, float]) -> None:
         """The terms of one more batch; ``extra`` goes into the log as it is."""
         for name, value in terms.items():
-            self._sums[name] += value
+            self._values[name].append(value)  # some terms are not of every batch
         self._n += 1
         self._bar.update(n_done - self._bar.n)
         if n_done % self._every:
             return
         seconds = time.monotonic() - self._since
-        means = {name: total / self._n for name, total in self._sums.items()}
+        means = {name: sum(values) / len(values) for name, values in self._values.items()}
         rate = self._n * self._n_images / max(seconds, 1e-9)
         shown = " ".join(f"{name} {value:.4f}" for name, value in means.items())
         self._bar.set_postfix_str(f"{shown}, {rate:.1f} images/s", refresh=True)
         self._write("train", n_done, means | {"images_per_s": rate} | extra)
-        self._sums.clear()
+        self._values.clear()
         self._n, self._since = 0, time.monotonic()
 
     def validation(self, n_done: int, found: Validation) -> None:

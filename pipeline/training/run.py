@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline import storage
-from pipeline.config import ClusterConfig, ConfigError
+from pipeline.config import ConfigError
 from pipeline.training import state
 from pipeline.training.loop import LoopConfig, Trainer, train
 

@@ -9,7 +9,6 @@ from typing import Any
 import ray
 import torch
 
-from generators import CheckpointError
 from pipeline import driver
 from pipeline.config import ClusterConfig, ConfigError
 from pipeline.training.loop import LoopConfig, train
