@@ -146,7 +146,6 @@ PRESETS = {
         l1=1.0,
         ms_ssim=0.4,
         l2=2.0,
-        pull=0.1,
         ramp=0.3,
         update_every_step=True,
         disturb=0.25,
