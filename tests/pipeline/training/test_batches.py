@@ -86,7 +86,9 @@ def test_faces_are_aligned_as_they_come(tmp_path, write_tar):
         batch = next(iter(batches))
     crops = portraits.render(portraits.sample(2, 5), 64, "aligned")
     for key, image in zip(batch.keys, batch.images, strict=True):
-        own, other = (((image - crop) ** 2).mean() for crop in (crops[int(key)], crops[1 - int(key)]))
+        own, other = (
+            ((image - crop) ** 2).mean() for crop in (crops[int(key)], crops[1 - int(key)])
+        )
         assert own < other
 
 
