@@ -66,7 +66,10 @@ def multi_scale_l1(a: Tensor, b: Tensor, n_scales: int = 4) -> Tensor:
     """
     a, b = pair(a, b)
     total = sum(
-        ((x - y).abs().mean(dim=(1, 2, 3)) for x, y in zip(gradients(a), gradients(b), strict=True)),
+        (
+            (x - y).abs().mean(dim=(1, 2, 3))
+            for x, y in zip(gradients(a), gradients(b), strict=True)
+        ),
         torch.zeros(len(a), device=a.device),
     )
     for scale in range(n_scales):

@@ -41,7 +41,9 @@ class LossConfig:
     features: float = _weight(0.0, "the absolute difference of a discriminator's feature maps")
     w_norm: float = _weight(0.0, "the latents' distance from the average")
     delta_norm: float = _weight(0.0, "the distances of a latent's styles from its first one")
-    pull: float = _weight(0.0, "the squared distance in W from the z that each sample must then bring")
+    pull: float = _weight(
+        0.0, "the squared distance in W from the z that each sample must then bring"
+    )
     adversarial: float = _weight(0.0, "an image discriminator's opinion")
     latent_adversarial: float = _weight(0.0, "a latent discriminator's opinion")
 
