@@ -124,10 +124,7 @@ class ReStyle(nn.Module):
 
     def start(self, n: int) -> tuple[Tensor, Tensor]:
         """Average latents [n, n_styles, w_dim] and average images [n, 3, h, w]."""
-        return (
-            self.latent_avg.expand(n, -1, -1),
-            self.average_image.expand(n, -1, -1, -1),
-        )
+        return self.latent_avg.expand(n, -1, -1), self.average_image.expand(n, -1, -1, -1)
 
     def step(self, target: Tensor, reconstruction: Tensor, latents: Tensor) -> Tensor:
         """One pass of the encoder: the latents [N, n_styles, w_dim] that it corrects to.
