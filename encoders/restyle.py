@@ -108,7 +108,7 @@ class ReStyle(nn.Module):
         return self
 
     def set_latent_avg(self, latent_avg: Tensor) -> None:
-        """Start from another average, [n_styles, w_dim] or [w_dim]: while the mapping is trained."""
+        """Start from another average, [n_styles, w_dim] or [w_dim]."""
         self.latent_avg.copy_(latent_avg.expand_as(self.latent_avg))
         self._average_image = None
 
@@ -118,8 +118,7 @@ class ReStyle(nn.Module):
         if self._average_image is None:
             # Kept for training too, which cannot use a tensor made in inference mode.
             with torch.inference_mode(False), torch.no_grad():
-                image = self.draw(self.latent_avg[None])
-                self._average_image = self.to_input(image)[0]
+                self._average_image = self.to_input(self.draw(self.latent_avg[None]))[0]
         return self._average_image
 
     def start(self, n: int) -> tuple[Tensor, Tensor]:
