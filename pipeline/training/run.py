@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,4 +79,5 @@ def execute(
     del trainer  # made to be refused here, if it must be, and not by every worker
     from pipeline.training.workers import train_on_workers
 
-    train_on_workers(make, config, how, notes)
+    # Workers have other working directories.
+    train_on_workers(make, replace(config, out=str(folder)), how, notes)
