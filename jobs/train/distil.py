@@ -23,4 +23,4 @@ def distil(**options: Any) -> None:
     last.discriminator.safetensors. The same command goes on where it was stopped.
     """
     config = flags.configured(DistillationConfig(), options)
-    flags.start(partial(DistillationTrainer, config), asdict(config), options, with_z=True)
+    flags.start(partial(DistillationTrainer, config), asdict(config), options, config.z_dim)

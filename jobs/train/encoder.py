@@ -50,6 +50,7 @@ def encoder(generator: str, preset: str, **options: Any) -> None:
     are for --model. The same command goes on where it was stopped.
     """
     config = flags.configured(PRESETS[preset], options)
-    digest = tensors_sha256(load_generator(generator).state_dict())
-    settings = asdict(config) | {"generator_sha256": digest}
-    flags.start(_Maker(config, generator), settings, options, with_z=bool(config.pull))
+    network = load_generator(generator)
+    settings = asdict(config) | {"generator_sha256": tensors_sha256(network.state_dict())}
+    z_dim = network.config.z_dim if config.pull else 0
+    flags.start(_Maker(config, generator), settings, options, z_dim)

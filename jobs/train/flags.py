@@ -109,12 +109,13 @@ def configured(preset: Config, options: dict[str, Any]) -> Config:
         raise ConfigError(str(error)) from None
 
 
-def start(make: Any, settings: dict[str, Any], options: dict[str, Any], *, with_z: bool) -> None:
+def start(make: Any, settings: dict[str, Any], options: dict[str, Any], z_dim: int) -> None:
     """Train with what the flags say.
 
     Args:
         make: builds the trainer on a device.
         settings: of the trainer: what decides the weights, with n_batches, batch_size and seed.
+        z_dim: of the vectors that samples carry; 0: none is wanted.
     """
     shards, held_out = find_shards(options["shards"], options["held_out"])
     rhythm = ("n_held_out", "align", "chunk", "validate_every", "checkpoint_every", "log_every")
@@ -122,7 +123,7 @@ def start(make: Any, settings: dict[str, Any], options: dict[str, Any], *, with_
         out=options["out"],
         shards=shards,
         held_out=held_out,
-        with_z=with_z,
+        z_dim=z_dim,
         **{name: settings[name] for name in ("n_batches", "batch_size", "seed")},
         **{name: options[name] for name in rhythm},
     )

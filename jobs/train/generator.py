@@ -23,4 +23,4 @@ def generator(**options: Any) -> None:
     distance to held-out images. The same command goes on where it was stopped.
     """
     config = flags.configured(GeneratorTrainConfig(), options)
-    flags.start(partial(GeneratorTrainer, config), asdict(config), options, with_z=False)
+    flags.start(partial(GeneratorTrainer, config), asdict(config), options, z_dim=0)
