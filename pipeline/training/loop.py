@@ -120,8 +120,8 @@ def _step(trainer: Trainer, batch: Batch, folder: Path) -> dict[str, float]:
         path = folder / BAD_BATCH
         torch.save({"images": batch.images, "z": batch.z, "keys": list(batch.keys)}, path)
         raise NotFinite(
-            f"{error}; training stopped and left its weights as they were. The batch is in {path}: look "
-            "at it, or go on from the last checkpoint with a lower learning rate in another --out"
+            f"{error}; training stopped, and that update was not made. The batch is in {path}: look at it, "
+            "or begin with the last checkpoint and a lower learning rate in another --out"
         ) from None
 
 
