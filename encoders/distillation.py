@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from encoders.distances import ms_ssim, mse, multi_scale_l1, sharpness
+from encoders.distances import detail_l1, ms_ssim, mse, multi_scale_l1, sharpness
 from encoders.distillation_config import DistillationConfig, new_model
 from encoders.disturbance import disturb
 from encoders.inverter_file import save_inverter
@@ -69,9 +69,9 @@ class DistillationTrainer:
             {"params": _trained(self.model.generator), "rate": config.rate_generator},
             {"params": _trained(self.model.encoder), "rate": config.rate_encoder},
         ]
-        self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+        self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
         groups = [{"params": _trained(self.critic), "rate": config.rate_critic}]
-        self.critic_optimizer = torch.optim.Adam(groups, betas=(0.0, 0.99))
+        self.critic_optimizer = torch.optim.Adam(groups, betas=(0.0, 0.99), fused=True)
         self.n_done = 0  # batches
 
     @property
@@ -105,17 +105,13 @@ class DistillationTrainer:
         direct = self._paint(z[:n])
         terms = self._objective(direct, images[:n], "direct", judged=True)
         terms["direct"].backward()
-        encoded, more = self._encode(z[n:], images[n:])
-        terms |= more
-        _require_finite(terms)
-        average_gradients(_trained(self.model))
-        torch.nn.utils.clip_grad_norm_(_trained(self.model.encoder), CLIP)
-        self.optimizer.step()
+        encoded = self._encode(z[n:], images[n:], terms)
         if self._has_critic:
             fakes = torch.cat([direct, encoded]).detach()
             terms |= self._teach_critic(images, fakes)
-        self._follow()
         self.n_done += 1
+        if self.n_done % AVERAGE_EVERY == 0:
+            self._refresh_average()
         return {name: float(value.detach()) for name, value in terms.items()}
 
     def _paint(self, z: Tensor) -> Tensor:
@@ -123,27 +119,42 @@ class DistillationTrainer:
         w = generator.mapping(z)
         return generator.synthesis(w[:, None].expand(-1, generator.n_styles, -1), noise="none")
 
-    def _encode(self, z: Tensor, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The residual loop; the loss of every step is propagated on its own, and their sum averaged."""
+    def _encode(self, z: Tensor, images: Tensor, terms: dict[str, Tensor]) -> Tensor:
+        """The residual loop, whose losses join the terms; the last images.
+
+        Every step makes an update of its own, the first one with the gradients that are there.
+        """
         config = self.config
         with torch.no_grad():
             w = self.model.generator.mapping(z)[:, None]
             spread = self.model.generator.mapping(self._random_z(N_SPREAD, seed=0)).std(dim=0)
             n_clean = len(images) - round(config.disturbed * len(images))
             seen = torch.cat([images[:n_clean], disturb(images[n_clean:], self._draw())])
-        self.model.set_latent_avg(self.model.latent_avg)  # its image moves with the synthesis
         latents, image = self.model.start(len(seen))
-        terms: dict[str, Tensor] = {}
         for n in range(config.n_steps):
             with torch.autocast(self.device.type, self._dtype, self._dtype != torch.float32):
                 latents = self.model.step(seen, image, latents)
             image = self.model.draw(latents)
             terms |= self._objective(image, images, f"step{n + 1}", judged=n + 1 == config.n_steps)
             far = ((latents - w) / spread).square().mean()
-            loss = (terms[f"step{n + 1}"] + config.near * far) / config.n_steps
-            loss.backward()
+            (terms[f"step{n + 1}"] + config.near * far).backward()
+            self._update(terms)
             latents, image = latents.detach(), image.detach()
-        return image, terms
+        return image
+
+    def _update(self, terms: dict[str, Tensor]) -> None:
+        """One step of the optimizer on the gradients that are there, and the average follows."""
+        _require_finite(terms)
+        average_gradients(_trained(self.model))
+        torch.nn.utils.clip_grad_norm_(_trained(self.model.encoder), CLIP)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        for model in (self.model, self.ema):
+            model.set_latent_avg(
+                model.latent_avg
+            )  # forgets its image, which moves with the weights
+        n_images = self.config.batch_size * n_workers() / self.config.n_steps
+        self.average.follow(self.model, keep=0.5 ** (n_images / self.config.ema_half_life))
 
     def _objective(
         self, image: Tensor, target: Tensor, name: str, judged: bool
@@ -152,6 +163,8 @@ class DistillationTrainer:
         config = self.config
         loss = multi_scale_l1(image, target).mean() + config.square * mse(image, target).mean()
         loss = loss + config.structure * (1 - ms_ssim(image, target).mean())
+        if config.detail:
+            loss = loss + config.detail * detail_l1(image, target).mean()
         if not (judged and self._has_critic):
             return {name: loss}
         self.critic.requires_grad_(False)  # in float32: its convolutions gain nothing from half
@@ -196,16 +209,8 @@ class DistillationTrainer:
             for group in optimizer.param_groups:
                 group["lr"] = group["rate"] * factor
 
-    def _follow(self) -> None:
-        """The averages over time; and the average latent, which moves with the mapping."""
-        n_images = self.config.batch_size * n_workers()
-        for model in (self.model, self.ema):
-            model.set_latent_avg(model.latent_avg)  # forgets its image, which is no weight
-        self.average.follow(self.model, keep=0.5 ** (n_images / self.config.ema_half_life))
-        if (self.n_done + 1) % AVERAGE_EVERY == 0:
-            self._refresh_average()
-
     def _refresh_average(self) -> None:
+        """The average latent moves with the mapping."""
         for model in (self.model, self.ema):
             average = model.generator.estimate_latent_avg(N_LATENT_AVG)
             model.generator.latent_avg.copy_(average)

@@ -32,18 +32,19 @@ class DistillationConfig:
     critic_channels: tuple[int, ...] = _field(
         (96, 96, 64, 32, 16), "Feature maps of the critic at 4, 8, ... px."
     )
-    batch_size: int = _field(16, "Images a batch on each worker.")
+    batch_size: int = _field(12, "Images a batch on each worker.")
     n_direct: int = _field(
         4, "Images of a batch that are drawn from their z; the others are encoded."
     )
     n_steps: int = _field(2, "Residual steps of the encoded ones.")
     n_batches: int = _field(12_000, "Length of the run; the rates follow a cosine to its end.")
-    rate_generator: float = _field(1.5e-3, "Learning rate of the generator.")
-    rate_encoder: float = _field(1e-3, "Learning rate of the encoder.")
-    rate_critic: float = _field(1.5e-3, "Learning rate of the critic.")
+    rate_generator: float = _field(1e-3, "Learning rate of the generator.")
+    rate_encoder: float = _field(7e-4, "Learning rate of the encoder.")
+    rate_critic: float = _field(1e-3, "Learning rate of the critic.")
     warm_up: int = _field(200, "Batches in which the rates rise.")
     structure: float = _field(0.4, "Weight of 1 - MS-SSIM.")
     square: float = _field(1.0, "Weight of the mean squared error.")
+    detail: float = _field(1.0, "Weight of differences where the target has much to see.")
     adversarial: float = _field(0.03, "Weight of the critic's opinion; 0 = no critic.")
     matching: float = _field(0.5, "Weight of the distance in the critic's feature maps.")
     critic_from: int = _field(0, "Batch from which on there is a critic.")
