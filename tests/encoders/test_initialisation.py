@@ -13,7 +13,7 @@ from encoders.initialisation import (
 from encoders.restyle import SinglePass
 from encoders.training import EncoderTrainConfig
 from encoders.view import CARS, EVERYTHING
-from generators import CheckpointError
+from generators import CheckpointError, Generator, GeneratorConfig
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,19 @@ def test_a_single_pass_encoder_sees_the_image_alone(tiny_generator):
     model = new_model(config, tiny_generator)
     assert isinstance(model, SinglePass)
     assert model.encoder.config.in_channels == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("BackboneEncoder", r"needs --backbone-weights: model_ir_se50.pth \(ArcFace.*or `random`"),
+        ("ResNetBackboneEncoder", "needs --backbone-weights: torchvision's resnet34"),
+    ],
+)
+def test_a_published_encoder_asks_for_the_file_it_begins_with(kind, says):
+    shape = GeneratorConfig(8, (4, 4), z_dim=8, w_dim=512, n_mapping_layers=1)
+    with pytest.raises(CheckpointError, match=says):
+        new_model(EncoderTrainConfig(encoder=kind), Generator(shape))
 
 
 @pytest.mark.parametrize(
