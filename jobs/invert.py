@@ -73,6 +73,11 @@ import click
     show_default=True,
 )
 @click.option("--save-images", is_flag=True, help="Keep aligned crops and reconstructions.")
+@click.option(
+    "--keep-fields",
+    default="",
+    help="Members of a sample that become columns: json, txt, cls, comma-separated.",
+)
 @click.option("--address", help="Ray cluster: auto or HOST:PORT. Default: start Ray here.")
 @click.option(
     "--actors",
@@ -86,6 +91,7 @@ def invert(
     shards: tuple[str, ...],
     out: str,
     metrics: str,
+    keep_fields: str,
     batch_size: int,
     address: str | None,
     actors: int | None,
@@ -103,8 +109,7 @@ def invert(
     # The settings that say what is computed reach RunConfig under their own names.
     from pipeline.config import ClusterConfig, RunConfig
 
-    names = tuple(name.strip() for name in metrics.split(",") if name.strip())
-    config = RunConfig(metrics=names, **settings)  # type: ignore[arg-type]
+    config = RunConfig(metrics=_words(metrics), keep_fields=_words(keep_fields), **settings)  # type: ignore[arg-type]
     how = ClusterConfig(
         address=address, n_actors=actors, gpus_per_actor=gpus_per_actor, batch_size=batch_size
     )
@@ -126,3 +131,7 @@ def invert(
     print_summary(prepared, summary, time.monotonic() - start)
     if summary.failures:
         sys.exit(1)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())

@@ -18,8 +18,8 @@ import click
 def pack(folder: str, pattern: str, samples: int) -> None:
     """Pack the photos of FOLDER and its subfolders into shards named by PATTERN.
 
-    Keys keep the path below FOLDER. Files are stored as they are, in sorted order; the same folder
-    gives the same shards, to the byte.
+    Keys keep the path below FOLDER; a .json, .txt or .cls beside a photo goes with it. Files are
+    stored as they are, in sorted order; the same folder gives the same shards, to the byte.
     """
     from pipeline import packing
 

@@ -6,7 +6,7 @@ import base64
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,11 +14,11 @@ import torch
 from encoders import Bootstrap, bootstrap, load_inverter
 from encoders.restyle import ReStyle
 from generators.checkpoint import CheckpointError, tensors_sha256
-from pipeline import feed, reader, schema, storage
+from pipeline import feed, labels, reader, schema, storage
 from pipeline.batches import BatchInverter, OutOfMemory
 from pipeline.config import ConfigError, RunConfig, fingerprint
 from pipeline.feed import AlignSettings
-from pipeline.records import Sample, ShardReport, ShardTask
+from pipeline.records import Sample, ShardReport, ShardTask, Status
 from pipeline.schema import Row
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import Stopwatch
@@ -124,13 +124,14 @@ class InversionActor:
     def _process(self, task: ShardTask) -> ShardReport:
         self._n_rows = 0
         clock, counts, seen = Stopwatch(), Counter[str](), -1
-        read = _Reading(task.url, clock)
+        read = _Reading(task.url, clock, self._run)
         height, width = self._model.input_size
         settings = AlignSettings(self._run.align, self._run.faces, height, width)
         writer = ShardWriter(self._config.out, task.output, public(task.url), self._columns)
         try:
             faces = feed.aligned(read.samples(), settings, self._config.n_in_flight, clock)
             for rows in self._inverter.rows(faces, clock):
+                read.add_labels(rows)
                 with clock("write"):
                     writer.add(rows)
                 seen = _require_consecutive(rows, seen)
@@ -187,17 +188,33 @@ def _worker() -> str:
 
 
 class _Reading:
-    """Counts the samples of a shard and the time that reading them took."""
+    """Counts the samples of a shard and the time that reading them took; keeps labels for their rows."""
 
-    def __init__(self, url: str, clock: Stopwatch) -> None:
-        self._url, self._clock, self.n_samples = url, clock, 0
+    def __init__(self, url: str, clock: Stopwatch, run: RunConfig) -> None:
+        self._url, self._clock, self._run, self.n_samples = url, clock, run, 0
+        # Of samples on their way: not sent to aligners and back with the pixels.
+        self._labels: dict[int, dict[str, Any]] = {}
 
     def samples(self) -> Iterator[Sample]:
-        source = reader.samples(self._url)
+        source = reader.samples(self._url, frozenset(self._run.keep_fields))
         while True:
             with self._clock("read"):
                 sample = next(source, None)
             if sample is None:
                 return
             self.n_samples += 1
-            yield sample
+            yield self._labelled(sample) if self._run.keep_fields else sample
+
+    def _labelled(self, sample: Sample) -> Sample:
+        self._labels[sample.index], error = labels.values(sample, self._run.labels)
+        if error and sample.status == Status.OK:
+            sample = replace(sample, image=None, status=Status.FIELD_ERROR, error=error)
+        return replace(sample, fields={})
+
+    def add_labels(self, rows: list[Row]) -> None:
+        """Give rows the labels of their samples; rows come in the order of samples."""
+        for row in rows:
+            row.labels = self._labels.get(row.face.index, {})
+        done = [index for index in self._labels if rows and index < rows[-1].face.index]
+        for index in done:
+            del self._labels[index]

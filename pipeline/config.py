@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Precision = Literal["fp32", "bf16", "fp16"]
 METRICS = ("mse", "psnr", "ms_ssim", "lpips", "identity")
 DEFAULT_METRICS = ("mse", "psnr", "ms_ssim", "identity")  # those that need no file
 METRIC_FILES = {"lpips_weights": "lpips", "lpips_heads": "lpips", "identity_model": "identity"}
+FIELDS = ("json", "txt", "cls")  # members of a sample that may become columns
 # Settings that are paths: the fingerprint covers what the files hold instead.
 PATHS = ("model", "then", "generator", *METRIC_FILES)
 # Raised when the same settings would write other numbers or columns than before.
@@ -41,6 +42,8 @@ class RunConfig:
     latents: str = "last"  # "last", or "all" for a column with the latents of every step
     latent_dtype: str = "float32"  # or "float16"
     save_images: bool = False  # keep the aligned crop and the reconstruction in the file
+    keep_fields: tuple[str, ...] = ()  # members beside the image that become columns, of FIELDS
+    labels: Mapping[str, str] = field(default_factory=dict)  # those columns: `pipeline.labels`
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metrics", tuple(self.metrics))
@@ -50,6 +53,11 @@ class RunConfig:
         # In one order and each once, so that the same choice is the same run.
         chosen = tuple(name for name in METRICS if name in self.metrics)
         object.__setattr__(self, "metrics", chosen)
+        for name in self.keep_fields:
+            if name not in FIELDS:
+                raise ConfigError(f"--keep-fields takes {', '.join(FIELDS)}, not {name!r}")
+        kept = tuple(name for name in FIELDS if name in self.keep_fields)
+        object.__setattr__(self, "keep_fields", kept)
         for name, metric in METRIC_FILES.items():
             if getattr(self, name) is not None and metric not in self.metrics:
                 option = name.replace("_", "-")
@@ -59,8 +67,11 @@ class RunConfig:
 
     def settings(self) -> dict[str, Any]:
         """The settings that the fingerprint covers: paths are left out, the weights' hashes count."""
-        chosen = {name: value for name, value in asdict(self).items() if name not in PATHS}
-        return {**chosen, "metrics": list(self.metrics), "protocol": PROTOCOL}
+        left_out = (*PATHS, "keep_fields", "labels")
+        chosen = {name: value for name, value in asdict(self).items() if name not in left_out}
+        # Named only where there are any, so that runs from before they existed go on.
+        kept = {"keep_fields": list(self.keep_fields), **self.labels} if self.keep_fields else {}
+        return {**chosen, "metrics": list(self.metrics), "protocol": PROTOCOL, **kept}
 
 
 @dataclass(frozen=True)

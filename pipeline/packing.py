@@ -7,7 +7,7 @@ from pathlib import Path
 
 import webdataset
 
-from pipeline.config import ConfigError
+from pipeline.config import FIELDS, ConfigError
 from pipeline.reader import IMAGE_EXTENSIONS
 
 
@@ -22,7 +22,7 @@ class Packed:
 
 
 def pack(folder: str, pattern: str, samples_per_shard: int) -> Packed:
-    """Write the images below ``folder`` to shards.
+    """Write the images below ``folder`` to shards, with the .json, .txt and .cls of the same name.
 
     Args:
         pattern: path with one %d, such as ``shards/%06d.tar``.
@@ -34,10 +34,14 @@ def pack(folder: str, pattern: str, samples_per_shard: int) -> Packed:
     root = Path(folder)
     keys: set[str] = set()
     images = []
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+    paths = sorted(p for p in root.rglob("*") if p.is_file())
+    labels = {label for path in paths if _is_image(path) for label in _labels(path)}
+    for path in paths:
+        if path in labels:
+            continue
         relative = path.relative_to(root)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or path.suffix.lower().lstrip(".") not in IMAGE_EXTENSIONS:
+        if hidden or not _is_image(path):
             packed.skipped.append(relative.as_posix())
             continue
         key = _key(relative, keys)
@@ -53,6 +57,15 @@ def pack(folder: str, pattern: str, samples_per_shard: int) -> Packed:
         packed.shards.append(str(shard))
     packed.n_images = len(images)
     return packed
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS
+
+
+def _labels(image: Path) -> list[Path]:
+    """What lies beside an image under its name: `a.json` of `a.jpg`."""
+    return [p for field in FIELDS if (p := image.with_suffix(f".{field}")).is_file()]
 
 
 def _key(relative: Path, taken: set[str]) -> str:
@@ -89,8 +102,9 @@ def _write(shard: Path, images: list[tuple[Path, str]]) -> None:
         shard.parent.mkdir(parents=True, exist_ok=True)
         with webdataset.TarWriter(str(part), encoder=False, mtime=0.0) as tar:
             for path, key in images:
+                members = {p.suffix.lower().lstrip("."): p.read_bytes() for p in _labels(path)}
                 extension = path.suffix.lower().lstrip(".")
-                tar.write({"__key__": key, extension: path.read_bytes()})
+                tar.write({"__key__": key, extension: path.read_bytes(), **members})
         part.replace(shard)
     except OSError as error:
         raise ConfigError(f"cannot pack {path} into {shard}: {error}") from None

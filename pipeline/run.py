@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from encoders import Bootstrap, ReStyle, require_precision
-from pipeline import driver, plan, storage
+from pipeline import driver, labels, plan, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
 from pipeline.config import PATHS, ClusterConfig, ConfigError, RunConfig, fingerprint
 from pipeline.driver import Progress, Summary
@@ -54,6 +54,8 @@ def prepare(
     model = load_model(config)
     if _runs_here(how) and not torch.cuda.is_available():
         _require_memory(model, config, how.batch_size)
+    if config.keep_fields:
+        config = replace(config, labels=_label_columns(shards, out, config, overwrite))
     identity = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
     asked = plan.tasks(shards, fingerprint(identity))
     plan.require_usable(out, identity, overwrite)
@@ -62,6 +64,17 @@ def prepare(
         plan.require_writable(out)
         driver.require_reachable(how.address)
     return Prepared(config, out, asked, left, identity, overwrite)
+
+
+def _label_columns(
+    shards: Sequence[str], out: str, config: RunConfig, overwrite: bool
+) -> dict[str, str]:
+    """Those of the run that the folder holds: shards that are added later may show others first."""
+    files, path = storage.filesystem(out)
+    old = None if overwrite else plan.read_json(files, f"{path}/{plan.SETTINGS}")
+    if old and old.get("keep_fields") == list(config.keep_fields):
+        return {name: kind for name, kind in old.items() if name.startswith(labels.PREFIX)}
+    return labels.columns(list(storage.expand(shards)), config.keep_fields)
 
 
 def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ class Row:
     metrics: dict[str, list[float | None]] = field(default_factory=dict)  # one value a step
     aligned_image: bytes | None = None
     reconstruction: bytes | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)  # by column, those that are known
 
 
 def _nested(value_type: pa.DataType, shape: Sequence[int]) -> pa.DataType:
@@ -64,6 +65,9 @@ def schema(config: RunConfig, n_styles: int, w_dim: int) -> pa.Schema:
             pa.field("detection_score", pa.float32()),
         ]
     fields += [pa.field("width", pa.int32()), pa.field("height", pa.int32())]
+    fields += [
+        pa.field(name, pa.type_for_alias(config.labels[name])) for name in sorted(config.labels)
+    ]
     if config.save_images:
         fields += [
             pa.field("aligned_image", pa.binary()),
@@ -127,6 +131,9 @@ def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.Reco
             arrays.append(_nested_array(values[column.name], column.type))
         elif column.name in values:
             arrays.append(pa.array(values[column.name], column.type))
+        elif column.name.startswith("label_"):
+            labels = [row.labels.get(column.name) for row in rows]
+            arrays.append(pa.array(labels, column.type))
         else:
             metric = [row.metrics.get(column.name) for row in rows]
             arrays.append(pa.array(metric, column.type))

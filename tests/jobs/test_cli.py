@@ -154,14 +154,18 @@ def test_pack_keeps_paths_as_keys_and_says_what_it_left_out(tmp_path, photo):
     for name in ("b.png", "a.png", "sub/a.png", "x.y.png", "x_y.png"):
         (photos / name).write_bytes(photo())
     (photos / "notes.txt").write_text("no photo")
+    (photos / "sub" / "a.json").write_text('{"smile": 1}')
     for _ in range(2):
         result = restyle("pack", "photos", "shards/%06d.tar", "--samples", "2", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "5 photos in 3 shards" in result.stdout
     assert "notes.txt" in result.stdout
     assert "x_y.png has the key x_y_png" in result.stdout
-    keys = [s.key for i in range(3) for s in reader.samples(f"{tmp_path}/shards/{i:06}.tar")]
-    assert keys == ["a", "b", "sub/a", "x_y", "x_y_png"]
+    shards = [f"{tmp_path}/shards/{i:06}.tar" for i in range(3)]
+    found = [s for url in shards for s in reader.samples(url, frozenset({"json", "txt"}))]
+    assert [s.key for s in found] == ["a", "b", "sub/a", "x_y", "x_y_png"]
+    assert [s.fields for s in found] == [{}, {}, {"json": b'{"smile": 1}'}, {}, {}]
+    assert "a.json" not in result.stdout
     first = (tmp_path / "shards" / "000000.tar").read_bytes()
     restyle("pack", "photos", "again/%06d.tar", "--samples", "2", cwd=tmp_path)
     assert (tmp_path / "again" / "000000.tar").read_bytes() == first

@@ -113,7 +113,10 @@ def test_killed_without_warning_it_goes_on_to_the_same_bytes(folder):
     [
         ("encoder portraits/0.tar --out x", "pass --held-out"),
         ("encoder nothing/*.tar --out x", "no shard matches"),
-        ("encoder portraits/*.tar --out x --preset unet-adversarial --widths 8,8,8,8", "--vgg-weights"),
+        (
+            "encoder portraits/*.tar --out x --preset unet-adversarial --widths 8,8,8,8",
+            "--vgg-weights",
+        ),
         ("encoder portraits/*.tar --out x --preset restyle-psp", "pass `unet`"),
         ("encoder portraits/*.tar --out x --encoder ResNet", "encoder must be one of"),
         ("encoder portraits/*.tar --out x --generator no.pkl", "no checkpoint at no.pkl"),
