@@ -22,8 +22,8 @@ GAP = 4
 def column(row: dict, synthesis: torch.nn.Module) -> np.ndarray:
     """One person from top to bottom: the aligned input, then every step."""
     with torch.inference_mode():
-        drawn = synthesis(torch.from_numpy(row["latents_by_step"]).float())
-    faces = [images.decode(row["aligned_image"]), *(images.to_u8(image) for image in drawn)]
+        drawn = synthesis(row["latents_by_step"].float())
+    faces = [images.to_u8(image) for image in (row["aligned_image"], *drawn)]
     cells = [
         np.asarray(Image.fromarray(face).resize((CELL, CELL), Image.Resampling.LANCZOS))
         for face in faces

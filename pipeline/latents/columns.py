@@ -1,0 +1,170 @@
+"""Arrow columns as what torch takes: tensors, numbers and texts, for one row or for a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.schema import dense
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Arrays of one shape, one a row: latents, landmarks, the metrics of the steps."""
+
+    values: np.ndarray  # [N, ...]; NaN where there is none
+    valid: np.ndarray | None  # [N] bool; None: all
+
+    def item(self, row: int) -> Any:
+        """A tensor of its own, or None."""
+        import torch
+
+        if self.valid is not None and not self.valid[row]:
+            return None
+        return torch.from_numpy(self.values[row].copy())
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """One number a row; NaN where there is none."""
+
+    values: np.ndarray  # [N]
+
+    def item(self, row: int) -> Any:
+        return self.values[row].item()
+
+
+@dataclass(frozen=True)
+class Texts:
+    """One text a row, "" where there is none; or something else that torch has no type for."""
+
+    values: list[Any]
+
+    def item(self, row: int) -> Any:
+        return self.values[row]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """One picture a row, encoded until it is asked for."""
+
+    values: list[bytes | None]
+
+    def item(self, row: int) -> Any:
+        """[3, H, W] float32 in [-1, 1], or None."""
+        import torch
+
+        from pipeline import images
+
+        data = self.values[row]
+        if data is None:
+            return None
+        pixels = torch.from_numpy(images.decode(data))
+        return pixels.permute(2, 0, 1).float().div_(127.5).sub_(1)
+
+
+Column = Arrays | Numbers | Texts | Pictures
+Columns = dict[str, Column]
+
+
+def decoded(table: pa.Table) -> Columns:
+    """The columns of a table, without copying their numbers where that is possible."""
+    return {name: _decoded(table.column(name)) for name in table.column_names}
+
+
+def _decoded(column: pa.ChunkedArray) -> Column:
+    # combine_chunks copies a single chunk too.
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    type_ = array.type
+    if pa.types.is_fixed_size_list(type_):
+        return _fixed(array)
+    if pa.types.is_list(type_) and pa.types.is_floating(type_.value_type):
+        return _steps(array)
+    if pa.types.is_boolean(type_) or pa.types.is_integer(type_) or pa.types.is_floating(type_):
+        if array.null_count and not pa.types.is_floating(type_):
+            array = array.cast(pa.int64()).cast(pa.float64(), safe=False)
+        return Numbers(array.to_numpy(zero_copy_only=False))
+    if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+        return Pictures(array.to_pylist())
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
+        return Texts(array.fill_null("").to_pylist())
+    return Texts(array.to_pylist())
+
+
+def _fixed(array: pa.FixedSizeListArray) -> Arrays:
+    if not array.null_count:
+        return Arrays(dense(array), None)
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    found = dense(array.drop_null())
+    missing = np.nan if found.dtype.kind == "f" else 0
+    values = np.full((len(array), *found.shape[1:]), missing, found.dtype)
+    values[valid] = found
+    return Arrays(values, valid)
+
+
+def _steps(array: pa.ListArray) -> Arrays:
+    """Lists of floats; a shorter one, or a null in one, is NaN."""
+    lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    values = np.full((len(array), lengths.max(initial=0)), np.nan, np.float32)
+    values[np.arange(values.shape[1]) < lengths[:, None]] = array.flatten().to_numpy(
+        zero_copy_only=False
+    )
+    valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
+    return Arrays(values, valid)
+
+
+def item(columns: Columns, row: int) -> dict[str, Any]:
+    """One row."""
+    return {name: column.item(row) for name, column in columns.items()}
+
+
+def gather(groups: Sequence[Columns], which: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+    """Rows of several groups as one batch: tensors [N, ...], lists of texts.
+
+    Arrays that a row does not have are NaN. Pictures are [N, 3, H, W] where they are all there and of one
+    size, else a list.
+
+    Args:
+        which: [N] index into ``groups`` of each row.
+        rows: [N] its index in that group.
+    """
+    return {name: _gathered([group[name] for group in groups], which, rows) for name in groups[0]}
+
+
+def _gathered(columns: Sequence[Column], which: np.ndarray, rows: np.ndarray) -> Any:
+    import torch
+
+    if isinstance(columns[0], Arrays | Numbers):
+        return torch.from_numpy(_gathered_arrays(columns, which, rows))
+    items = [columns[g].item(r) for g, r in zip(which, rows, strict=True)]
+    if isinstance(columns[0], Texts):
+        return items
+    shapes = {None if picture is None else picture.shape for picture in items}
+    return torch.stack(items) if len(shapes) == 1 and None not in shapes else items
+
+
+def _gathered_arrays(columns: Sequence[Any], which: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    used = np.unique(which)
+    values = {group: columns[group].values for group in used}
+    if len(used) == 1:
+        return values[used[0]][rows]
+    if len({v.shape[1:] for v in values.values()}) > 1:
+        values = _of_one_width(values)
+    first = values[used[0]]
+    out = np.empty((len(rows), *first.shape[1:]), np.result_type(*values.values()))
+    for group, source in values.items():
+        out[which == group] = source[rows[which == group]]
+    return out
+
+
+def _of_one_width(values: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """A group of failures alone has no steps; it gets as many as the others, NaN."""
+    width = max(v.shape[1] for v in values.values())
+    return {
+        group: np.pad(v, ((0, 0), (0, width - v.shape[1])), constant_values=np.nan)
+        for group, v in values.items()
+    }

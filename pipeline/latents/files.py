@@ -1,0 +1,184 @@
+"""Which Parquet files a data set has, whether they belong together, and their row groups."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import json
+import os
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs as pafs
+
+from pipeline import storage
+from pipeline.config import ConfigError, difference
+from pipeline.schema import FOOTER_KEY
+
+N_FOOTER_THREADS = 16  # in an object store a footer is all waiting
+N_READ_THREADS = min(4, os.cpu_count() or 1)
+# Entries of a footer that are of one shard.
+OF_ONE_FILE = ("shard", "input_identity", "n_samples", "n_by_status", "n_rows")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A row group of a file: what is read at once."""
+
+    path: str
+    index: int  # in its file
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class LatentFiles:
+    """The files of one data set. Nothing is kept open, so that processes and threads may share it."""
+
+    address: str  # as given, fit to be shown
+    source: pafs.FileSystem
+    groups: list[Group]
+    schema: pa.Schema
+    footer: dict[str, Any]  # what the records of all files share; {} in files of another origin
+
+    def read(self, group: Group, columns: Sequence[str]) -> pa.Table:
+        """Some columns of one row group, in the given order.
+
+        Raises:
+            ConfigError: the file cannot be read any more.
+        """
+        try:
+            with self.source.open_input_file(group.path) as file:
+                parquet = pq.ParquetFile(file, pre_buffer=True)
+                table = parquet.read_row_group(group.index, columns=list(columns))
+                return table.select(columns).replace_schema_metadata()
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(group.path, error) from None
+
+    def read_ahead(self, groups: Iterable[Group], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Row groups in the given order, the next ones read by threads meanwhile."""
+        waiting: deque[Future[pa.Table]] = deque()
+        with ThreadPoolExecutor(N_READ_THREADS) as pool:
+            for group in groups:
+                waiting.append(pool.submit(self.read, group, columns))
+                if len(waiting) > N_READ_THREADS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+
+def open_files(pattern: str) -> LatentFiles:
+    """Read the footers of a folder, a file or a glob.
+
+    Raises:
+        ConfigError: no Parquet file, one that cannot be read, or files that do not belong together.
+    """
+    address = storage.public(pattern)
+    source, paths = _matches(pattern)
+    if not paths:
+        raise ConfigError(f"no Parquet file in {address}; is it the --out of a run?")
+
+    def opened(path: str) -> tuple[pa.Schema, list[Group], dict[str, Any]]:
+        try:
+            metadata = pq.read_metadata(path, filesystem=source)
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(path, error) from None
+        sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        groups = [Group(path, i, n) for i, n in enumerate(sizes)]
+        return metadata.schema.to_arrow_schema().remove_metadata(), groups, footer(metadata)
+
+    with ThreadPoolExecutor(N_FOOTER_THREADS) as pool:
+        found = pool.map(opened, paths)
+        schema, groups, record = next(found)
+        for path, (other_schema, more, other) in zip(paths[1:], found, strict=True):
+            _require_same(record, other, schema, other_schema, (paths[0], path), address)
+            groups += more
+    shared = {name: value for name, value in record.items() if name not in OF_ONE_FILE}
+    return LatentFiles(address, source, groups, schema, shared)
+
+
+def footer(metadata: pq.FileMetaData) -> dict[str, Any]:
+    """Our record in a file's footer; {} in a file of another origin."""
+    return json.loads((metadata.metadata or {}).get(FOOTER_KEY, b"{}"))
+
+
+def _unreadable(path: str, error: Exception) -> ConfigError:
+    folder, _, name = path.rpartition("/")
+    first = str(error).splitlines()[0]
+    return ConfigError(
+        f"{name} cannot be read ({first}); `restyle verify {folder}` tells what is damaged"
+    )
+
+
+def _matches(pattern: str) -> tuple[pafs.FileSystem, list[str]]:
+    """Paths of the Parquet files that a folder, file or glob names, sorted; no folder below is opened
+    unless the glob says so."""
+    # A store's options (endpoint, region) follow a question mark, a glob character too.
+    address, mark, options = pattern.partition("?")
+    address, query = (address, mark + options) if "=" in options else (pattern, "")
+    name = "*.parquet"
+    if glob.has_magic(address) and not os.path.exists(address):
+        start = re.split(r"[*?\[]", address)[0].rpartition("/")[0]
+        name = address[len(start) :].lstrip("/")
+        # Of "*.parquet" alone nothing is left before the star; of "/*.parquet", the root.
+        address = start or ("/" if address.startswith("/") else ".")
+    elif address.endswith(".parquet") and not os.path.isdir(address):
+        address, _, name = address.rpartition("/")
+        address, name = address or ".", glob.escape(name)
+    source, folder = storage.filesystem(address + query)
+    is_deep = "/" in name
+    try:
+        selector = pafs.FileSelector(folder, recursive=is_deep, allow_not_found=True)
+        infos = source.get_file_info(selector)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"cannot list {storage.public(pattern)}: {error}") from None
+    found = {info.path[len(folder) :].lstrip("/"): info for info in infos}
+    return source, sorted(
+        info.path
+        for below, info in found.items()
+        if info.type == pafs.FileType.File
+        and below.endswith(".parquet")
+        and below.count("/") == name.count("/")
+        and fnmatch.fnmatchcase(below, name)
+    )
+
+
+def _require_same(
+    first: dict[str, Any],
+    other: dict[str, Any],
+    schema: pa.Schema,
+    other_schema: pa.Schema,
+    paths: tuple[str, str],
+    address: str,
+) -> None:
+    names = " and ".join(path.rpartition("/")[2] for path in paths)
+    if first.get("fingerprint") != other.get("fingerprint"):
+        differs = difference(first.get("identity", {}), other.get("identity", {}))
+        differs = differs or f"fingerprint: {first.get('fingerprint')}, {other.get('fingerprint')}"
+    elif schema != other_schema:
+        differs = "; ".join(
+            f"{name}: {_type(schema, name)} there, {_type(other_schema, name)} now"
+            for name in dict.fromkeys([*schema.names, *other_schema.names])
+            if _type(schema, name) != _type(other_schema, name)
+        )
+    else:
+        return
+    raise ConfigError(
+        f"{address} mixes runs with other settings ({names} differ: {differs}); keep one run in a folder"
+    )
+
+
+def _type(schema: pa.Schema, name: str) -> str:
+    """Type of a column for people: ``float[18, 512]`` for nested lists."""
+    if name not in schema.names:
+        return "none"
+    type_, shape = schema.field(name).type, []
+    while pa.types.is_fixed_size_list(type_):
+        shape.append(type_.list_size)
+        type_ = type_.value_type
+    return f"{type_}{shape or ''}"

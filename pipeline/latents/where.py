@@ -1,0 +1,140 @@
+"""Filters on rows: ``status == 'ok' and identity >= 0.6``, read as an expression and never executed."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.config import ConfigError
+
+COMPARISONS: dict[type[ast.cmpop], Callable[..., Any]] = {
+    ast.Eq: pc.equal,
+    ast.NotEq: pc.not_equal,
+    ast.Lt: pc.less,
+    ast.LtE: pc.less_equal,
+    ast.Gt: pc.greater,
+    ast.GtE: pc.greater_equal,
+}
+GRAMMAR = (
+    "it may compare columns with numbers and texts (==, !=, <, <=, >, >=, in [...], is None), joined by "
+    "and, or, not; such as \"status == 'ok' and identity >= 0.6\""
+)
+
+
+class Where:
+    """A condition on the columns of a table.
+
+    A metric has one value a step: its name means the last step, ``mse[0]`` the first. A comparison with a
+    value that is missing is not true.
+
+    Raises:
+        ConfigError: not such an expression, or a column that is not there.
+    """
+
+    def __init__(self, text: str, schema: pa.Schema) -> None:
+        self._text, self._schema = text, schema
+        try:
+            self._tree = ast.parse(text.strip(), mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            raise self._refused() from None
+        names = (n.id for n in ast.walk(self._tree) if isinstance(n, ast.Name))
+        self.columns = list(dict.fromkeys(names))
+        for name in self.columns:
+            if name not in schema.names:
+                known = ", ".join(schema.names)
+                raise ConfigError(f"there is no column {name!r} to filter by; there are {known}")
+        # Tried on no rows: what cannot be compared is told before anything is read.
+        self.mask(schema.empty_table())
+
+    def _refused(self) -> ConfigError:
+        return ConfigError(f"the filter {self._text!r} cannot be read: {GRAMMAR}")
+
+    def mask(self, table: pa.Table) -> np.ndarray:
+        """[N] bool: which rows of a table with these columns are meant."""
+        try:
+            found = self._value(self._tree, table)
+            if not isinstance(found, pa.ChunkedArray | pa.Array) or found.type != pa.bool_():
+                raise self._refused()
+            return found.fill_null(False).to_numpy(zero_copy_only=False)
+        except (pa.ArrowException, TypeError, RecursionError) as error:
+            first = (str(error).splitlines() or [""])[0]
+            raise ConfigError(
+                f"the filter {self._text!r} does not fit its columns: {first}"
+            ) from None
+
+    def _value(self, node: ast.expr, table: pa.Table) -> Any:
+        match node:
+            case ast.BoolOp(op=op, values=values):
+                join = pc.and_kleene if isinstance(op, ast.And) else pc.or_kleene
+                return reduce(join, (self._value(value, table) for value in values))
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return pc.invert(self._value(operand, table))
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+                return operator.neg(number)
+            case ast.Compare(left=left, ops=ops, comparators=others):
+                terms = [left, *others]
+                pairs = zip(terms, ops, terms[1:], strict=False)
+                return reduce(pc.and_kleene, (self._compare(*pair, table) for pair in pairs))
+            case ast.Name(id=name):
+                return _last(table.column(name), -1)
+            case ast.Subscript(value=ast.Name(id=name), slice=index):
+                step = self._value(index, table)
+                if type(step) is int:
+                    return _last(table.column(name), step)
+            case ast.Constant(value=str() | int() | float() as constant):
+                return constant
+        raise self._refused()
+
+    def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr, table: pa.Table) -> Any:
+        value = self._value(left, table)
+        is_none = isinstance(right, ast.Constant) and right.value is None
+        if is_none and isinstance(op, ast.Is | ast.Eq):
+            return pc.is_null(value)
+        if is_none and isinstance(op, ast.IsNot | ast.NotEq):
+            return pc.is_valid(value)
+        if isinstance(op, ast.In | ast.NotIn) and isinstance(right, ast.List | ast.Tuple):
+            values = [self._value(item, table) for item in right.elts]
+            for item in values:
+                _require_comparable(value, item)
+            choices = pa.array(values)
+            found = pc.is_in(value, value_set=choices.cast(value.type))
+            found = found if isinstance(op, ast.In) else pc.invert(found)
+            return pc.and_kleene(found, pc.is_valid(value))
+        if type(op) not in COMPARISONS:
+            raise self._refused()
+        other = self._value(right, table)
+        _require_comparable(value, other)
+        return COMPARISONS[type(op)](_as(other, value), _as(value, other))
+
+
+def _require_comparable(*sides: Any) -> None:
+    """pyarrow would take the text "1" for a number."""
+    columns = (pa.ChunkedArray, pa.Array)
+    kinds = [side.type if isinstance(side, columns) else pa.scalar(side).type for side in sides]
+    if pa.types.is_string(kinds[0]) != pa.types.is_string(kinds[1]):
+        raise TypeError(f"{kinds[0]} cannot be compared with {kinds[1]}")
+
+
+def _as(other: Any, value: Any) -> Any:
+    """A number as exact as the column that it is compared with: 0.1 is 0.1 also in float32."""
+    if isinstance(value, float) and pa.types.is_floating(getattr(other, "type", pa.null())):
+        return pa.scalar(value, other.type)
+    return value
+
+
+def _last(column: pa.ChunkedArray, step: int) -> pa.ChunkedArray:
+    """A column of scalars as it is; of lists, the value at a step, counted from the end below 0."""
+    if not pa.types.is_list(column.type):
+        return column
+    n_steps = pc.max(pc.list_value_length(column)).as_py() or 0
+    index = step + n_steps if step < 0 else step
+    if not 0 <= index < n_steps:
+        return pa.chunked_array([pa.nulls(len(column), column.type.value_type)])
+    return pc.list_element(column, index)

@@ -1,0 +1,115 @@
+"""LatentDataset: rows by number, chosen rows and columns, ready for torch."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from pipeline import LatentDataset
+from pipeline.config import ConfigError
+
+OK = [i for i in range(11) if i % 5 != 4]
+
+
+def numbers(latents):
+    """Which rows they are, by the value that fills their latents."""
+    return latents[:, 0, 0].tolist()
+
+
+def test_rows_by_number(write_latents):
+    ds = LatentDataset(write_latents())
+    assert len(ds) == 11
+    assert [ds[i]["key"] for i in range(11)] == [f"k{i}" for i in range(11)]
+    assert ds[-1]["key"] == "k10"
+    with pytest.raises(IndexError):
+        ds[11]
+    row = ds[7]
+    assert torch.equal(row["latent"], torch.full((4, 5), 7.0))
+    np.testing.assert_allclose(row["mse"], [1, 0.7], rtol=1e-6)
+    np.testing.assert_allclose(row["identity"], [np.nan, 0.07], rtol=1e-6)
+    assert torch.equal(row["reconstruction"], torch.ones(3, 2, 3))
+    assert (row["label_smile"], row["label_cls"], row["label_txt"]) == (3.5, 7, "text 7")
+    assert row["error"] == ""
+    row["latent"].zero_()  # what is handed out is the caller's own
+    assert ds[7]["latent"][0, 0] == 7
+    failed = ds[4]
+    assert failed["latent"] is failed["mse"] is failed["reconstruction"] is None
+    assert failed["error"] == "no face was found"
+    assert math.isnan(failed["width"])
+    assert failed["label_cls"] == 4
+
+
+def test_iteration_is_in_stored_order(write_latents):
+    ds = LatentDataset(write_latents(), where="status == 'ok'")
+    assert [row["key"] for row in ds] == [f"k{i}" for i in OK]
+    assert [ds[i]["key"] for i in range(len(ds))] == [f"k{i}" for i in OK]
+
+
+def test_chosen_rows_and_columns(write_latents):
+    where = "status == 'ok' and 0.25 < mse <= 0.8 and label_txt != 'text 5'"
+    ds = LatentDataset(write_latents(), where=where, columns=["key", "label_smile", "latent"])
+    assert [(row["key"], row["label_smile"]) for row in ds] == [
+        (f"k{i}", i / 2) for i in (3, 6, 7, 8)
+    ]
+    assert list(ds[0]) == ["key", "label_smile", "latent"]
+    assert numbers(ds.latents()) == [3, 6, 7, 8]
+    assert ds.table(["key"]).to_pydict() == {"key": ["k3", "k6", "k7", "k8"]}
+    assert ds.table().column_names == ds.columns
+    assert np.asarray(ds.table(["latent"])["latent"].to_pylist()).shape == (4, 4, 5)
+    nobody = LatentDataset(write_latents(), where="key == 'nobody'")
+    assert len(nobody) == len(nobody.table()) == len(list(nobody)) == 0
+    assert nobody.latents().shape == (0, 4, 5)
+    with pytest.raises(ConfigError, match="has no column 'lpips'; it has key, shard"):
+        LatentDataset(write_latents(), columns=["lpips"])
+
+
+def test_latents_are_those_that_there_are(write_latents):
+    ds = LatentDataset(write_latents())
+    assert numbers(ds.latents()) == OK
+    assert ds.latents().is_contiguous()
+    half = LatentDataset(write_latents("half", latent_dtype="float16"))
+    assert half.latents().dtype == torch.float16
+
+
+def test_tables_keep_what_is_missing_as_null(write_latents):
+    table = LatentDataset(write_latents()).table(["error", "width", "latent"])
+    assert table["error"].to_pylist()[3:5] == [None, "no face was found"]
+    assert table["width"].null_count == table["latent"].null_count == 2
+
+
+def test_the_footer_and_what_it_says_of_the_model(write_latents):
+    ds = LatentDataset(write_latents())
+    assert ds.footer["identity"]["steps"] == 2
+    assert "n_samples" not in ds.footer  # of one shard
+    assert ds.latent_avg.tolist() == [1, 2]
+    assert ds.schema.field("label_cls").type == "int64"
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_a_dataloader_takes_it_as_it_is(write_latents, n_workers):
+    ds = LatentDataset(write_latents(), where="status == 'ok'")
+    batches = list(DataLoader(ds, batch_size=4, num_workers=n_workers))
+    assert [len(batch["key"]) for batch in batches] == [4, 4, 1]
+    assert numbers(torch.cat([batch["latent"] for batch in batches])) == OK
+    assert batches[0]["reconstruction"].shape == (4, 3, 2, 3)
+    assert batches[0]["label_cls"].tolist() == OK[:4]
+    assert batches[0]["label_txt"] == [f"text {i}" for i in OK[:4]]
+    assert batches[0]["mse"].shape == (4, 2)
+
+
+def test_few_row_groups_stay_in_memory(write_latents, monkeypatch):
+    ds = LatentDataset(write_latents(sizes=(40,)), columns=["latent"])
+    for i in (0, 39, 13, 27):
+        ds[i]
+    assert len(ds._cache) == 4
+    for i in range(40):
+        ds[i]
+    assert len(ds._cache) == 8
+    assert len(pickle.dumps(ds)) < 10_000
+    monkeypatch.setattr("pipeline.latents.dataset.MAX_CACHED_BYTES", 100)
+    tight = LatentDataset(write_latents("other", sizes=(40,)))
+    assert [tight[i]["key"] for i in (0, 39, 1)] == ["k0", "k39", "k1"]
+    assert len(tight._cache) == 1
