@@ -1,0 +1,98 @@
+"""Every block of docs/reading.md runs, in every reader people use, and finds the same latents."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PAGE = (Path(__file__).parent.parent / "docs" / "reading.md").read_text()
+SECTIONS = dict(re.findall(r"^## (.*?)\n.*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
+WANTED = np.arange(6).reshape(-1, 1, 1) * np.ones((1, 4, 5))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a section's block beside ``latents/``: two shards of three faces and a failure each."""
+    from pipeline import schema
+    from pipeline.config import RunConfig
+    from pipeline.records import AlignedFace, Status
+    from pipeline.schema import Row
+    from pipeline.writer import ShardWriter
+
+    labels = {"label_smile": "double", "label_json": "string"}
+    config = RunConfig(steps=2, keep_fields=("json",), labels=labels)
+    folder = str(tmp_path / "latents")
+    for shard in range(2):
+        columns = schema.schema(config, 4, 5)
+        writer = ShardWriter(folder, f"{shard}.parquet", f"{shard}.tar", columns)
+        for i in range(3):
+            face = AlignedFace(i, f"{shard}/{i}", Status.OK, face=0, n_faces=1)
+            metrics = {name: [0.5, 0.6 + 0.1 * i] for name in config.metrics}
+            latents = np.full((2, 4, 5), 3 * shard + i, np.float32)
+            smile = {"label_smile": i / 2}
+            writer.add([Row(face, Status.OK, None, latents, metrics, labels=smile)])
+        failed = AlignedFace(3, f"{shard}/3", Status.NO_FACE, "no face was found", n_faces=0)
+        writer.add([Row(failed, failed.status, failed.error)])
+        record = {"latent_avg": "AACAPwAAAEA=", "latent_avg_shape": [2]}
+        writer.commit({"fingerprint": "f", **record})
+    (tmp_path / "latents" / "_run" / "settings.json").write_text(json.dumps({"steps": 2}))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+
+    def start(section):
+        names = {"__name__": "__main__"}  # functions that Ray sends away are taken along
+        exec(compile(SECTIONS[section], section, "exec"), names)
+        return names
+
+    return start
+
+
+def test_latent_dataset(run):
+    names = run("For torch: LatentDataset")
+    np.testing.assert_array_equal(names["w_plus"], WANTED)
+    assert names["row"]["key"] == "0/0"
+    assert names["table"].to_pydict()["label_smile"] == [0, 0.5, 1, 0, 0.5, 1]
+    assert names["average"].tolist() == [1, 2]
+    assert names["batch"]["latent"].shape[1:] == (4, 5)
+
+
+@pytest.mark.parametrize("section", ["pyarrow", "pandas", "polars", "Hugging Face datasets"])
+def test_readers_find_the_latents(run, section):
+    found = np.asarray(run(section)["w_plus"])
+    np.testing.assert_array_equal(found[found[:, 0, 0].argsort()], WANTED)
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("section", ["pandas", "polars"])
+def test_frames_have_the_metrics(run, section):
+    errors = sorted(run(section)["frame"]["error"].to_list())
+    np.testing.assert_allclose(errors, [0.6, 0.6, 0.7, 0.7, 0.8, 0.8], rtol=1e-6)
+
+
+def test_duckdb(run):
+    best = run("DuckDB")["best"]
+    assert sorted(best["key"][:2]) == ["0/0", "1/0"]
+    assert len(best) == 6
+    key, style = best["key"][0], best["first_style"][0]
+    np.testing.assert_array_equal(style, [3 * int(key[0])] * 5)
+
+
+def test_ray_data(run):
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+    # address="local": never a cluster that others run on this machine.
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        table = run("Ray Data")["table"].sort_values("norm")
+    finally:
+        ray.shutdown()
+    np.testing.assert_allclose(table["norm"], np.arange(6) * np.sqrt(20), rtol=1e-6)
+    assert table["key"].tolist()[:3] == ["0/0", "0/1", "0/2"]
+
+
+def test_the_footer(run):
+    assert run("The footer")["record"]["fingerprint"] == "f"
