@@ -8,6 +8,7 @@ import click
 
 from jobs.convert import convert
 from jobs.demo import demo
+from jobs.export import export
 from jobs.inspect import inspect
 from jobs.invert import invert
 from jobs.pack import pack
@@ -31,7 +32,19 @@ def cli() -> None:
     """
 
 
-for command in (demo, pack, portraits, invert, train, status, verify, report, inspect, convert):
+for command in (
+    demo,
+    pack,
+    portraits,
+    invert,
+    train,
+    status,
+    verify,
+    report,
+    export,
+    inspect,
+    convert,
+):
     cli.add_command(command)
 
 

@@ -146,14 +146,14 @@ class LatentDataset:
         self._cache.move_to_end(group)
         return self._cache[group]
 
-    def _tables(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-        """The rows that are meant, group by group, those without any left out."""
+    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Some columns of the rows, a row group at a time, the next ones read meanwhile."""
         wanted = [g for g in range(len(self._ends)) if self._where is None or len(self._where[g])]
         groups = [self._files.groups[g] for g in wanted]
         for g, table in zip(wanted, self._files.read_ahead(groups, columns), strict=True):
             rows = None if self._where is None else self._where[g]
             is_whole = rows is None or len(rows) == len(table)
-            yield g, table if is_whole else table.take(pa.array(rows))
+            yield table if is_whole else table.take(pa.array(rows))
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows as one Arrow table, in stored order, null where something is missing.
@@ -162,7 +162,7 @@ class LatentDataset:
             columns: which; None takes those of the data set.
         """
         names = self.columns if columns is None else list(columns)
-        tables = [table for _, table in self._tables(names)]
+        tables = list(self.tables(names))
         schema = pa.schema([self.schema.field(name) for name in names])
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
@@ -174,7 +174,7 @@ class LatentDataset:
         import torch
 
         out, n = None, 0
-        for _, table in self._tables(["latent"]):
+        for table in self.tables(["latent"]):
             column = columns_.decoded(table)["latent"]
             assert isinstance(column, columns_.Arrays)
             found = column.values if column.valid is None else column.values[column.valid]

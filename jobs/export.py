@@ -1,0 +1,52 @@
+"""``restyle export``: a latent data set in the forms that other code reads."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(epilog="Example: restyle export latents/ --to npy --out latents.npy")
+@click.argument("latents")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["npy", "pt", "pairs"]),
+    required=True,
+    help="npy: ReStyle's dictionary of names. pt: a file each image. pairs: shards of images and latents.",
+)
+@click.option("--out", required=True, help="latents.npy, a folder, or 'pairs/%06d.tar'.")
+@click.option("--where", help='Which rows, such as "identity >= 0.9". Default: all that are ok.')
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Of pairs: how many in a shard.",
+)
+def export(latents: str, form: str, out: str, where: str | None, samples: int) -> None:
+    """Write the rows of a LATENTS folder that came out in another form.
+
+    \b
+    npy    {name: [n_steps, n_styles, w_dim]}, all steps if the run kept them (--latents all)
+    pt     <name>.pt, a tensor [1, n_styles, w_dim]
+    pairs  <name>.png aligned, <name>.npy latent, <name>.json metrics and labels; wants --save-images
+
+    A name is the key, with _face1 for the second face of an image and _2 for a key that came before.
+    """
+    from tqdm import tqdm
+
+    from pipeline import exporting
+    from pipeline.config import ConfigError
+
+    if "://" in out:
+        raise ConfigError(f"export writes to this machine, not to {out}; copy it there afterwards")
+    rows = exporting.open_rows(latents, where)
+    with tqdm(total=len(rows), unit="row", disable=None) as bar:
+        if form == "npy":
+            exported = exporting.to_npy(rows, out, bar.update)
+        elif form == "pt":
+            exported = exporting.to_pt(rows, out, bar.update)
+        else:
+            exported = exporting.to_pairs(rows, out, samples, bar.update)
+    more = f" and {len(exported.paths) - 1} more" if len(exported.paths) > 1 else ""
+    click.echo(f"{exported.n_rows} rows in {exported.paths[0]}{more}")

@@ -1,0 +1,204 @@
+"""Latents in the forms that other code reads: ReStyle's latents.npy, a .pt each image, shards of pairs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import webdataset
+
+from pipeline.config import METRICS, ConfigError
+from pipeline.labels import PREFIX, REST
+from pipeline.latents import LatentDataset
+from pipeline.latents.columns import Columns, decoded
+from pipeline.packing import shard_name
+
+PLACE = ("key", "shard", "sample_index", "face")
+EDIT = ("direction", "strength")  # columns of an edited data set
+# Told of the rows written since it was last called.
+Progress = Callable[[int], None]
+
+
+@dataclass
+class Exported:
+    """What was written."""
+
+    n_rows: int = 0
+    paths: list[Path] = field(default_factory=list)  # files; of one file each image, the folder
+
+
+def open_rows(path: str, where: str | None) -> LatentDataset:
+    """The rows that came out.
+
+    Raises:
+        ConfigError: there are none, or see :class:`LatentDataset`.
+    """
+    ok = "status == 'ok'"
+    rows = LatentDataset(path, where=ok if where is None else f"{ok} and ({where})")
+    absent = [name for name in (*PLACE, "latent") if name not in rows.schema.names]
+    if absent:
+        raise ConfigError(f"{path} has no column {absent[0]!r}; is it the --out of a run?")
+    if not len(rows):
+        raise ConfigError(f"{path} holds no row that came out" + (f" and {where}" if where else ""))
+    return rows
+
+
+def to_npy(rows: LatentDataset, out: str, progress: Progress = lambda n: None) -> Exported:
+    """ReStyle's file: a dictionary, name -> [n_steps, n_styles, w_dim] float32, as ``np.save`` pickles it.
+
+    It is one object and must fit in memory. Without ``--latents all`` it holds the last step alone.
+
+    Raises:
+        ConfigError: ``out`` is no .npy, or cannot be written.
+    """
+    if not out.endswith(".npy"):
+        raise ConfigError(f"--out {out} must end in .npy")
+    steps = "latents_by_step" if "latents_by_step" in rows.schema.names else "latent"
+    found: dict[str, np.ndarray] = {}
+    with _written(Path(out)) as part:
+        for name, columns, row in _named(rows, [steps], progress):
+            values = columns[steps].values[row].astype(np.float32)  # type: ignore[union-attr]
+            found[name] = values if values.ndim == 3 else values[None]
+        with part.open("wb") as file:
+            np.save(file, found, allow_pickle=True)  # type: ignore[arg-type]
+    return Exported(len(found), [Path(out)])
+
+
+def to_pt(rows: LatentDataset, out: str, progress: Progress = lambda n: None) -> Exported:
+    """A file each row, ``<name>.pt``: a tensor [1, n_styles, w_dim] float32, as PTI and StyleCLIP take it.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    exported = Exported(paths=[Path(out)])
+    for name, columns, row in _named(rows, ["latent"], progress):
+        values = columns["latent"].values[row].astype(np.float32)  # type: ignore[union-attr]
+        with _written(Path(out, f"{name}.pt")) as part:
+            buffer = io.BytesIO()  # torch writes a path's name into the file
+            torch.save(torch.from_numpy(values)[None], buffer)
+            part.write_bytes(buffer.getvalue())
+        exported.n_rows += 1
+    return exported
+
+
+def to_pairs(
+    rows: LatentDataset, pattern: str, per_shard: int, progress: Progress = lambda n: None
+) -> Exported:
+    """Shards of pairs: ``<name>.png`` the aligned image, ``<name>.npy`` its latent [n_styles, w_dim]
+    float32, ``<name>.json`` metrics of the last step and labels.
+
+    Args:
+        pattern: path with one %d, such as ``pairs/%06d.tar``.
+
+    Raises:
+        ConfigError: the run saved no images, a pattern that cannot name shards, or a shard that cannot be
+            written.
+    """
+    names = rows.schema.names
+    picture = next((n for n in ("image", "aligned_image") if n in names), None)
+    if picture is None:
+        raise ConfigError("there are no images beside the latents; invert with --save-images")
+    chosen = (*METRICS, *EDIT)
+    told = [n for n in names if n in chosen or n.startswith(PREFIX)]
+    exported = Exported()
+    samples = _named(rows, ["latent", picture, *told], progress)
+    for index, first in enumerate(range(0, len(rows), per_shard)):
+        shard = shard_name(pattern, index, len(rows) > per_shard)
+        with (
+            _written(shard) as part,
+            webdataset.TarWriter(str(part), encoder=False, mtime=0) as tar,
+        ):
+            for _ in range(first, min(first + per_shard, len(rows))):
+                name, columns, row = next(samples)
+                tar.write({"__key__": name, **_pair(columns, row, picture, told)})
+                exported.n_rows += 1
+        exported.paths.append(shard)
+    return exported
+
+
+def _pair(columns: Columns, row: int, picture: str, told: Sequence[str]) -> dict[str, bytes]:
+    image: bytes | None = columns[picture].values[row]  # type: ignore[assignment]
+    if image is None:
+        raise ConfigError(f"a row that came out has no {picture}; verify the folder")
+    latent = io.BytesIO()
+    np.save(latent, columns["latent"].values[row].astype(np.float32))  # type: ignore[union-attr]
+    extension = "png" if image.startswith(b"\x89PNG") else "jpg"
+    values = {name.removeprefix(PREFIX): _plain(columns[name].item(row)) for name in told}
+    values |= json.loads(columns[REST].item(row) or "{}") if REST in told else {}
+    return {
+        extension: image,
+        "npy": latent.getvalue(),
+        "json": json.dumps({k: v for k, v in values.items() if v is not None}).encode(),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """The last step of a metric; None for what is missing."""
+    if isinstance(value, torch.Tensor):
+        value = value[-1].item() if len(value) else None
+    return None if value in (None, "") or value != value else value
+
+
+def _named(
+    rows: LatentDataset, columns: Sequence[str], progress: Progress
+) -> Iterator[tuple[str, Columns, int]]:
+    """Each row in stored order: its name, and where its values are."""
+    edit = [name for name in EDIT if name in rows.schema.names]
+    taken: dict[str, int] = {}
+    for table in rows.tables([*PLACE, *edit, *columns]):
+        found = decoded(table)
+        progress(len(table))
+        for row in range(len(table)):
+            place = {name: found[name].item(row) for name in (*PLACE, *edit)}
+            yield _unique(_name(place), taken), found, row
+
+
+def _name(place: dict[str, Any]) -> str:
+    """A path that stays below its folder, without a dot, at which a WebDataset key would end."""
+    parts = [re.sub(r"[.\\\0]", "_", part) for part in place["key"].split("/")]
+    name = "/".join(part for part in parts if part.strip("_ ")) or f"sample_{place['sample_index']}"
+    if place["face"] > 0:
+        name += f"_face{place['face']}"
+    if place.get("direction"):
+        direction = re.sub(r"[^\w+-]+", "_", place["direction"])
+        name += f"_{direction}_{place.get('strength', 0):g}".replace(".", "_")
+    return name
+
+
+def _unique(name: str, taken: dict[str, int]) -> str:
+    """The same key may stand in several shards: the second is ``name_2``."""
+    n = taken.get(name, 0) + 1
+    while n > 1 and f"{name}_{n}" in taken:
+        n += 1
+    taken[name] = n
+    unique = name if n == 1 else f"{name}_{n}"
+    taken.setdefault(unique, 1)
+    return unique
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[Path]:
+    """A path to write to, renamed when all is there.
+
+    Raises:
+        ConfigError: that fails.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error}") from None
+    finally:
+        with suppress(OSError):  # most often it was renamed
+            part.unlink()

@@ -1,0 +1,118 @@
+"""Latents in other forms: the same numbers, every row once, under names that cannot leave the folder."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import LatentDataset, exporting, images, reader
+from pipeline.config import ConfigError
+
+OK = [i for i in range(11) if i % 5 != 4]
+
+
+def place(key, **more):
+    return {"key": key, "shard": "s", "sample_index": 3, "face": 0, **more}
+
+
+def test_restyles_dictionary_holds_every_step(write_latents, tmp_path):
+    rows = exporting.open_rows(write_latents(latents="all", steps=3), None)
+    exported = exporting.to_npy(rows, str(tmp_path / "deep" / "latents.npy"))
+    assert (exported.n_rows, exported.paths) == (9, [tmp_path / "deep" / "latents.npy"])
+    found = np.load(tmp_path / "deep" / "latents.npy", allow_pickle=True).item()
+    assert list(found) == [f"k{i}" for i in OK]
+    for i in OK:
+        np.testing.assert_array_equal(found[f"k{i}"], np.full((3, 4, 5), i, np.float32))
+    last = exporting.open_rows(write_latents("last", latent_dtype="float16"), "mse < 0.15")
+    exporting.to_npy(last, str(tmp_path / "last.npy"))
+    found = np.load(tmp_path / "last.npy", allow_pickle=True).item()
+    assert {name: (v.shape, str(v.dtype)) for name, v in found.items()} == {
+        "k0": ((1, 4, 5), "float32"),
+        "k1": ((1, 4, 5), "float32"),
+    }
+
+
+def test_a_file_each_image(write_latents, tmp_path):
+    told = []
+    rows = exporting.open_rows(write_latents(), None)
+    exporting.to_pt(rows, str(tmp_path / "pt"), told.append)
+    assert sum(told) == 9
+    assert sorted(p.name for p in (tmp_path / "pt").iterdir()) == sorted(f"k{i}.pt" for i in OK)
+    tensor = torch.load(tmp_path / "pt" / "k7.pt", weights_only=True)
+    assert torch.equal(tensor, torch.full((1, 4, 5), 7.0))
+    before = (tmp_path / "pt" / "k7.pt").read_bytes()
+    exporting.to_pt(rows, str(tmp_path / "pt"))
+    assert (tmp_path / "pt" / "k7.pt").read_bytes() == before
+
+
+def test_shards_of_pairs_are_samples_for_our_reader_and_webdataset(write_latents, tmp_path):
+    import webdataset
+
+    told = []
+    rows = exporting.open_rows(write_latents(), None)
+    exported = exporting.to_pairs(rows, str(tmp_path / "p" / "%03d.tar"), 4, told.append)
+    assert [p.name for p in exported.paths] == ["000.tar", "001.tar", "002.tar"]
+    assert sum(told) == exported.n_rows == 9
+    fields = frozenset({"npy", "json"})
+    samples = [s for path in exported.paths for s in reader.samples(str(path), fields)]
+    assert [s.key for s in samples] == [f"k{i}" for i in OK]
+    assert images.decode(samples[0].image).shape == (2, 3, 3)
+    said = json.loads(samples[5].fields["json"])
+    assert said == {
+        "mse": pytest.approx(0.6), "identity": pytest.approx(0.06), "smile": 3.0, "cls": 6,
+        "txt": "text 6",
+    }  # fmt: skip
+    pairs = webdataset.WebDataset(str(exported.paths[1]), shardshuffle=False).decode()
+    for pair, i in zip(pairs, OK[4:8], strict=True):
+        np.testing.assert_array_equal(pair["npy"], np.full((4, 5), i, np.float32))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_names_stay_below_the_folder_and_have_no_dot():
+    assert exporting._name(place("a/b c")) == "a/b c"
+    assert exporting._name(place("/../x/./y.z")) == "x/y_z"
+    assert exporting._name(place("..")) == "sample_3"
+    assert exporting._name(place("a", face=2)) == "a_face2"
+    edit = {"direction": "smile/../age", "strength": -1.5}
+    assert exporting._name(place("a", **edit)) == "a_smile_age_-1_5"
+    taken = {}
+    names = [exporting._unique(name, taken) for name in ("a", "a_2", "a", "a", "b", "a_2")]
+    assert names == ["a", "a_2", "a_3", "a_4", "b", "a_2_2"]
+
+
+def test_what_cannot_be_exported_is_refused(write_latents, tmp_path):
+    folder = write_latents()
+    with pytest.raises(ConfigError, match=r"holds no row that came out and mse > 7"):
+        exporting.open_rows(folder, "mse > 7")
+    rows = exporting.open_rows(folder, None)
+    with pytest.raises(ConfigError, match="must end in .npy"):
+        exporting.to_npy(rows, str(tmp_path / "latents.pt"))
+    with pytest.raises(ConfigError, match="must hold one number"):
+        exporting.to_pairs(rows, str(tmp_path / "all.tar"), 2)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot write"):
+        exporting.to_pt(rows, str(tmp_path / "file"))
+    bare = exporting.open_rows(write_latents("bare", save_images=False), None)
+    with pytest.raises(ConfigError, match="invert with --save-images"):
+        exporting.to_pairs(bare, str(tmp_path / "%d.tar"), 2)
+
+
+def test_the_command(write_latents, tmp_path):
+    from click.testing import CliRunner
+
+    from jobs.cli import cli
+
+    def export(*words):
+        return CliRunner().invoke(cli, ["export", write_latents(), *words])
+
+    out = tmp_path / "latents.npy"
+    result = export("--to", "npy", "--out", str(out), "--where", "label_cls >= 5")
+    assert result.exit_code == 0, result.output
+    assert f"5 rows in {out}" in result.output
+    assert len(np.load(out, allow_pickle=True).item()) == 5
+    result = export("--to", "pairs", "--out", str(tmp_path / "%d.tar"), "--samples", "5")
+    assert f"9 rows in {tmp_path / '0.tar'} and 1 more" in result.output
+    result = export("--to", "pt", "--out", "s3://bucket/pt")
+    assert isinstance(result.exception, ConfigError)
+    assert len(LatentDataset(write_latents())) == 11
