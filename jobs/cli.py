@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from typing import Any, NoReturn
 
 import click
 
@@ -33,16 +35,32 @@ for command in (demo, pack, invert, status, verify, report, inspect, convert):
     cli.add_command(command)
 
 
+CONTINUE = "stopped; the same command again continues where it left off"
+
+
+class Terminated(BaseException):
+    """SIGTERM, as Ctrl-C is KeyboardInterrupt: whatever is open is closed on the way out."""
+
+
+def _terminate(*_: Any) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough: the way out takes a moment
+    raise Terminated
+
+
 def main() -> None:
     """Run a command; what the user can mend ends in one sentence and status 2."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nstopped; the same command again continues where it left off", err=True)
+        click.echo(f"\n{CONTINUE}", err=True)
         sys.exit(130)
+    except Terminated:
+        click.echo(f"\n{CONTINUE}", err=True)
+        sys.exit(143)
     except BrokenPipeError:
         sys.exit(1)  # the reader of our output went away: `restyle status | head`
     except Exception as error:
