@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -29,6 +30,11 @@ LPIPS_BACKBONE_FILES = (
 LPIPS_HEAD_FILES = (
     "the file of the same network, alex.pth or vgg.pth, in richzhang/PerceptualSimilarity "
     "(lpips/weights/v0.1)"
+)
+VGG_FILES = "torchvision's vgg16-397923af.pth (download.pytorch.org/models)"
+DISCRIMINATOR_FILES = (
+    "the discriminator of a StyleGAN2: what `restyle train generator` wrote beside its generator, or the "
+    ".pt of rosinality's training, which holds one as `d`"
 )
 _FIRST_KERNEL = {11: "alex", 3: "vgg"}  # by the size of the first convolution
 
@@ -68,7 +74,7 @@ def load_identity(path: str | os.PathLike) -> FaceEmbedding:
     Raises:
         CheckpointError: another kind of file, or one whose tensors do not fit; they are named.
     """
-    state = _state(path)
+    state = tensors_of(path)
     n_blocks = len({key.split(".")[1] for key in state if key.startswith("body.")})
     depths = {sum(n for n, _ in stages): stages for stages in (IR50_STAGES, IR101_STAGES)}
     if n_blocks not in depths or "output_layer.3.weight" not in state:
@@ -92,7 +98,7 @@ def load_lpips(backbone: str | os.PathLike, heads: str | os.PathLike) -> LPIPS:
     features = _features(backbone)
     network = LPIPS(_kind(features, backbone))
     _loaded(network.backbone, features, backbone)
-    _loaded(network.heads, _state(heads), heads)
+    _loaded(network.heads, tensors_of(heads), heads)
     return network.eval().requires_grad_(False)
 
 
@@ -122,7 +128,25 @@ def load_latent_discriminator(path: str | os.PathLike) -> LatentDiscriminator:
     return _loaded(LatentDiscriminator(weight.shape[1], n_layers), state, path)
 
 
-def _state(path: str | os.PathLike) -> dict[str, Tensor]:
+def required(path: str | None, option: str, wanted: str) -> str:
+    """The path of a file that a setting of training names.
+
+    Args:
+        option: where it is passed, as on the command line.
+        wanted: which file it takes.
+
+    Raises:
+        CheckpointError: not given, or not there.
+    """
+    if path is None:
+        raise CheckpointError(f"this training needs --{option}: {wanted}")
+    if not Path(path).is_file():
+        raise CheckpointError(f"no file at {path}; --{option} takes {wanted}")
+    return path
+
+
+def tensors_of(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The named tensors of a plain state dict; CheckpointError for any other file."""
     return _tensors(checkpoint.load_pt(path), path)
 
 
@@ -134,7 +158,7 @@ def _tensors(content: Any, path: str | os.PathLike) -> dict[str, Tensor]:
 
 def _features(path: str | os.PathLike) -> dict[str, Tensor]:
     """The convolutions of a torchvision classifier, whose fully connected layers nobody needs."""
-    return {name: t for name, t in _state(path).items() if not name.startswith("classifier.")}
+    return {name: t for name, t in tensors_of(path).items() if not name.startswith("classifier.")}
 
 
 def _kind(features: Mapping[str, Tensor], path: str | os.PathLike) -> Backbone:

@@ -59,6 +59,34 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     return result.mean(dim=1)
 
 
+def multi_scale_l1(a: Tensor, b: Tensor, n_scales: int = 4) -> Tensor:
+    """Mean absolute difference at full, 1/2, 1/4 ... size, and of the finest gradients; summed. [N].
+
+    A cheap objective: coarse scales find shapes from afar, gradients keep edges sharp.
+    """
+    a, b = pair(a, b)
+    total = sum(
+        ((x - y).abs().mean(dim=(1, 2, 3)) for x, y in zip(gradients(a), gradients(b), strict=True)),
+        torch.zeros(len(a), device=a.device),
+    )
+    for scale in range(n_scales):
+        if scale:
+            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+        total = total + (a - b).abs().mean(dim=(1, 2, 3))
+    return total
+
+
+def gradients(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences to the right and downwards, [..., h, w - 1] and [..., h - 1, w]."""
+    return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+def sharpness(x: Tensor) -> Tensor:
+    """Mean absolute gradient: the sum over both directions. [N]."""
+    across, down = gradients(x.float())
+    return across.abs().mean(dim=(1, 2, 3)) + down.abs().mean(dim=(1, 2, 3))
+
+
 def _scale_weights(side: int) -> list[float]:
     """Exponents of the scales that a picture has room for, by its shorter side in pixels."""
     if side < _WINDOW:

@@ -142,6 +142,14 @@ class ProgressivePyramid(Pyramid):
         return _offsets(self.styles, self._sources(maps), self.stage)
 
 
+@torch.no_grad()
+def forget_unused(heads: ProgressiveHeads | ProgressivePyramid) -> None:
+    """Make the offsets of styles beyond the heads' stage zero, so that using them changes nothing."""
+    for style in heads.styles[1 + heads.stage :]:
+        for parameter in style.get_submodule("linear").parameters():
+            parameter.zero_()
+
+
 class PooledW(nn.Module):
     """pSp's baseline in W, and e4e's: the last feature map's mean makes one w for all styles."""
 

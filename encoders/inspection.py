@@ -15,7 +15,15 @@ from encoders import auxiliary, inverter_file, published
 from encoders.heads import CHANNELS
 from encoders.style_encoder import RESTYLE, SINGLE_PASS
 from encoders.view import EVERYTHING, View
-from generators import CheckpointError, GeneratorConfig, checkpoint, config_of, nvidia, rosinality
+from generators import (
+    CheckpointError,
+    GeneratorConfig,
+    checkpoint,
+    config_of,
+    discriminator_config_of,
+    nvidia,
+    rosinality,
+)
 
 TO_INVERT = "an encoder that was trained with it, to invert"
 COMPUTED = "no; computed from a fixed seed when loaded"
@@ -43,13 +51,21 @@ def _ours(path: Path) -> dict[str, str]:
     with safe_open(path, framework="pt") as file:
         sizes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     facts = {"kind": f"{header.kind} (restyle-batch format {header.format_version})"}
-    if header.kind == "generator":
+    if header.kind == "discriminator":
+        size = discriminator_config_of(header, path).resolution
+        facts |= {
+            "resolution": f"{size}x{size} px",
+            "needs": "nothing else; it is used in training",
+        }
+    elif header.kind == "generator":
         facts |= _generator(config_of(header, path)) | {"needs": TO_INVERT}
     else:
         facts |= _our_inverter(header, path)
     needs = facts.pop("needs")
     facts["parameters"] = _parameters(sum(math.prod(shape) for shape in sizes.values()))
-    facts |= {"latent average": "yes", "needs": needs}
+    if header.kind != "discriminator":
+        facts["latent average"] = "yes"
+    facts["needs"] = needs
     return facts | ({"notes": header.notes} if header.notes else {})
 
 

@@ -71,6 +71,23 @@ def load_inverter(
     return model.to(device).eval().requires_grad_(False)
 
 
+def load_encoder(path: str | os.PathLike, generator: Generator) -> UNet | StyleEncoder:
+    """The encoder of an inverter file alone, to train it on with this generator.
+
+    Args:
+        path: as in `load_inverter`; the file's own generator is not looked at.
+
+    Raises:
+        CheckpointError: an unreadable file, or an encoder whose styles the generator does not take.
+    """
+    path = demo_path() if path == "demo" else Path(path)
+    checkpoint.require_file(path)
+    load = _load_ours if path.suffix == ".safetensors" else published.load
+    parts = load(path, generator)
+    _require_fit(parts, path, "given")
+    return parts.encoder
+
+
 def save_inverter(
     path: str | os.PathLike,
     model: ReStyle,

@@ -1,4 +1,4 @@
-"""Perceptual distances: how far apart two pictures are in a classifier's feature maps.
+"""Perceptual distances: how far apart two pictures are in a network's feature maps.
 
 As in `distances.py`, every one takes two batches [N, 3, h, w] in [-1, 1] and returns [N] float32.
 """
@@ -9,8 +9,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from encoders.distances import pair
+from generators.discriminator import Discriminator
 
 Backbone = Literal["alex", "vgg"]
 
@@ -145,6 +147,48 @@ class VGGDistance(nn.Module):
             [x] = self.backbone(((torch.cat([a, b]) + 1) / 2 - self._mean) / self._std)
         of_a, of_b = x.chunk(2)
         return (of_a - of_b).abs().mean(dim=(1, 2, 3))
+
+
+class CriticDistance(nn.Module):
+    """Mean absolute difference of a discriminator's feature maps, over all maps alike; 0 = the same.
+
+    As the feature matching of Salimans et al. 2016 (arXiv 1606.03498, section 3.1), for single images.
+    """
+
+    def __init__(
+        self,
+        discriminator: Discriminator,  # frozen
+    ) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """[N, 3, h, w] in [-1, 1], twice -> [N]; gradients go to the first."""
+        a, b = pair(a, b)
+        side = self.discriminator.config.resolution
+        of_a = self.discriminator.features(resized(a, side))
+        with torch.no_grad():
+            of_b = self.discriminator.features(resized(b, side))
+        maps = zip(of_a, of_b, strict=True)
+        each = [(x.float() - y.float()).abs().mean(dim=(1, 2, 3)) for x, y in maps]
+        return torch.stack(each).mean(dim=0)
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """Square pictures [N, 3, h, h] at a discriminator's size, [N, 3, side, side].
+
+    Raises:
+        ValueError: pictures that are not square.
+    """
+    height, width = images.shape[-2:]
+    if height != width:
+        raise ValueError(
+            f"a discriminator judges square pictures, not {width}x{height}; set the weights "
+            "`features` and `adversarial` to 0"
+        )
+    if height == side:
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 def _register(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:

@@ -107,6 +107,11 @@ class ReStyle(nn.Module):
         self._average_image = None
         return self
 
+    def set_latent_avg(self, latent_avg: Tensor) -> None:
+        """Start from another average, [n_styles, w_dim] or [w_dim]: while the mapping is trained."""
+        self.latent_avg.copy_(latent_avg.expand_as(self.latent_avg))
+        self._average_image = None
+
     @property
     def average_image(self) -> Tensor:
         """The image of `latent_avg` as the encoder sees it, [3, h, w] float32."""
@@ -277,6 +282,11 @@ def _check(images: Tensor, n_steps: int, max_steps: int | None) -> None:
             f"this encoder sees no reconstruction (pSp, e4e), so it has one step, not {n_steps}; "
             "pass n_steps=1"
         )
+    require_images(images)
+
+
+def require_images(images: Tensor) -> None:
+    """Raise a ValueError unless these are images [N, 3, h, w], floating point, in [-1, 1]."""
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise ValueError(
             f"images must be [N, 3, height, width] with at least one image, not "

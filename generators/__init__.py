@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 # Feature maps at 1024 px are 128 MB each; huge pages cut the cost of allocating them to a third on Linux
 # CPUs. torch reads this at its first allocation; a user's own setting wins.
@@ -12,15 +13,23 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from generators import checkpoint, nvidia, rosinality
 from generators.checkpoint import CheckpointError
+from generators.discriminator import Discriminator, DiscriminatorConfig
 from generators.stylegan2 import Generator, GeneratorConfig
 
 __all__ = [
     "CheckpointError",
+    "Discriminator",
+    "DiscriminatorConfig",
     "Generator",
     "GeneratorConfig",
+    "load_discriminator",
     "load_generator",
+    "save_discriminator",
     "save_generator",
 ]
+
+
+Shape = TypeVar("Shape", GeneratorConfig, DiscriminatorConfig)
 
 
 def demo_path() -> Path:
@@ -56,8 +65,21 @@ def config_of(header: checkpoint.Header, path: Path) -> GeneratorConfig:
     Raises:
         CheckpointError: the header says none that can be.
     """
+    return _shape(GeneratorConfig, header, path)
+
+
+def discriminator_config_of(header: checkpoint.Header, path: Path) -> DiscriminatorConfig:
+    """The shape of the discriminator in a file of ours.
+
+    Raises:
+        CheckpointError: the header says none that can be.
+    """
+    return _shape(DiscriminatorConfig, header, path)
+
+
+def _shape(kind: type[Shape], header: checkpoint.Header, path: Path) -> Shape:
     try:
-        return GeneratorConfig(**header.config)
+        return kind(**header.config)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} has a damaged header ({error}); save it again") from None
 
@@ -79,3 +101,28 @@ def save_generator(
     """
     header = checkpoint.Header("generator", generator.config.to_dict(), source, notes)
     checkpoint.save(path, header, generator.state_dict())
+
+
+def load_discriminator(path: str | os.PathLike) -> Discriminator:
+    """A frozen discriminator on the CPU in float32.
+
+    Args:
+        path: ``.safetensors`` (ours), or rosinality's training file ``.pt`` with an entry ``d``.
+
+    Raises:
+        CheckpointError: says in one sentence what is wrong with the file and what to do.
+    """
+    path = Path(path)
+    if path.suffix in (".pt", ".pth"):
+        return rosinality.load_discriminator(path)
+    header, tensors = checkpoint.load(path, kind="discriminator")
+    config = discriminator_config_of(header, path)
+    return checkpoint.restore(lambda: Discriminator(config), tensors, str(path))
+
+
+def save_discriminator(
+    path: str | os.PathLike, discriminator: Discriminator, notes: str = ""
+) -> None:
+    """Write a discriminator as safetensors; ``notes`` is one line for people: how it came about."""
+    header = checkpoint.Header("discriminator", discriminator.config.to_dict(), notes=notes)
+    checkpoint.save(path, header, discriminator.state_dict())

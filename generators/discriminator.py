@@ -17,6 +17,8 @@ from generators.layers import RESIDUAL_GAIN, EqualLinear, normal
 # Most images whose spread is measured together (arXiv 1710.10196, section 3).
 STDDEV_GROUP = 4
 STDDEV_EPS = 1e-8
+# Far beyond any discriminator there is: what a damaged or hostile file may ask for.
+MAX_LEVELS = 13
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,10 @@ class DiscriminatorConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
-        if self.resolution < 8 or self.resolution != 2 ** (len(self.channels) + 1):
+        n = len(self.channels)
+        if not 2 <= n <= MAX_LEVELS or self.resolution != 2 ** (n + 1):
             raise ValueError(
-                f"{len(self.channels)} channel counts for a resolution of {self.resolution}: one is "
+                f"{n} channel counts for a resolution of {self.resolution}: one is "
                 "needed for each of 4, 8, ..., resolution"
             )
 
@@ -114,6 +117,8 @@ class Discriminator(nn.Module):
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
+        # Dtype of the feature maps; weights, the comparison within the batch and scores stay float32.
+        self.compute_dtype = torch.float32
         last = config.channels[0]
         self.from_rgb = EqualConv(3, config.channels[-1], 1)
         self.blocks = nn.ModuleList(Block(a, b) for a, b in pairwise(reversed(config.channels)))
@@ -123,12 +128,24 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images [N, 3, H, W] in [-1, 1] -> scores [N]; they depend on what else is in the batch."""
+        return self.score_of(self.features(images)[-1])
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """images [N, 3, H, W] in [-1, 1] -> the feature maps behind each block, finest first.
+
+        Each image's own, whatever else is in the batch.
+        """
         size = self.config.resolution
         if images.ndim != 4 or images.shape[1:] != (3, size, size):
             raise ValueError(f"images must be [N, 3, {size}, {size}], not {list(images.shape)}")
-        x = self.from_rgb(images)
+        x, maps = self.from_rgb(images.to(self.compute_dtype)), []
         for block in self.blocks:
             x = block(x)
-        x = self.final_conv(minibatch_stddev(x))
+            maps.append(x)
+        return maps
+
+    def score_of(self, x: Tensor) -> Tensor:
+        """The last of the feature maps -> scores [N]."""
+        x = self.final_conv(minibatch_stddev(x.float()))
         x = F.leaky_relu(self.hidden(x.flatten(1)), ops.LEAKY_SLOPE) * ops.ACTIVATION_GAIN
         return self.score(x)[:, 0]

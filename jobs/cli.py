@@ -13,8 +13,10 @@ from jobs.demo import demo
 from jobs.inspect import inspect
 from jobs.invert import invert
 from jobs.pack import pack
+from jobs.portraits import portraits
 from jobs.report import report
 from jobs.status import status
+from jobs.train import train
 from jobs.verify import verify
 
 
@@ -31,7 +33,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, pack, invert, status, verify, report, inspect, convert):
+for command in (demo, pack, portraits, invert, train, status, verify, report, inspect, convert):
     cli.add_command(command)
 
 

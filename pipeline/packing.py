@@ -48,7 +48,7 @@ def pack(folder: str, pattern: str, samples_per_shard: int) -> Packed:
     if not images:
         raise ConfigError(f"{folder} holds no image ({', '.join(sorted(IMAGE_EXTENSIONS))})")
     for first in range(0, len(images), samples_per_shard):
-        shard = _name(pattern, first // samples_per_shard, len(images) > samples_per_shard)
+        shard = shard_name(pattern, first // samples_per_shard, len(images) > samples_per_shard)
         _write(shard, images[first : first + samples_per_shard])
         packed.shards.append(str(shard))
     packed.n_images = len(images)
@@ -67,7 +67,8 @@ def _key(relative: Path, taken: set[str]) -> str:
     return key
 
 
-def _name(pattern: str, index: int, several: bool) -> Path:
+def shard_name(pattern: str, index: int, several: bool) -> Path:
+    """The path of one shard; ConfigError for a pattern that cannot name ``several``, or no tar."""
     try:
         name = pattern % index
     except (TypeError, ValueError):

@@ -76,7 +76,7 @@ def test_equal_images_have_finite_perfect_values():
     torch.testing.assert_close(distances.ms_ssim(a, a), torch.ones(3))
 
 
-@pytest.mark.parametrize("name", ["mse", "psnr", "ms_ssim"])
+@pytest.mark.parametrize("name", ["mse", "psnr", "ms_ssim", "multi_scale_l1"])
 def test_one_number_for_each_image_whatever_the_batch(name):
     distance = getattr(distances, name)
     a, b = pair()
@@ -115,3 +115,17 @@ def test_wrong_arguments_are_named():
         distances.mse(torch.zeros(2, 3, 8, 8), torch.zeros(1, 3, 8, 8))
     with pytest.raises(ValueError, match="at least 11 pixels, not 8"):
         distances.ms_ssim(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
+
+
+def test_multi_scale_l1_equals_its_terms_one_by_one():
+    a, b = pair(2, 24, 20)
+    expected = []
+    for x, y in zip(a.double().numpy(), b.double().numpy(), strict=True):
+        value = sum(np.abs(np.diff(x, axis=i) - np.diff(y, axis=i)).mean() for i in (1, 2))
+        for scale in (1, 2, 4, 8):
+            h, w = x.shape[1] // scale, x.shape[2] // scale
+            cut = [z[:, : h * scale, : w * scale] for z in (x, y)]
+            small = [z.reshape(3, h, scale, w, scale).mean(axis=(2, 4)) for z in cut]
+            value += np.abs(small[0] - small[1]).mean()
+        expected.append(value)
+    np.testing.assert_allclose(distances.multi_scale_l1(a, b), expected, rtol=1e-5)

@@ -11,7 +11,13 @@ from encoders import ReStyle, UNet, UNetConfig, View, inspection, save_inverter
 from encoders.identity import FaceEmbedding
 from encoders.latent_discriminator import LatentDiscriminator
 from encoders.perceptual import LPIPS
-from generators import CheckpointError, save_generator
+from generators import (
+    CheckpointError,
+    Discriminator,
+    DiscriminatorConfig,
+    save_discriminator,
+    save_generator,
+)
 
 
 @pytest.fixture
@@ -79,6 +85,16 @@ def test_files_of_ours(tiny_generator, tmp_path, embedded):
     facts = inspection.describe(tmp_path / "g.safetensors")
     assert facts["kind"] == "generator (restyle-batch format 1)"
     assert "encoder that was trained with it" in facts["needs"]
+
+
+def test_a_discriminator_of_ours(tmp_path):
+    discriminator = Discriminator(DiscriminatorConfig(16, (8, 6, 4)))
+    save_discriminator(tmp_path / "d.safetensors", discriminator, "of a test")
+    facts = inspection.describe(tmp_path / "d.safetensors")
+    assert facts["kind"] == "discriminator (restyle-batch format 1)"
+    assert (facts["resolution"], facts["notes"]) == ("16x16 px", "of a test")
+    assert "training" in facts["needs"]
+    assert "latent average" not in facts
 
 
 def test_networks_that_measure(tmp_path):

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from generators import CheckpointError, rosinality
+from generators import (
+    CheckpointError,
+    checkpoint,
+    load_discriminator,
+    rosinality,
+    save_discriminator,
+)
 from generators.discriminator import Discriminator, DiscriminatorConfig, minibatch_stddev
 
 
@@ -67,3 +73,45 @@ def test_wrong_arguments_are_named():
         network(torch.zeros(6, 3, 16, 16))
     with pytest.raises(ValueError, match="3 channel counts for a resolution of 32"):
         DiscriminatorConfig(32, (8, 6, 4))
+
+
+def test_a_saved_discriminator_gives_the_same_scores(tmp_path):
+    network = Discriminator(DiscriminatorConfig(16, (8, 6, 4)))
+    save_discriminator(tmp_path / "d.safetensors", network, "of a test")
+    again = load_discriminator(tmp_path / "d.safetensors")
+    images = torch.randn(4, 3, 16, 16)
+    assert torch.equal(again(images), network(images))
+    assert again.config == network.config
+    assert not any(p.requires_grad for p in again.parameters())
+
+
+def test_rosinalitys_discriminator_is_loaded_as_ours_is(published, tmp_path):
+    torch.save({"d": published, "g_ema": {}}, tmp_path / "trained.pt")
+    assert load_discriminator(tmp_path / "trained.pt").config.resolution == 256
+
+
+def test_damaged_and_hostile_discriminators_are_refused(tmp_path):
+    path = tmp_path / "d.safetensors"
+    checkpoint.save(path, checkpoint.Header("generator", {}), {"x": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="of the kind generator, where discriminator"):
+        load_discriminator(path)
+    many = [1] * 1000
+    for config in (
+        {},
+        {"resolution": 2**1001, "channels": many},
+        {"resolution": 16, "channels": 3},
+    ):
+        checkpoint.save(path, checkpoint.Header("discriminator", config), {"x": torch.zeros(1)})
+        with pytest.raises(CheckpointError, match="damaged header"):
+            load_discriminator(path)
+
+
+def test_half_precision_scores_are_close():
+    network = Discriminator(DiscriminatorConfig(32, (16, 16, 12, 8)))
+    images = torch.randn(8, 3, 32, 32)
+    full = network(images)
+    network.compute_dtype = torch.bfloat16
+    half = network(images)
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, full)
+    torch.testing.assert_close(half, full, atol=0.03, rtol=0.03)

@@ -1,0 +1,249 @@
+"""Training of encoders (Alaluf et al. 2021, arXiv 2104.02699, section 3.2): one batch a step, on any device.
+
+A batch goes through the residual loop as at inversion. The loss of every residual step is propagated on its
+own, image and latents detached between steps; either the gradients of all steps make one update, or each
+makes its own. Random numbers of a batch come from the seed, its number and the worker's rank, so a
+continued run draws the same ones without a generator's state in its checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from encoders.critics import Critics
+from encoders.heads import ProgressiveHeads, ProgressivePyramid, forget_unused
+from encoders.initialisation import new_model
+from encoders.inverter_file import save_inverter
+from encoders.losses import Objective
+from encoders.optimizers import Average, Lookahead, ranger
+from encoders.residual_batch import Part, mirrored, parts_of, random_source
+from encoders.restyle import ReStyle
+from encoders.training_config import PRESETS, EncoderTrainConfig
+from encoders.validation import validate
+from generators import Generator
+from generators.discriminator import Discriminator
+from generators.parallel import average_gradients, broadcast_parameters, n_workers
+from generators.stylegan2 import Synthesis
+from generators.trainer import NotFinite, Validation
+
+__all__ = ["PRESETS", "EncoderTrainConfig", "EncoderTrainer", "NotFinite", "Validation"]
+
+
+class EncoderTrainer:
+    """An encoder, its average over time, the critics beside it, and one step of their training."""
+
+    def __init__(
+        self, config: EncoderTrainConfig, generator: Generator, device: str | torch.device = "cpu"
+    ) -> None:
+        """
+        Raises:
+            CheckpointError: a file that the settings need is missing, or of another kind.
+            ValueError: settings that do not fit the generator or each other.
+        """
+        self.config, self.device = config, torch.device(device)
+        self.model = new_model(config, generator).to(device)
+        self.encoder = self.model.encoder
+        broadcast_parameters(self.encoder)
+        self.objective = Objective(config, self.model.generator).to(device).eval()
+        self.critics = Critics(config, config.critic_learning_rate, self.model.generator)
+        self.optimizer = _optimizer(config, list(self.encoder.parameters()))
+        # What is validated and saved; float32 throughout, whatever the precision of training.
+        self.finished = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self.average = Average(self.finished.encoder)
+        self.model.train()
+        self._is_half = config.precision == "bf16"
+        if self._is_half:
+            _draw_in_half(self.model, self.objective, *self.critics.networks)
+        self.n_batches = 0  # done so far
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the images to give: the encoder's, or where a critic looks, the generator's."""
+        if self.critics.image is not None:
+            return self.model.view.size(self.model.generator.resolution)
+        return self.model.input_size
+
+    def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]:
+        """Train on one batch.
+
+        Args:
+            images: [N, 3, h, w] in [-1, 1], on any device.
+            z: [N, z_dim] that they were drawn from, for the term `pull`.
+
+        Returns: the terms of the last residual step without their weights; `total`, the sum with them; and
+            the critics' own losses.
+
+        Raises:
+            NotFinite: a term or a gradient is no number. The update that it belongs to was not made, nor any
+                after it; for images that are no numbers that is all of them.
+        """
+        config, draw = self.config, random_source(self.config, self.n_batches)
+        images = images.to(self.device, torch.float32)
+        if not images.isfinite().all():
+            raise NotFinite(f"batch {self.n_batches}: the images hold values that are no numbers")
+        if config.flip:
+            images, z = mirrored(images, draw), None
+        z = z if z is None else z.to(self.device, torch.float32)
+        parts = parts_of(images, z, self.model, config, draw)
+        n_steps = config.n_steps_at(self.n_batches)
+        self._prepare()
+        for _ in range(n_steps):
+            terms = _mean([self._residual_step(part) for part in parts], parts)
+            if config.update_every_step:
+                self._update(len(images) / n_steps)
+        if not config.update_every_step:
+            self._update(len(images))
+        terms |= self._teach_critics(images, parts, draw)
+        self.n_batches += 1
+        return terms
+
+    def _prepare(self) -> None:
+        """Learning rate, stage and gradients for the batch that comes."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate_at(self.n_batches)
+        _set_stage(self.encoder, self.config.stage_at(self.n_batches))
+        self.optimizer.zero_grad()
+
+    def _residual_step(self, part: Part) -> dict[str, float]:
+        """One pass of the loop, its gradients added to those that are there. The terms of its loss."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_half):
+            latents = self.model.step(part.seen, part.reconstruction, part.latents)
+        drawn = self.model.draw(latents)
+        reconstruction = self.model.to_input(drawn)
+        judged = self.critics.judge(drawn, latents[:, : self._n_used])
+        terms = self.objective(reconstruction, part.target, latents, part.w, judged)
+        values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise NotFinite(f"batch {self.n_batches}: the term {name} is {value}")
+        (terms["total"] * part.share).backward()
+        part.latents, part.reconstruction = latents.detach(), reconstruction.detach()
+        part.drawn = drawn.detach() if self.critics.image is not None else None
+        return values
+
+    def _update(self, n_images: float) -> None:
+        """One step of the optimizer on the gradients that are there, of so many images on each worker."""
+        parameters = list(self.encoder.parameters())
+        average_gradients(parameters)
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not norm.isfinite():
+            raise NotFinite(f"batch {self.n_batches}: the norm of the gradients is {norm.item()}")
+        if self.config.clip:
+            clip_grads_with_norm_(parameters, self.config.clip, norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.config.ema_half_life:
+            keep = 0.5 ** (n_images * n_workers() / self.config.ema_half_life)
+            self.average.follow(self.encoder, keep)
+
+    def _teach_critics(
+        self, images: Tensor, parts: list[Part], draw: torch.Generator
+    ) -> dict[str, float]:
+        """An update of each critic on what the last step made of the batch."""
+        found: dict[str, Tensor] = {}
+        if self.critics.image is not None:
+            fake = torch.cat([part.drawn for part in parts if part.drawn is not None])
+            found |= self.critics.image.update(images, fake)
+        if self.critics.latent is not None:
+            mapping = self.model.generator.mapping
+            z = torch.randn(len(images), mapping.z_dim, generator=draw).to(self.device)
+            latents = torch.cat([part.latents for part in parts])[:, : self._n_used]
+            found |= self.critics.latent.update(mapping(z), latents, draw)
+        return {name: value.item() for name, value in found.items()}
+
+    @property
+    def _n_used(self) -> int:
+        """Styles that are not yet copies of the first."""
+        n_styles, stage = self.model.generator.n_styles, self.config.stage_at(self.n_batches)
+        return n_styles if stage is None else min(n_styles, 1 + stage)
+
+    def validate(self, images: Tensor, z: Tensor | None = None) -> Validation:
+        """How good the averaged encoder is on images [N, 3, h, w] in [-1, 1]; see `validation.validate`.
+
+        Args:
+            z: not used.
+        """
+        n_steps = 1 if self.config.single_pass else self.config.n_steps
+        images = images.to(self.device, torch.float32)
+        return validate(self._finish(), self.objective, images, n_steps, self.config.batch_size)
+
+    def save(self, path: str | os.PathLike, notes: str) -> None:
+        """Write the averaged encoder as an inverter file."""
+        model = self._finish()
+        if self.config.progressive_start:
+            model = _without_unused(model)
+        save_inverter(path, model, self.config.generator_name, notes)
+
+    def _finish(self) -> ReStyle:
+        """The model as it is to be used: with the average, or if none is kept, the latest weights."""
+        if not self.config.ema_half_life:
+            self.finished.encoder.load_state_dict(self.encoder.state_dict())
+        _set_stage(self.finished.encoder, self.config.stage_at(max(self.n_batches - 1, 0)))
+        return self.finished
+
+    @property
+    def _parts(self) -> list[str]:
+        """Attributes that have a state."""
+        averages = ["average"] if self.config.ema_half_life else []
+        return ["encoder", "optimizer", "critics", *averages]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that continues to the same weights: tensors, numbers and containers of them."""
+        parts = {name: getattr(self, name).state_dict() for name in self._parts}
+        return {**parts, "n_batches": self.n_batches}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken by a trainer with the same settings."""
+        for name in self._parts:
+            getattr(self, name).load_state_dict(state[name])
+        self.n_batches = state["n_batches"]
+
+
+def _set_stage(encoder: nn.Module, stage: int | None) -> None:
+    """How many styles have an offset in use; None leaves it."""
+    if stage is not None:
+        _progressive(encoder).stage = stage
+
+
+def _progressive(encoder: nn.Module) -> ProgressiveHeads | ProgressivePyramid:
+    heads = encoder.get_submodule("heads")
+    assert isinstance(heads, ProgressiveHeads | ProgressivePyramid), "checked when it was made"
+    return heads
+
+
+def _without_unused(model: ReStyle) -> ReStyle:
+    """The model with offsets that are not in use yet as zero: a file holds no stage."""
+    encoder = copy.deepcopy(model.encoder)
+    forget_unused(_progressive(encoder))
+    kept = model.generator, model.latent_avg, model.input_size
+    return type(model)(encoder, *kept, view=model.view)
+
+
+def _draw_in_half(*networks: nn.Module) -> None:
+    """Feature maps of generator and discriminators in bfloat16."""
+    for network in networks:
+        for module in network.modules():
+            if isinstance(module, Synthesis | Discriminator):
+                module.compute_dtype = torch.bfloat16
+
+
+def _optimizer(
+    config: EncoderTrainConfig, parameters: list[nn.Parameter]
+) -> torch.optim.Optimizer | Lookahead:
+    if config.optimizer == "ranger":
+        return ranger(parameters, config.learning_rate)
+    betas = (0.9, config.beta2)
+    return torch.optim.Adam(parameters, lr=config.learning_rate, betas=betas, fused=True)
+
+
+def _mean(terms: list[dict[str, float]], parts: list[Part]) -> dict[str, float]:
+    """Terms of a whole batch from those of its parts."""
+    pairs = list(zip(terms, parts, strict=True))
+    return {name: sum(of[name] * part.share for of, part in pairs) for name in terms[0]}

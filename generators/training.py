@@ -1,0 +1,268 @@
+"""Training of StyleGAN2 (Karras et al. 2020, arXiv 1912.04958): one batch a step, on any device.
+
+A step is up to four updates: critic, R1 where it is due, generator, path length where it is due; then
+the averaged generator follows. Random numbers of a step come from the seed, its number and the worker's
+rank, so a continued run draws the same ones without a generator's state in its checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from generators import save_discriminator, save_generator
+from generators.adversarial import (
+    discriminator_loss,
+    generator_loss,
+    mixed_styles,
+    path_length,
+    r1_penalty,
+)
+from generators.parallel import average, average_gradients, broadcast_parameters, n_workers, rank
+from generators.sliced_wasserstein import sliced_wasserstein
+from generators.trainer import NotFinite, Validation
+from generators.training_config import PRECISIONS, GeneratorTrainConfig
+
+__all__ = ["GeneratorTrainConfig", "GeneratorTrainer"]
+
+BETAS = (0.0, 0.99)
+VALIDATION_SEED = 0
+GRID_COLUMNS, GRID_ROWS = 8, 3
+
+STATEFUL = (
+    "generator",
+    "discriminator",
+    "ema",
+    "generator_optimizer",
+    "discriminator_optimizer",
+)
+COUNTERS = ("n_steps", "n_images", "path_mean")
+
+Part = tuple[Tensor, Tensor | None]  # real images and, where they are given, codes
+Terms = dict[str, Tensor]
+Loss = Callable[[Tensor, Tensor | None], tuple[Tensor, Terms]]
+
+
+def adam(network: nn.Module, rate: float, interval: int) -> torch.optim.Adam:
+    """Adam that makes an extra step every ``interval`` ones for a lazy regulariser, 0: never.
+
+    All its steps are made smaller by c = interval / (interval + 1) and its memory longer, beta ** c, so that
+    as much happens as if the regulariser were part of every step (arXiv 1912.04958, appendix B).
+    """
+    c = interval / (interval + 1) if interval else 1.0
+    betas = (BETAS[0] ** c, BETAS[1] ** c)
+    return torch.optim.Adam(network.parameters(), lr=rate * c, betas=betas, eps=1e-8, fused=True)
+
+
+class GeneratorTrainer:
+    """Generator, discriminator, the generator's average over time, and one step of their training."""
+
+    def __init__(self, config: GeneratorTrainConfig, device: torch.device | str) -> None:
+        self.config, self.device = config, torch.device(device)
+        generator, discriminator = config.networks()
+        self.generator, self.discriminator = generator.to(device), discriminator.to(device)
+        broadcast_parameters(self.generator)
+        broadcast_parameters(self.discriminator)
+        self.ema = copy.deepcopy(self.generator).requires_grad_(False)
+        dtype = PRECISIONS[config.precision]
+        self.generator.synthesis.compute_dtype = self.discriminator.compute_dtype = dtype
+        every = config.path_length_interval if config.path_length_weight else 0
+        self.generator_optimizer = adam(self.generator, config.learning_rate, every)
+        every = config.r1_interval if config.r1_gamma else 0
+        rate = config.discriminator_learning_rate
+        self.discriminator_optimizer = adam(self.discriminator, rate, every)
+        self.path_mean = torch.zeros((), device=device)
+        self.n_steps = self.n_images = 0
+        self.draw = torch.Generator(self.device)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return (self.config.resolution, self.config.resolution)
+
+    def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]:
+        """Train both networks on one batch.
+
+        Args:
+            images: real ones, [N, 3, h, w] in [-1, 1]; N divides by ``accumulate``, and each part is at most
+                4 images or a multiple of 4.
+            z: what this step's fakes are drawn from, [N, z_dim]; None: drawn at random.
+
+        Returns: losses and mean scores; of "r1" and "path_length" only where they were due.
+
+        Raises:
+            NotFinite: a gradient is infinite or no number. Neither its update was made nor any after it; for
+                images that are no numbers that is all of them.
+        """
+        config = self.config
+        images = images.to(self.device, torch.float32)
+        with self._random_numbers():
+            if config.flip:
+                mirrored = self._uniform(len(images))[:, None, None, None] < 0.5
+                images = torch.where(mirrored, images.flip(3), images)
+            parts = self._parts(images, z)
+            terms = self._update(self.discriminator, self._logistic_of_discriminator, parts)
+            if config.r1_gamma and self.n_steps % config.r1_interval == 0:
+                terms |= self._update(self.discriminator, self._r1, parts)
+            terms |= self._update(self.generator, self._logistic_of_generator, parts)
+            if config.path_length_weight and self.n_steps % config.path_length_interval == 0:
+                terms |= self._update(self.generator, self._path_length, parts)
+                self.path_mean = average(terms["path_mean"])
+        self._follow(len(images) * n_workers())
+        self.n_steps += 1
+        return dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
+
+    @contextmanager
+    def _random_numbers(self) -> Iterator[None]:
+        """Those of this step; the process's own (the noise of the synthesis) are put back afterwards."""
+        key = f"{self.config.seed} {self.n_steps} {rank()}".encode()
+        digest = hashlib.sha256(key).digest()
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(int.from_bytes(digest[:8], "little"))
+            self.draw.manual_seed(int.from_bytes(digest[8:16], "little"))
+            yield
+
+    def _uniform(self, n: int) -> Tensor:
+        return torch.rand(n, generator=self.draw, device=self.device)
+
+    def _codes(self, n: int) -> Tensor:
+        size = (n, self.generator.config.z_dim)
+        return torch.randn(size, generator=self.draw, device=self.device)
+
+    def _parts(self, images: Tensor, z: Tensor | None) -> list[Part]:
+        """The batch in pieces. Every k-th image goes together: so groups of the discriminator stay whole."""
+        k = self.config.accumulate
+        if len(images) % k:
+            raise ValueError(f"a batch of {len(images)} images does not divide into {k} parts")
+        codes = None if z is None else z.to(self.device)
+        return [(images[i::k], None if codes is None else codes[i::k]) for i in range(k)]
+
+    def _fakes(self, n: int, z: Tensor | None) -> tuple[Tensor, Tensor]:
+        """w_plus [n, n_styles, w_dim] and images [n, 3, h, w]."""
+        z = self._codes(n) if z is None else z[:n]
+        w_plus = mixed_styles(self.generator, z, self._codes(n), self.draw, self.config.mixing)
+        return w_plus, self.generator.synthesis(w_plus, noise="random")
+
+    def _logistic_of_discriminator(self, real: Tensor, z: Tensor | None) -> tuple[Tensor, Terms]:
+        with torch.no_grad():
+            _, fake = self._fakes(len(real), z)
+        real_scores, fake_scores = self.discriminator(real), self.discriminator(fake)
+        loss = discriminator_loss(real_scores, fake_scores)
+        means = {"real_score": real_scores.mean(), "fake_score": fake_scores.mean()}
+        return loss, {"discriminator": loss, **means}
+
+    def _r1(self, real: Tensor, _: Tensor | None) -> tuple[Tensor, Terms]:
+        penalty = r1_penalty(self.discriminator, real)
+        return self.config.r1_gamma / 2 * self.config.r1_interval * penalty, {"r1": penalty}
+
+    def _logistic_of_generator(self, real: Tensor, z: Tensor | None) -> tuple[Tensor, Terms]:
+        _, fake = self._fakes(len(real), z)
+        loss = generator_loss(self.discriminator(fake))
+        return loss, {"generator": loss}
+
+    def _path_length(self, real: Tensor, z: Tensor | None) -> tuple[Tensor, Terms]:
+        n = max(1, len(real) // self.config.path_length_shrink)
+        w_plus, image = self._fakes(n, z)
+        penalty, mean = path_length(image, w_plus, self.path_mean, self.draw)
+        weight = self.config.path_length_weight * self.config.path_length_interval
+        return weight * penalty, {"path_length": penalty, "path_mean": mean}
+
+    def _update(self, network: nn.Module, loss: Loss, parts: Sequence[Part]) -> Terms:
+        """One step of a network's optimizer on the mean of a loss over all parts; the mean of its terms.
+
+        Raises:
+            NotFinite: before the step.
+        """
+        of_generator = network is self.generator
+        self.generator.requires_grad_(of_generator)
+        self.discriminator.requires_grad_(not of_generator)
+        optimizer = self.generator_optimizer if of_generator else self.discriminator_optimizer
+        optimizer.zero_grad()
+        means: Terms = {}
+        for part in parts:
+            value, terms = loss(*part)
+            (value / len(parts)).backward()
+            for name, term in terms.items():
+                means[name] = means.get(name, 0) + term.detach() / len(parts)
+        average_gradients(network.parameters())
+        norm = get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+        if not torch.isfinite(norm):
+            which = type(network).__name__.lower()
+            values = ", ".join(f"{name} {term.item():g}" for name, term in means.items())
+            raise NotFinite(
+                f"step {self.n_steps}: the {which}'s gradient is not finite ({values}), so it was not applied"
+            )
+        if self.config.clip:
+            clip_grads_with_norm_(network.parameters(), self.config.clip, norm)
+        optimizer.step()
+        return means
+
+    @torch.no_grad()
+    def _follow(self, n: int) -> None:
+        """The average of weights after ``n`` more images: what is older than its half-life counts half."""
+        half_life = min(self.config.ema_half_life, self.config.ema_warm_up * self.n_images)
+        keep = 0.5 ** (n / half_life) if half_life else 0.0
+        for mine, theirs in zip(self.ema.parameters(), self.generator.parameters(), strict=True):
+            mine.lerp_(theirs, 1 - keep)
+        self.n_images += n
+
+    @torch.no_grad()
+    def validate(self, images: Tensor, z: Tensor | None = None) -> Validation:
+        """Sliced Wasserstein distance between real images and as many drawn by the averaged generator.
+
+        The same codes each time, so that values can be compared; of another number of images they cannot.
+
+        Args:
+            images: [N, 3, h, w] in [-1, 1].
+            z: what to draw from, [N, z_dim]; None: normal vectors of a fixed seed.
+
+        Returns: distance "swd" at each level of the pyramid, its mean as the score; the grid's first row is
+            real.
+        """
+        if z is None:
+            draw = torch.Generator().manual_seed(VALIDATION_SEED)
+            z = torch.randn(len(images), self.generator.config.z_dim, generator=draw)
+        parts = z.to(self.device).split(self.config.batch_size // self.config.accumulate)
+        fakes = torch.cat([self.ema(part) for part in parts]).clamp(-1, 1)
+        distances = sliced_wasserstein(images.to(self.device), fakes)
+        columns = min(GRID_COLUMNS, len(images))
+        rows = min(GRID_ROWS, len(images) // columns)
+        drawn = fakes[: rows * columns].unflatten(0, (rows, columns)).cpu()
+        grid = torch.cat([images[None, :columns].float().cpu(), drawn])
+        return Validation({"swd": distances}, sum(distances) / len(distances), grid)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a continued run needs to make the same steps: plain data and tensors, not copied."""
+        parts = {name: getattr(self, name).state_dict() for name in STATEFUL}
+        return parts | {name: getattr(self, name) for name in COUNTERS}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state_dict` gave."""
+        for name in STATEFUL:
+            getattr(self, name).load_state_dict(state[name])
+        for name in COUNTERS:
+            setattr(self, name, state[name])
+        self.path_mean = self.path_mean.to(self.device)
+
+    def save(self, path: str | os.PathLike, notes: str) -> None:
+        """Write the averaged generator, and beside it the critic as `<stem>.discriminator.safetensors`.
+
+        Args:
+            path: of the generator, ``.safetensors``.
+            notes: one line for people: how it came about.
+        """
+        path = Path(path)
+        self.ema.latent_avg.copy_(self.ema.estimate_latent_avg())
+        save_generator(path, self.ema, notes)
+        beside = path.with_name(f"{path.stem}.discriminator.safetensors")
+        save_discriminator(beside, self.discriminator, notes)

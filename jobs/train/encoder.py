@@ -1,0 +1,55 @@
+"""``restyle train encoder``: a ReStyle encoder for a generator, on shards."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import click
+
+from encoders.training import PRESETS, EncoderTrainConfig, EncoderTrainer
+from generators import load_generator
+from generators.checkpoint import tensors_sha256
+from jobs.train import flags
+
+
+class _Maker:
+    """Builds the trainer on a worker, which loads the generator's file itself."""
+
+    def __init__(self, config: EncoderTrainConfig, generator: str) -> None:
+        self._config, self._generator = config, generator
+
+    def __call__(self, device: str) -> EncoderTrainer:
+        return EncoderTrainer(self._config, load_generator(self._generator), device)
+
+
+@click.command(
+    epilog="Example: restyle train encoder 'shards/*.tar' --generator mine.pkl --out encoder/ "
+    "--preset restyle-psp --lpips-weights alexnet.pth --lpips-heads alex.pth"
+)
+@flags.loop_options
+@click.option("--generator", default="demo", show_default=True, help="File of it, or demo.")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="compact",
+    show_default=True,
+    help="The recipe; every flag below changes one entry of it.",
+)
+@flags.of_dataclass(EncoderTrainConfig)
+def encoder(generator: str, preset: str, **options: Any) -> None:
+    """Train an encoder for a generator on the images of SHARDS.
+
+    \b
+    compact            a U-Net, no pretrained file; what trained the demo
+    restyle-psp        the published recipe (arXiv 2104.02699)
+    restyle-e4e        the published recipe over e4e
+    unet-adversarial   U-Net, VGG16 distance and an adversary
+
+    The files in --out, last.safetensors and best.safetensors (by the distances to held-out images),
+    are for --model. The same command goes on where it was stopped.
+    """
+    config = replace(PRESETS[preset], **flags.chosen(EncoderTrainConfig, options))
+    digest = tensors_sha256(load_generator(generator).state_dict())
+    settings = asdict(config) | {"generator_sha256": digest}
+    flags.start(_Maker(config, generator), settings, options, with_z=bool(config.pull))

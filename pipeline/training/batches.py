@@ -1,0 +1,139 @@
+"""Samples -> batches of images: decoded or aligned side by side, in order, at most two batches ahead."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config import ConfigError
+from pipeline.feed import AlignSettings, prepare
+from pipeline.records import AlignedFace, Sample, Status
+from pipeline.training.stream import Position, SampleStream
+
+# A stretch this long without one usable image is no accident.
+MAX_FAILURES_IN_A_ROW = 10_000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one step of training."""
+
+    images: Tensor  # [N, 3, h, w] float32 in [-1, 1]
+    z: Tensor | None  # [N, z_dim] float32 of the samples' .npy members, where they are wanted
+    keys: tuple[str, ...]
+    position: Position  # of the stream, behind the last of them
+    n_failed: int  # samples so far without a usable image
+
+
+class Batches:
+    """Iterates over batches, without end. Close it to end its workers."""
+
+    def __init__(
+        self, stream: SampleStream, batch_size: int, settings: AlignSettings, with_z: bool = False
+    ) -> None:
+        self._stream, self._batch_size, self._with_z = stream, batch_size, with_z
+        self._settings = settings
+        self._pool = _pool(settings)
+        self._n_failed = 0
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """
+        Raises:
+            ConfigError: no image for a long while, or no .npy member where z is wanted.
+        """
+        faces = self._faces()
+        while True:
+            taken = [next(faces) for _ in range(self._batch_size)]
+            images = np.stack([face.image_u8 for _, face, _ in taken])  # type: ignore[misc]
+            samples = [sample for sample, _, _ in taken]
+            yield Batch(
+                images=torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
+                z=torch.stack([_z(sample) for sample in samples]) if self._with_z else None,
+                keys=tuple(sample.key for sample in samples),
+                position=taken[-1][2],
+                n_failed=self._n_failed,
+            )
+
+    def _faces(self) -> Iterator[tuple[Sample, AlignedFace, Position]]:
+        """The largest face, or the image, of each sample that has one."""
+        waiting: deque[tuple[Sample, Position, Future[list[AlignedFace]]]] = deque()
+        source = iter(self._stream)
+        n_in_a_row = 0
+        while True:
+            while len(waiting) < 2 * self._batch_size:
+                sample, position = next(source)
+                waiting.append(
+                    (sample, position, self._pool.submit(prepare, sample, self._settings))
+                )
+            sample, position, future = waiting.popleft()
+            face = future.result()[0]
+            if face.status == Status.OK:
+                n_in_a_row = 0
+                yield sample, face, position
+                continue
+            self._n_failed, n_in_a_row = self._n_failed + 1, n_in_a_row + 1
+            if n_in_a_row >= MAX_FAILURES_IN_A_ROW:
+                raise ConfigError(
+                    f"{n_in_a_row} samples in a row gave no image to train on; the last said: "
+                    f"{face.error} ({face.status})"
+                )
+
+
+def _pool(settings: AlignSettings) -> Executor:
+    """Threads decode, for Pillow lets go of the interpreter; dlib does not, so it gets processes."""
+    n = os.cpu_count() or 1
+    if settings.mode == "none":
+        return ThreadPoolExecutor(n)
+    return ProcessPoolExecutor(n, mp_context=get_context("spawn"))
+
+
+def _z(sample: Sample) -> Tensor:
+    """The vector in a sample's .npy member."""
+    try:
+        array = np.load(io.BytesIO(sample.fields["npy"]), allow_pickle=False)
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).reshape(-1)
+    except KeyError:
+        raise ConfigError(
+            f"sample {sample.key} has no .npy member with its z, which distillation needs; "
+            "`restyle portraits` writes such shards"
+        ) from None
+    except (ValueError, EOFError, OSError) as error:
+        raise ConfigError(f"the .npy member of sample {sample.key} is damaged: {error}") from None
+
+
+def first_images(
+    stream: SampleStream, n: int, settings: AlignSettings, with_z: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """At most ``n`` images of one epoch in stored order, to validate on: [N, 3, h, w], and their z.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    images, vectors = [], []
+    for sample in _one_epoch(stream):
+        face = prepare(sample, settings)[0]
+        if face.image_u8 is not None:
+            images.append(torch.from_numpy(face.image_u8).permute(2, 0, 1).float() / 127.5 - 1)
+            vectors += [_z(sample)] if with_z else []
+        if len(images) == n:
+            break
+    if not images:
+        raise ConfigError(f"{stream.config.urls[0]} and its like hold no image to validate on")
+    return torch.stack(images), torch.stack(vectors) if with_z else None
+
+
+def _one_epoch(stream: SampleStream) -> Iterator[Sample]:
+    for url in stream.config.urls:
+        yield from stream.of_shard(url)

@@ -1,0 +1,173 @@
+"""The training loop: the same for every trainer, on one process or on each worker of a group."""
+
+from __future__ import annotations
+
+import math
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, distributed
+
+from generators import parallel
+from generators.trainer import NotFinite, Validation
+from pipeline.feed import AlignSettings
+from pipeline.training import state
+from pipeline.training.batches import Batch, Batches, first_images
+from pipeline.training.record import Record, Silence
+from pipeline.training.stream import Position, SampleStream, StreamConfig
+
+LAST, BEST, BAD_BATCH = "last.safetensors", "best.safetensors", "not_finite.pt"
+
+
+class Trainer(Protocol):
+    """What the loop drives: networks, their optimizers, and how one batch teaches them."""
+
+    @property
+    def input_size(self) -> tuple[int, int]: ...  # height and width of the images it takes
+    def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]: ...
+    def validate(self, images: Tensor, z: Tensor | None = None) -> Validation: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def save(self, path: Path, notes: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Everything about a training but the trainer."""
+
+    out: str  # folder for checkpoints and logs, on storage that all workers share
+    shards: tuple[str, ...]
+    held_out: tuple[str, ...]  # shards to validate on
+    n_batches: int  # length of the run
+    batch_size: int  # images on each worker
+    seed: int = 0
+    align: str = "none"  # or "face"
+    with_z: bool = False  # samples carry their z as .npy
+    chunk: int = 2048  # samples shuffled together
+    n_held_out: int = 64  # images to validate on
+    validate_every: int = 500  # batches
+    checkpoint_every: int = 500  # batches
+    log_every: int = 20  # batches
+
+    def stream(self, urls: tuple[str, ...], worker: int = 0, n_workers: int = 1) -> StreamConfig:
+        fields = frozenset({"npy"} if self.with_z else ())
+        return StreamConfig(urls, self.seed, worker, n_workers, self.chunk, fields)
+
+
+def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
+    """Train to the end, from wherever the last run in ``config.out`` stopped.
+
+    Leaves ``last.safetensors`` and ``best.safetensors`` (by the validation's score), ready for use.
+
+    Args:
+        notes: one line for people, into the files: how they came about.
+
+    Raises:
+        ConfigError: shards without images, or a state that cannot be read.
+        NotFinite: a loss was no number; the batch is in ``not_finite.pt``.
+    """
+    folder, n_workers, is_first = Path(config.out), parallel.n_workers(), parallel.rank() == 0
+    settings = AlignSettings(config.align, "largest", *trainer.input_size)
+    held_out = SampleStream(config.stream(config.held_out))
+    images, z = first_images(held_out, config.n_held_out, settings, config.with_z)
+    progress = _resume(trainer, folder)
+    stream = SampleStream(
+        config.stream(config.shards, parallel.rank(), n_workers), progress.position
+    )
+    batches = Batches(stream, config.batch_size, settings, config.with_z)
+    with closing(batches), closing(_record(folder, config, progress)) as record:
+        for batch in islice(batches, config.n_batches - progress.n_done):
+            terms = _step(trainer, batch, folder)
+            progress.n_done, progress.position = progress.n_done + 1, batch.position
+            record.batch(progress.n_done, terms, _counts(batch, stream))
+            is_last = progress.n_done == config.n_batches
+            if is_last or progress.n_done % config.validate_every == 0:
+                if is_first:
+                    found = trainer.validate(images, z)
+                    record.validation(progress.n_done, found)
+                    if found.score < progress.best:
+                        progress.best = found.score
+                        trainer.save(folder / BEST, _line(notes, progress))
+                _wait()
+            if is_last or progress.n_done % config.checkpoint_every == 0:
+                _save(trainer, folder, progress, notes)
+
+
+@dataclass
+class _Progress:
+    """How far a worker is."""
+
+    n_done: int = 0  # batches
+    position: Position = Position()
+    best: float = math.inf  # score of the best validation so far
+
+
+def _record(folder: Path, config: LoopConfig, progress: _Progress) -> Record | Silence:
+    if parallel.rank():
+        return Silence()
+    n_images = config.batch_size * parallel.n_workers()
+    return Record(folder, n_images, config.log_every, config.n_batches, progress.n_done)
+
+
+def _step(trainer: Trainer, batch: Batch, folder: Path) -> dict[str, float]:
+    try:
+        return trainer.step(batch.images, batch.z)
+    except NotFinite as error:
+        path = folder / BAD_BATCH
+        torch.save({"images": batch.images, "z": batch.z, "keys": list(batch.keys)}, path)
+        raise NotFinite(
+            f"{error}; training stopped and left its weights as they were. The batch is in {path}: look "
+            "at it, or go on from the last checkpoint with a lower learning rate in another --out"
+        ) from None
+
+
+def _counts(batch: Batch, stream: SampleStream) -> dict[str, float]:
+    return {
+        "epoch": batch.position.epoch,
+        "failed_samples": batch.n_failed,
+        "broken_shards": len(stream.broken),
+    }
+
+
+def _resume(trainer: Trainer, folder: Path) -> _Progress:
+    """Where this worker stopped; the trainer is given its state back."""
+    found = state.load(folder)
+    if found is None:
+        return _Progress()
+    trainer.load_state_dict(found["trainer"])
+    mine = found["workers"][parallel.rank()]
+    torch.set_rng_state(mine["rng"])
+    return _Progress(found["n_done"], Position(**mine["position"]), found["best"])
+
+
+def _save(trainer: Trainer, folder: Path, progress: _Progress, notes: str) -> None:
+    """The state of all workers, and the model as it stands."""
+    mine = {"position": asdict(progress.position), "rng": torch.get_rng_state()}
+    workers = [mine]
+    if parallel.n_workers() > 1:
+        workers = [mine] * parallel.n_workers()
+        distributed.all_gather_object(workers, mine)
+    if parallel.rank() == 0:
+        trainer.save(folder / LAST, _line(notes, progress))
+        content = {
+            "trainer": trainer.state_dict(),
+            "workers": workers,
+            "n_done": progress.n_done,
+            "best": progress.best,
+        }
+        state.save(folder, content)
+    _wait()
+
+
+def _line(notes: str, progress: _Progress) -> str:
+    return f"{notes}; {progress.n_done} batches, epoch {progress.position.epoch + 1}"
+
+
+def _wait() -> None:
+    """Until all workers are here: what one writes, the others may then read."""
+    if parallel.n_workers() > 1:
+        distributed.barrier()

@@ -1,0 +1,73 @@
+"""A training from its settings: checked here, then run in this process or on a group of Ray workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import storage
+from pipeline.config import ConfigError
+from pipeline.training import state
+from pipeline.training.loop import LoopConfig, Trainer, train
+
+# Settings that may change between two stretches of a run without changing what it learns.
+MAY_DIFFER = frozenset({"out", "log_every", "checkpoint_every"})
+N_RESTARTS = 3  # of a group that lost a worker
+
+# Builds a trainer on a device; it travels to the workers.
+Maker = Callable[[str], Trainer]
+
+
+@dataclass(frozen=True)
+class WorkersConfig:
+    """How a training is spread out."""
+
+    n_workers: int = 1
+    gpus_per_worker: float | None = None  # None: 1 where there is one, else 0
+    address: str | None = None  # of a Ray cluster; None starts Ray here
+
+
+def find_shards(
+    patterns: Sequence[str], held_out: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Shards to train on and shards to validate on; without a pattern for those the last one.
+
+    Raises:
+        ConfigError: nothing matches, or there is one shard for both.
+    """
+    shards = tuple(storage.expand(patterns))
+    if held_out:
+        wanted = tuple(storage.expand(held_out))
+        return tuple(url for url in shards if url not in wanted) or shards, wanted
+    if len(shards) < 2:
+        raise ConfigError(
+            "one shard cannot be trained and validated on; pass --held-out SHARD, or more shards (the last "
+            "one is then held out)"
+        )
+    return shards[:-1], shards[-1:]
+
+
+def execute(
+    make: Maker, config: LoopConfig, settings: Mapping[str, Any], how: WorkersConfig, notes: str
+) -> None:
+    """Train, here or on a group of workers.
+
+    Args:
+        settings: what decides the weights; a folder of others is refused.
+
+    Raises:
+        ConfigError, CheckpointError, ValueError: one sentence that says what to do.
+    """
+    folder = Path(config.out).resolve()
+    state.claim(folder, {**settings, "n_workers": how.n_workers}, MAY_DIFFER)
+    if how.n_workers == 1 and how.address is None:
+        device = "cuda:0" if torch.cuda.is_available() and how.gpus_per_worker != 0 else "cpu"
+        train(make(device), config, notes)
+        return
+    from pipeline.training.workers import train_on_workers
+
+    train_on_workers(make, config, how, notes)

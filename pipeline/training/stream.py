@@ -1,0 +1,110 @@
+"""The endless, shuffled stream of a worker's samples: each once an epoch, and a place to go on from.
+
+Samples are taken in chunks of consecutive ones, each shuffled by a seed that follows from its place. So a
+stream goes on exactly where it stopped after reading at most one shard again, whatever the size of the set.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from pipeline import reader
+from pipeline.config import ConfigError
+from pipeline.records import Sample
+from pipeline.storage import ShardError
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the stream: where the current chunk begins, and how much of it was taken."""
+
+    epoch: int = 0
+    shard: int = 0  # in the epoch's order of this worker's shards
+    sample: int = 0  # in that shard
+    taken: int = 0  # of the chunk
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """What decides which samples come, and in which order."""
+
+    urls: tuple[str, ...]
+    seed: int = 0
+    worker: int = 0  # of n_workers, which share an epoch's samples without overlap
+    n_workers: int = 1
+    chunk: int = 2048  # samples shuffled together, held as undecoded bytes
+    fields: frozenset[str] = frozenset()  # further members wanted of a sample, by extension
+
+
+@dataclass
+class SampleStream:
+    """Iterates over (sample, position behind it) without end.
+
+    A shard that breaks off gives what came before; it is noted in ``broken``, and the stream goes on.
+
+    Raises:
+        ConfigError: a whole epoch without a sample.
+    """
+
+    config: StreamConfig
+    begin: Position = Position()
+    broken: dict[str, str] = field(default_factory=dict)  # URL -> what was wrong
+
+    def __iter__(self) -> Iterator[tuple[Sample, Position]]:
+        position = self.begin
+        while True:
+            begin = replace(position, taken=0)
+            source = self._stored_order(begin)
+            n_seen = 0
+            while chunk := list(islice(source, self.config.chunk)):
+                n_seen += len(chunk)
+                end = chunk[-1][1]
+                self._shuffle(chunk, begin)
+                for n in range(position.taken, len(chunk)):
+                    is_last = n + 1 == len(chunk)
+                    yield chunk[n][0], end if is_last else replace(begin, taken=n + 1)
+                begin = position = end
+            if not n_seen and begin == Position(begin.epoch):
+                raise ConfigError(self._emptiness())
+            position = Position(begin.epoch + 1)
+
+    def _shuffle(self, chunk: list[tuple[Sample, Position]], begin: Position) -> None:
+        random.Random(f"{self.config.seed} {self.config.worker} {begin}").shuffle(chunk)
+
+    def _stored_order(self, begin: Position) -> Iterator[tuple[Sample, Position]]:
+        """The rest of an epoch, each sample with the place behind it."""
+        shards = self._shards(begin.epoch)
+        first = begin.sample
+        for number in range(begin.shard, len(shards)):
+            source = islice(self.of_shard(shards[number]), first, None)
+            for n, sample in enumerate(source, first):
+                yield sample, Position(begin.epoch, number, n + 1)
+            first = 0
+
+    def _shards(self, epoch: int) -> list[str]:
+        """This worker's shards in this epoch's order; all of them where there are too few to share."""
+        shards = list(self.config.urls)
+        random.Random(f"{self.config.seed} {epoch}").shuffle(shards)
+        if len(shards) < self.config.n_workers:
+            return shards
+        return shards[self.config.worker :: self.config.n_workers]
+
+    def of_shard(self, url: str) -> Iterator[Sample]:
+        """This worker's samples of one shard, in stored order."""
+        source = reader.samples(url, self.config.fields)
+        if len(self.config.urls) < self.config.n_workers:
+            source = islice(source, self.config.worker, None, self.config.n_workers)
+        try:
+            yield from source
+        except ShardError as error:
+            self.broken[url] = str(error)
+
+    def _emptiness(self) -> str:
+        problems = "; ".join(list(self.broken.values())[:3])
+        n = len(self.config.urls)
+        if problems:
+            return f"none of the {n} shards holds a sample that can be read: {problems}"
+        return f"there is no sample to train on in {n} shards; the first is {self.config.urls[0]}"

@@ -1,0 +1,168 @@
+"""The training loop: it goes on to the same weights, keeps the best, and stops loudly."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from encoders import load_inverter
+from encoders.distillation import DistillationConfig, DistillationTrainer
+from generators.trainer import NotFinite
+from pipeline.config import ConfigError
+from pipeline.portraits import shards as portrait_shards
+from pipeline.training import state
+from pipeline.training.loop import LoopConfig, train
+
+TINY = DistillationConfig(
+    resolution=16,
+    channels=(8, 8, 8),
+    critic_channels=(8, 8, 8),
+    w_dim=8,
+    mapping_layers=2,
+    widths=(8, 8, 8),
+    levels=1,
+    batch_size=4,
+    n_direct=2,
+    n_batches=6,
+    critic_from=2,
+    warm_up=1,
+)
+
+
+@pytest.fixture(scope="module")
+def urls(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("portraits")
+    paths = portrait_shards.write(
+        str(folder / "%02d.tar"), 24, size=16, view="aligned", seed=1, per_shard=12
+    )
+    return tuple(map(str, paths))
+
+
+@pytest.fixture
+def config(tmp_path, urls):
+    return LoopConfig(
+        out=str(tmp_path),
+        shards=urls[:1],
+        held_out=urls[1:],
+        n_batches=6,
+        batch_size=4,
+        with_z=True,
+        chunk=5,
+        n_held_out=3,
+        validate_every=2,
+        checkpoint_every=3,
+        log_every=2,
+    )
+
+
+def log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+class Stop(Exception):
+    pass
+
+
+class Interrupted(DistillationTrainer):
+    """A trainer that is stopped in its fifth batch, after a checkpoint and some more."""
+
+    def step(self, images, z=None):
+        if self.n_done == 4:
+            raise Stop
+        return super().step(images, z)
+
+
+def test_an_interrupted_run_ends_with_the_same_bytes(config, tmp_path):
+    whole = replace(config, out=str(tmp_path / "whole"))
+    parts = replace(config, out=str(tmp_path / "parts"))
+    for each in (whole, parts):
+        (tmp_path / each.out).mkdir()
+    train(DistillationTrainer(TINY), whole, "test")
+    with pytest.raises(Stop):
+        train(Interrupted(TINY), parts, "test")
+    assert not (tmp_path / "parts" / "best.safetensors").samefile(
+        tmp_path / "parts" / "last.safetensors"
+    )
+    torch.rand(7)  # the process has another history
+    train(DistillationTrainer(replace(TINY, seed=0)), parts, "test")
+    names = {path.name for path in (tmp_path / "whole").glob("*.safetensors")}
+    assert {"last.safetensors", "best.safetensors", "last.generator.safetensors"} <= names
+    for name in names:
+        one, two = ((tmp_path / f / name).read_bytes() for f in ("whole", "parts"))
+        assert one == two, name
+
+
+def test_a_finished_run_does_nothing_more(config, tmp_path):
+    train(DistillationTrainer(TINY), config, "test")
+    before = (tmp_path / "last.safetensors").read_bytes()
+    n_entries = len(log(tmp_path))
+    train(DistillationTrainer(TINY), config, "test")
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+    assert len(log(tmp_path)) == n_entries
+
+
+def test_what_it_leaves_can_be_used(config, tmp_path):
+    train(DistillationTrainer(TINY), config, "the command")
+    for name in ("last", "best"):
+        model = load_inverter(tmp_path / f"{name}.safetensors")
+        assert model.generator.resolution == 16
+        assert model.invert(torch.zeros(1, 3, 16, 16), 2).latents.isfinite().all()
+
+
+def test_the_log_tells_terms_speed_and_every_step(config, tmp_path):
+    train(DistillationTrainer(TINY), config, "test")
+    entries = log(tmp_path)
+    trained = [e for e in entries if e["kind"] == "train"]
+    assert [e["batch"] for e in trained] == [2, 4, 6]
+    assert all(e["images_per_s"] > 0 and e["failed_samples"] == 0 for e in trained)
+    assert "critic" not in trained[0]
+    assert "critic" in trained[1]
+    checked = [e for e in entries if e["kind"] == "validation"]
+    assert [e["batch"] for e in checked] == [2, 4, 6]
+    assert {f"mse/step{i}" for i in range(1, 6)} <= checked[0].keys()
+
+
+def test_tensorboard_shows_scalars_and_pictures(config, tmp_path):
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.record_writer import masked_crc32c
+
+    train(DistillationTrainer(TINY), config, "test")
+    [file] = (tmp_path / "tensorboard").iterdir()
+    data, tags = file.read_bytes(), set()
+    while data:
+        n = int.from_bytes(data[:8], "little")
+        assert masked_crc32c(data[12 : 12 + n]) == int.from_bytes(data[12 + n : 16 + n], "little")
+        event = Event.FromString(data[12 : 12 + n])
+        tags |= {value.tag for value in event.summary.value}
+        data = data[16 + n :]
+    assert {"train/direct", "train/images_per_s", "validation/mse/step5", "steps"} <= tags
+
+
+def test_no_number_stops_it_and_keeps_the_batch(config, tmp_path):
+    class Poisoned(DistillationTrainer):
+        def step(self, images, z=None):
+            if self.n_done == 4:
+                images = images.clone()
+                images[1] = torch.nan
+            return super().step(images, z)
+
+    with pytest.raises(NotFinite, match="training stopped.*lower learning rate"):
+        train(Poisoned(TINY), config, "test")
+    saved = torch.load(tmp_path / "not_finite.pt", weights_only=True)
+    assert saved["images"].shape == (4, 3, 16, 16)
+    assert len(saved["keys"]) == 4
+    assert torch.load(tmp_path / state.STATE, weights_only=True)["n_done"] == 3
+
+
+def test_a_folder_of_another_training_is_refused(tmp_path):
+    state.claim(tmp_path, {"rate": 1.0, "out": "x"}, frozenset({"out"}))
+    state.claim(tmp_path, {"rate": 1.0, "out": "y"}, frozenset({"out"}))
+    with pytest.raises(ConfigError, match=r"rate: 1\.0 there, 2\.0 now.*--start-from"):
+        state.claim(tmp_path, {"rate": 2.0, "out": "y"}, frozenset({"out"}))
+
+
+def test_a_damaged_state_is_said(tmp_path):
+    (tmp_path / state.STATE).write_bytes(b"no state")
+    with pytest.raises(ConfigError, match=r"state\.pt cannot be read.*delete it"):
+        state.load(tmp_path)
