@@ -45,7 +45,6 @@ class Terminated(BaseException):
 
 
 def _terminate(*_: Any) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough: the way out takes a moment
     raise Terminated
 
 
@@ -57,12 +56,12 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort, Terminated, SystemError) as error:
+        status = _status_of_signal(error)
+        if status is None:
+            raise
         click.echo(f"\n{CONTINUE}", err=True)
-        sys.exit(130)
-    except Terminated:
-        click.echo(f"\n{CONTINUE}", err=True)
-        sys.exit(143)
+        sys.exit(status)
     except BrokenPipeError:
         sys.exit(1)  # the reader of our output went away: `restyle status | head`
     except Exception as error:
@@ -70,6 +69,16 @@ def main() -> None:
             raise
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
+
+
+def _status_of_signal(error: BaseException) -> int | None:
+    """128 and the signal's number, as shells count; None where no signal is behind the error."""
+    if isinstance(error, Terminated):
+        return 128 + signal.SIGTERM
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return 128 + signal.SIGINT
+    # A signal that arrives while Ray waits comes out as the cause of a SystemError.
+    return None if error.__cause__ is None else _status_of_signal(error.__cause__)
 
 
 def _can_be_mended(error: Exception) -> bool:
