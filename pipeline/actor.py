@@ -107,6 +107,10 @@ class InversionActor:
         self._inverter = BatchInverter(self._model, run, scorer, self._config.batch_size)
         self._by_dlib = scorer.leaves_identity_to_dlib
         self._metrics = WorkerMetrics()
+        return self.name()
+
+    def name(self) -> str:
+        """Node, GPU and process."""
         return _worker()
 
     def n_rows(self) -> int:

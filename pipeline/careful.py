@@ -20,7 +20,6 @@ from pipeline.records import CRASHED_ERROR, AlignedFace, Sample, Status
 from pipeline.writer import RUN_FOLDER
 
 FOLDER = f"{RUN_FOLDER}/careful"
-N_DEATHS_BEFORE = 2  # of workers at one shard, before it is watched
 N_DEATHS_UNEXPLAINED = 8  # at which a shard is given up; each sample found may cost three more
 N_DEATHS_TO_FIND = 3  # at its batch, then twice at the sample
 # Samples left out, above which the cause is no sample: the machine, the model, the driver of the GPU.

@@ -183,16 +183,15 @@ class _Run:
         self._log("worker_died", task, worker=worker, error=_one_line(error))
         if attempt is None:
             return
-        n_deaths, care = attempt.n_deaths + 1, attempt.care
-        if care is not None:
-            care = careful.learned(care, careful.place_of_death(self._out, attempt.task.output))
+        n_deaths, care = attempt.n_deaths + 1, Care()  # the next one is watched
+        if attempt.care is not None:
+            place = careful.place_of_death(self._out, attempt.task.output)
+            care = careful.learned(attempt.care, place)
             if care.is_hopeless(n_deaths):
                 self._give_up(attempt.task, f"{n_deaths} workers died at it: {_one_line(error)}")
                 return
-            if care.crashed != attempt.care.crashed:  # type: ignore[union-attr]
+            if care.crashed != attempt.care.crashed:
                 self._log("sample_crashed", task, samples=care.crashed)
-        elif n_deaths >= careful.N_DEATHS_BEFORE:
-            care = Care()
         self._retry(replace(attempt, n_deaths=n_deaths, care=care), 0.0, error)
 
     def _retry(self, attempt: Attempt, wait_s: float, error: BaseException) -> None:

@@ -97,15 +97,7 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
     if not prepared.left:
         plan.claim(out, prepared.identity, asked, overwrite=False)
         return Summary()
-    config = ActorConfig(
-        run=_absolute(prepared.config),
-        out=out if storage.is_remote(out) else os.path.abspath(out),
-        identity=prepared.identity,
-        versions={name: _version(name) for name in RECORDED},
-        batch_size=how.batch_size,
-        n_in_flight=0,  # these two are set by the crew, from the cluster's size
-        n_threads=0,
-    )
+    config = actor_config(prepared.config, out, prepared.identity, how)
     n_before = len(asked) - len(prepared.left)
     with cluster.cluster(how):
         plan.claim(out, prepared.identity, asked, prepared.overwrite)
@@ -115,6 +107,21 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
         plan.claim(out, prepared.identity, asked, overwrite=False)
     _believe_storage(prepared, summary)
     return summary
+
+
+def actor_config(
+    config: RunConfig, out: str, identity: dict[str, Any], how: ClusterConfig
+) -> ActorConfig:
+    """What the actors of a run are told."""
+    return ActorConfig(
+        run=_absolute(config),
+        out=out if storage.is_remote(out) else os.path.abspath(out),
+        identity=identity,
+        versions={name: _version(name) for name in RECORDED},
+        batch_size=how.batch_size,
+        n_in_flight=0,  # these two are set by the crew, from the cluster's size
+        n_threads=0,
+    )
 
 
 def _believe_storage(prepared: Prepared, summary: Summary) -> None:

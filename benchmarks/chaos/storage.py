@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 from benchmarks.chaos.faults import Trial
 
-SMALL = 200_000  # bytes: some shards
+BLOCK = 4096
+PART = 0.3  # of the whole output has room at first
 LARGE = 1 << 28
 
 
@@ -44,11 +45,12 @@ def _mount(trial: Trial, options: str) -> None:
 
 def full(trial: Trial) -> None:
     """The output's disk is full; then it is not, and the same command again."""
-    n_blocks = SMALL // 4096
+    whole = trial.world.folder.glob("undisturbed/*.parquet")
+    n_blocks = int(PART * sum(-(-path.stat().st_size // BLOCK) for path in whole))
     with _disk(trial, f"nr_blocks={n_blocks}"):
         for _ in range(trial.times):
-            # One block more each time: full at another moment.
-            n_blocks += trial.chance.randrange(1, 40)
+            # Some more each time: full at another moment.
+            n_blocks += trial.chance.randrange(1, 1 + n_blocks // 4)
             _mount(trial, f"remount,nr_blocks={n_blocks}")
             job = trial.start()
             trial.end(job, 1)

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 import torch
 
-from pipeline import driver
+from pipeline import cluster
 from pipeline.config import ClusterConfig, ConfigError
 from pipeline.training.loop import LoopConfig, train
 from pipeline.training.run import N_RESTARTS, Maker, WorkersConfig
@@ -29,7 +29,7 @@ def train_on_workers(make: Maker, config: LoopConfig, how: WorkersConfig, notes:
             f"training on several workers needs Ray Train ({error}); pip install 'restyle-batch[train]'"
         ) from None
     config = replace(config, out=str(Path(config.out).resolve()))
-    with driver.cluster(ClusterConfig(address=how.address)):
+    with cluster.cluster(ClusterConfig(address=how.address)):
         each = _gpus_each(how)
         _require_room(how.n_workers, each)
         trainer = TorchTrainer(

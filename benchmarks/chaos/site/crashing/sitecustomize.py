@@ -45,7 +45,9 @@ class _Finder:
         self.changes = {"pipeline.images": _break_decoding, "encoders.restyle": _break_inversion}
 
     def find_spec(self, name, path, target=None):
-        change = self.changes.pop(name, None)  # popped, or finding the real one would come here again
+        change = self.changes.pop(
+            name, None
+        )  # popped, or finding the real one would come here again
         if change is None:
             return None
         spec = importlib.util.find_spec(name)
