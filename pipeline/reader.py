@@ -24,11 +24,13 @@ IMAGE_EXTENSIONS = frozenset(
 )
 # A tar header may announce any size; a photo is smaller than this.
 MAX_IMAGE_BYTES = 1 << 29
+# And what describes it (text, label, latent) is smaller than this.
+MAX_FIELD_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class _Member:
-    """One file of a tar; the bytes of an image, or why there are none."""
+    """One file of a tar; its bytes where they are wanted, or why there are none."""
 
     data: bytes | None = None
     error: str | None = None
@@ -50,8 +52,13 @@ class _StrictTarInfo(tarfile.TarInfo):
             raise tarfile.ReadError(f"{error} at byte {tar.offset}") from None
 
 
-def samples(url: str) -> Iterator[Sample]:
+def samples(url: str, fields: frozenset[str] = frozenset()) -> Iterator[Sample]:
     """Every sample of a shard, once. Consecutive members with one key are one sample.
+
+    Args:
+        fields: extensions, lower case and without the first dot ("json", "txt", "w.npy"), of members
+            whose bytes are wanted in ``Sample.fields``; a sample may lack them. One above
+            ``MAX_FIELD_BYTES`` makes the sample a failure with status ``field_error``.
 
     Raises:
         ShardError: not a tar, damaged or cut short; samples that came before are not to be used.
@@ -59,16 +66,16 @@ def samples(url: str) -> Iterator[Sample]:
     with streams.open_stream(url) as stream:
         index = 0
         key, members = "", {}  # type: str, dict[str, _Member]
-        for name, member in _members(stream, url):
+        for name, member in _members(stream, url, fields):
             prefix, extension = _key_and_extension(name)
             # The same member again is the next sample under the same key, not a lost one.
             if members and (prefix != key or extension in members):
-                yield _sample(index, key, members)
+                yield _sample(index, key, members, fields)
                 index, members = index + 1, {}
             key = prefix
             members[extension] = member
         if members:
-            yield _sample(index, key, members)
+            yield _sample(index, key, members, fields)
 
 
 def _key_and_extension(name: str) -> tuple[str, str]:
@@ -81,33 +88,44 @@ def _is_image(extension: str) -> bool:
     return extension.rpartition(".")[2] in IMAGE_EXTENSIONS
 
 
-def _sample(index: int, key: str, members: dict[str, _Member]) -> Sample:
+def _sample(index: int, key: str, members: dict[str, _Member], fields: frozenset[str]) -> Sample:
     # Names are bytes; what is not UTF-8 is escaped, for Parquet holds text.
     key = key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    status, error, data = _image(members)
+    asked = {ext: members[ext] for ext in fields & members.keys()}
+    bad = [f".{ext}: {member.error}" for ext, member in sorted(asked.items()) if member.error]
+    if bad and status == Status.OK:
+        status, error, data = Status.FIELD_ERROR, bad[0], None
+    found = {ext: member.data for ext, member in asked.items() if member.data is not None}
+    return Sample(index, key, data, status, error, found)
+
+
+def _image(members: dict[str, _Member]) -> tuple[Status, str | None, bytes | None]:
+    """The one image of a sample, or why there is none."""
     images = [ext for ext in members if _is_image(ext)]
     # `photo.jpg` beside `photo.mask.png`: the plain extension is the photo.
     images = [ext for ext in images if "." not in ext] or images
     if len(images) == 1:
         image = members[images[0]]
         status = Status.OK if image.error is None else Status.MISSING_IMAGE
-        return Sample(index, key, image.data, status, image.error)
+        return status, image.error, image.data
     found = ", ".join(f".{ext}" if ext else "no extension" for ext in (images or members))
     found = found.encode("utf-8", "backslashreplace").decode()
     if images:
         error = f"{len(images)} images in one sample ({found}); keep one"
-        return Sample(index, key, None, Status.AMBIGUOUS_IMAGE, error)
-    return Sample(index, key, None, Status.MISSING_IMAGE, f"no image among its members ({found})")
+        return Status.AMBIGUOUS_IMAGE, error, None
+    return Status.MISSING_IMAGE, f"no image among its members ({found})", None
 
 
-def _members(stream: BinaryIO, url: str) -> Iterator[tuple[str, _Member]]:
-    """Name and, for an image, bytes of every file of a tar."""
+def _members(stream: BinaryIO, url: str, fields: frozenset[str]) -> Iterator[tuple[str, _Member]]:
+    """Name of every file of a tar, with the bytes of an image and of what else is asked for."""
     try:
         with tarfile.open(
             fileobj=stream, mode="r|", bufsize=streams.READ_BLOCK, tarinfo=_StrictTarInfo
         ) as tar:
             for info in tar:
                 if not (info.isdir() or NOT_SAMPLES.match(info.name)):
-                    yield info.name, _member(tar, info)
+                    yield info.name, _member(tar, info, fields)
                 tar.members = []  # type: ignore[attr-defined]  # else every header stays in memory
             _require_end(tar, url)
     except (tarfile.TarError, EOFError, zlib.error, LZMAError) as error:
@@ -116,13 +134,18 @@ def _members(stream: BinaryIO, url: str) -> Iterator[tuple[str, _Member]]:
         raise ShardError(f"{public(url)} cannot be read: {error}") from None
 
 
-def _member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
-    if not _is_image(_key_and_extension(info.name)[1]):
+def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, fields: frozenset[str]) -> _Member:
+    extension = _key_and_extension(info.name)[1]
+    is_image = _is_image(extension)
+    if not (is_image or extension in fields):
         return _Member()  # its name says what it is; its bytes are not wanted
     if not info.isreg():
         return _Member(error="a link or device inside the tar; store the file itself")
-    if info.size > MAX_IMAGE_BYTES:
+    if is_image and info.size > MAX_IMAGE_BYTES:
         return _Member(error=f"a file of {info.size / 2**30:.1f} GiB is no photo")
+    if not is_image and info.size > MAX_FIELD_BYTES:
+        size, most = (n / 2**20 for n in (info.size, MAX_FIELD_BYTES))
+        return _Member(error=f"a field of {size:.1f} MiB is above the limit of {most:.0f} MiB")
     file = tar.extractfile(info)
     assert file is not None
     return _Member(file.read())

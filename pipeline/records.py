@@ -17,6 +17,7 @@ class Status(StrEnum):
     DECODE_ERROR = "decode_error"  # the bytes are not an image that can be read
     MISSING_IMAGE = "missing_image"  # the sample has no member with an image extension
     AMBIGUOUS_IMAGE = "ambiguous_image"  # several images, and no way to tell which is meant
+    FIELD_ERROR = "field_error"  # a member that was asked for beside the image cannot be given
     ALIGN_ERROR = "align_error"  # a face was found, but its crop cannot be formed
     NOT_FINITE = "not_finite"  # the model answered with NaN or infinity
 
@@ -39,6 +40,7 @@ class Sample:
     image: bytes | None
     status: Status = Status.OK
     error: str | None = None
+    fields: Mapping[str, bytes] = field(default_factory=dict)  # other members that were asked for
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,36 @@ def test_links_and_giants_are_rows(tmp_path, monkeypatch):
     assert "link" in samples[2].error
 
 
+def test_fields_that_are_asked_for_come_with_the_image(tmp_path, write_tar, monkeypatch):
+    monkeypatch.setattr(reader, "MAX_FIELD_BYTES", 2 << 20)
+    members = [
+        ("a.JSON", b"{}"),
+        ("a.jpg", b"1"),
+        ("a.w.npy", b"w"),
+        ("a.txt", b"not asked for"),
+        ("b.jpg", b"2"),
+        ("c.jpg", b"3"),
+        ("c.json", b" " * (2 << 20) + b" "),
+        ("d.json", b"no image"),
+    ]
+    path = write_tar(tmp_path / "s.tar", members)
+    a, b, c, d = reader.samples(path, frozenset({"json", "w.npy", "cls"}))
+    assert (a.image, a.fields) == (b"1", {"json": b"{}", "w.npy": b"w"})
+    assert (b.image, b.fields) == (b"2", {})
+    assert (c.image, c.status, c.fields) == (None, Status.FIELD_ERROR, {})
+    assert c.error == ".json: a field of 2.0 MiB is above the limit of 2 MiB"
+    assert (d.status, d.fields) == (Status.MISSING_IMAGE, {"json": b"no image"})
+    assert [s.fields for s in read(path)] == [{}, {}, {}, {}]
+    assert [s.status for s in read(path)][:3] == [Status.OK] * 3
+
+
+def test_a_giant_photo_may_be_asked_for_as_a_field(tmp_path, write_tar, monkeypatch):
+    monkeypatch.setattr(reader, "MAX_FIELD_BYTES", 10)
+    path = write_tar(tmp_path / "s.tar", [("a.jpg", b"1" * 11)])
+    [sample] = reader.samples(path, frozenset({"jpg"}))
+    assert sample.fields["jpg"] == sample.image == b"1" * 11
+
+
 def test_names_that_are_not_utf8_are_escaped(tmp_path):
     with tarfile.open(
         tmp_path / "s.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT
