@@ -56,11 +56,13 @@ def tasks(patterns: Sequence[str], run: str) -> list[ShardTask]:
     Raises:
         ConfigError: nothing matches, a named shard does not exist, or two cannot be told apart.
     """
-    urls = storage.expand(patterns)
+    known = storage.expand(patterns)
+    unknown = [url for url, identity in known.items() if identity is None]
     with ThreadPoolExecutor(N_IDENTITY_THREADS) as pool:
-        identities = list(pool.map(storage.identity, urls))
+        asked = dict(zip(unknown, pool.map(storage.identity, unknown), strict=True))
     found: dict[str, ShardTask] = {}
-    for url, identity in zip(urls, identities, strict=True):
+    for url, told in known.items():
+        identity = asked[url] if told is None else told
         new = task(url, identity, run)
         if new.output in found:
             raise ConfigError(
@@ -76,7 +78,9 @@ def committed(out: str) -> list[str]:
     try:
         infos = files.get_file_info(pafs.FileSelector(path, allow_not_found=True))
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"cannot list {storage.public(out)}: {error}") from None
+        raise ConfigError(
+            f"cannot list {storage.public(out)}: {storage.reason(error, out)}"
+        ) from None
     return sorted(i.base_name for i in infos if i.base_name.endswith(".parquet"))
 
 
@@ -141,7 +145,9 @@ def require_writable(out: str) -> None:
             stream.write(b"x")
         files.delete_file(probe)
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"cannot write to {storage.public(out)}: {error}") from None
+        raise ConfigError(
+            f"cannot write to {storage.public(out)}: {storage.reason(error, out)}"
+        ) from None
 
 
 def claim(
@@ -168,7 +174,9 @@ def claim(
         _write_json(files, f"{path}/{SETTINGS}", dict(identity))
         _write_json(files, f"{path}/{SHARDS}", list(by_url.values()))
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"cannot write to {storage.public(out)}: {error}") from None
+        raise ConfigError(
+            f"cannot write to {storage.public(out)}: {storage.reason(error, out)}"
+        ) from None
 
 
 def _public(t: ShardTask) -> ShardTask:

@@ -156,53 +156,6 @@ def test_nan_from_the_model_is_a_row(invert, shards, tmp_path, tiny_inverter):
     assert row["error"] == "the model answered with NaN or infinity"
 
 
-def test_a_failed_upload_leaves_what_was_there(bucket):
-    import pyarrow as pa
-
-    from pipeline.writer import ShardWriter
-
-    files, address = bucket
-
-    class Breaks:
-        """The store, but for the move into place."""
-
-        def __getattr__(self, name):
-            return getattr(files, name)
-
-        def move(self, *_):
-            raise OSError("the store said no")
-
-    columns = pa.schema([])
-    with files.open_output_stream("data/broken/s.parquet") as stream:
-        stream.write(b"of another worker")
-    writer = ShardWriter(address("data/broken"), "s.parquet", "s.tar", columns)
-    writer._files = Breaks()
-    with pytest.raises(OSError, match="said no"):
-        writer.commit({})
-    writer.abandon()
-    listed = files.get_file_info(pafs.FileSelector("data/broken", recursive=True))
-    assert [i.path for i in listed if i.type == pafs.FileType.File] == ["data/broken/s.parquet"]
-    assert files.open_input_file("data/broken/s.parquet").read() == b"of another worker"
-
-
-def test_globs_in_an_object_store(bucket):
-    from pipeline import storage
-
-    files, address = bucket
-    for key in ("globs/a/1.tar", "globs/b/1.tar", "globs/b/2.tar", "globs/c.txt"):
-        with files.open_output_stream(f"data/{key}") as stream:
-            stream.write(b"x")
-
-    def found(pattern):
-        return [storage.public(url) for url in storage.expand([address(pattern)])]
-
-    assert found("data/globs/*/1.tar") == [f"s3://data/globs/{x}/1.tar" for x in "ab"]
-    assert found("data/globs/b") == [f"s3://data/globs/b/{i}.tar" for i in (1, 2)]
-    assert found("data/globs/b/{2..2}.tar") == ["s3://data/globs/b/2.tar"]
-    with pytest.raises(ConfigError, match="no shard matches s3://data/globs/c"):
-        found("data/globs/c*.tar")
-
-
 def test_object_store_in_and_out(invert, bucket, shards, tmp_path):
     files, address = bucket
     for path in sorted(shards.glob("*.tar")):
