@@ -66,7 +66,10 @@ def multi_scale_l1(a: Tensor, b: Tensor, n_scales: int = 4) -> Tensor:
     """
     a, b = pair(a, b)
     total = sum(
-        ((x - y).abs().mean(dim=(1, 2, 3)) for x, y in zip(gradients(a), gradients(b), strict=True)),
+        (
+            (x - y).abs().mean(dim=(1, 2, 3))
+            for x, y in zip(gradients(a), gradients(b), strict=True)
+        ),
         torch.zeros(len(a), device=a.device),
     )
     for scale in range(n_scales):
@@ -74,6 +77,20 @@ def multi_scale_l1(a: Tensor, b: Tensor, n_scales: int = 4) -> Tensor:
             a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
         total = total + (a - b).abs().mean(dim=(1, 2, 3))
     return total
+
+
+def detail_l1(image: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference, weighted by how much there is to see in the target at each pixel. [N].
+
+    Weights are the target's absolute gradients, averaged over 3x3 pixels and divided by their mean over
+    the picture: the frame of glasses or the corner of a mouth, a few pixels, counts like a cheek.
+    """
+    image, target = pair(image, target)
+    across, down = gradients(target)
+    busy = F.pad(across.abs(), (0, 1)) + F.pad(down.abs(), (0, 0, 0, 1))
+    weight = F.avg_pool2d(busy.mean(dim=1, keepdim=True), 3, 1, 1, count_include_pad=False)
+    weight = weight / weight.mean(dim=(2, 3), keepdim=True).clamp_min(1e-6)
+    return ((image - target).abs() * weight).mean(dim=(1, 2, 3))
 
 
 def gradients(x: Tensor) -> tuple[Tensor, Tensor]:

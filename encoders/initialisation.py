@@ -99,18 +99,23 @@ def _encoder(
             f"{config.encoder} predicts style vectors of {CHANNELS}, but the generator takes "
             f"{generator.w_dim}; pass `unet` as the encoder"
         )
+    path = config.backbone_weights
+    if path != RANDOM:
+        is_face = ENCODERS[config.encoder].backbone is IRBackbone
+        wanted = ARCFACE_FILES if is_face else RESNET34_FILES
+        says = f"{wanted}; or `{RANDOM}` to begin without"
+        path = auxiliary.required(path, "backbone-weights", says)
     encoder = StyleEncoder(StyleEncoderConfig(config.encoder, generator.n_styles, in_channels))
-    _initialise(encoder.backbone, config.backbone_weights)
+    if path != RANDOM:
+        _initialise(encoder.backbone, path)
     return encoder
 
 
-def _initialise(backbone: IRBackbone | ResNet34, path: str | None) -> None:
-    is_face = isinstance(backbone, IRBackbone)
-    if path != RANDOM:
-        wanted = ARCFACE_FILES if is_face else RESNET34_FILES
-        says = f"{wanted}; or `{RANDOM}` to begin without"
-        initialise = initialise_ir_se50 if is_face else initialise_resnet34
-        initialise(backbone, auxiliary.required(path, "backbone-weights", says))  # type: ignore[arg-type]
+def _initialise(backbone: IRBackbone | ResNet34, path: str) -> None:
+    if isinstance(backbone, IRBackbone):
+        initialise_ir_se50(backbone, path)
+    else:
+        initialise_resnet34(backbone, path)
 
 
 def initialise_ir_se50(backbone: IRBackbone, path: str | os.PathLike) -> None:
@@ -143,8 +148,8 @@ def initialise_resnet34(backbone: ResNet34, path: str | os.PathLike) -> None:
     state = {f"relu.{name}": t for name, t in backbone.relu.state_dict().items()}
     for name, tensor in auxiliary.tensors_of(path).items():
         layer, _, rest = name.partition(".")
-        if layer in first:
-            block, _, part = rest.partition(".")
+        block, _, part = rest.partition(".")
+        if layer in first and block.isdigit():
             state[f"body.{first[layer] + int(block)}.{part}"] = tensor
         elif layer != "fc":
             state[name] = tensor

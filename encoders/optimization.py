@@ -179,7 +179,7 @@ class _Noise:
     def __init__(self, model: ReStyle, config: OptimizationConfig) -> None:
         self.config, self.like = config, model.latent_avg
         self.source = torch.Generator().manual_seed(config.seed)
-        self.spread = _spread(model, config.seed) if config.noise else 0.0
+        self.spread = spread(model, config.seed) if config.noise else 0.0
 
     def __call__(self, step: int) -> Tensor | float:
         """[n_styles, w_dim], or 0.0 where none is left."""
@@ -189,8 +189,9 @@ class _Noise:
         return strength * torch.randn(self.like.shape, generator=self.source).to(self.like.device)
 
 
-def _spread(model: ReStyle, seed: int) -> float:
-    """Root mean square distance of the mapping's style vectors from their mean."""
+@torch.no_grad()
+def spread(model: ReStyle, seed: int = 0) -> float:
+    """Root mean square distance of the mapping's style vectors from their mean: how wide W is."""
     source = torch.Generator().manual_seed(seed)
     z = torch.randn(_N_SPREAD, model.generator.config.z_dim, generator=source)
     w = model.generator.mapping(z.to(model.latent_avg.device))

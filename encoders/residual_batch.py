@@ -29,7 +29,7 @@ class Part:
 def random_source(config: EncoderTrainConfig, n_done: int) -> torch.Generator:
     """What all that is random in the batch after `n_done` is drawn from, on this worker; on the CPU."""
     seed = (config.seed * 1_000_003 + n_done) * 4096 + rank()
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(seed % 2**63)
 
 
 def mirrored(images: Tensor, draw: torch.Generator) -> Tensor:

@@ -108,7 +108,7 @@ class ReStyle(nn.Module):
         return self
 
     def set_latent_avg(self, latent_avg: Tensor) -> None:
-        """Start from another average, [n_styles, w_dim] or [w_dim]: while the mapping is trained."""
+        """Start from another average, [n_styles, w_dim] or [w_dim]."""
         self.latent_avg.copy_(latent_avg.expand_as(self.latent_avg))
         self._average_image = None
 
@@ -118,16 +118,12 @@ class ReStyle(nn.Module):
         if self._average_image is None:
             # Kept for training too, which cannot use a tensor made in inference mode.
             with torch.inference_mode(False), torch.no_grad():
-                image = self.draw(self.latent_avg[None])
-                self._average_image = self.to_input(image)[0]
+                self._average_image = self.to_input(self.draw(self.latent_avg[None]))[0]
         return self._average_image
 
     def start(self, n: int) -> tuple[Tensor, Tensor]:
         """Average latents [n, n_styles, w_dim] and average images [n, 3, h, w]."""
-        return (
-            self.latent_avg.expand(n, -1, -1),
-            self.average_image.expand(n, -1, -1, -1),
-        )
+        return self.latent_avg.expand(n, -1, -1), self.average_image.expand(n, -1, -1, -1)
 
     def step(self, target: Tensor, reconstruction: Tensor, latents: Tensor) -> Tensor:
         """One pass of the encoder: the latents [N, n_styles, w_dim] that it corrects to.

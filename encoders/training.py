@@ -50,9 +50,12 @@ class EncoderTrainer:
         self.config, self.device = config, torch.device(device)
         self.model = new_model(config, generator).to(device)
         self.encoder = self.model.encoder
-        broadcast_parameters(self.encoder)
         self.objective = Objective(config, self.model.generator).to(device).eval()
-        self.critics = Critics(config, config.critic_learning_rate, self.model.generator)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.critics = Critics(config, config.critic_learning_rate, self.model.generator)
+        for network in (self.encoder, *self.critics.networks):
+            broadcast_parameters(network)
         self.optimizer = _optimizer(config, list(self.encoder.parameters()))
         # What is validated and saved; float32 throughout, whatever the precision of training.
         self.finished = copy.deepcopy(self.model).requires_grad_(False).eval()

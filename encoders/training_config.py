@@ -144,6 +144,7 @@ PRESETS = {
     ),
     "compact": EncoderTrainConfig(
         l1=1.0,
+        detail=1.0,
         ms_ssim=0.4,
         l2=2.0,
         ramp=0.3,

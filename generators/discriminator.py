@@ -138,7 +138,8 @@ class Discriminator(nn.Module):
         size = self.config.resolution
         if images.ndim != 4 or images.shape[1:] != (3, size, size):
             raise ValueError(f"images must be [N, 3, {size}, {size}], not {list(images.shape)}")
-        x, maps = self.from_rgb(images.to(self.compute_dtype)), []
+        layout = torch.channels_last  # convolves fastest
+        x, maps = self.from_rgb(images.to(self.compute_dtype, memory_format=layout)), []
         for block in self.blocks:
             x = block(x)
             maps.append(x)

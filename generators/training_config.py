@@ -74,23 +74,30 @@ class GeneratorTrainConfig:
             CheckpointError: a file that cannot be read.
             ValueError: sizes that do not fit, to each other or to the files.
         """
-        channels = self.channels or GeneratorConfig.standard(self.resolution).channels
-        sizes = (self.z_dim, self.w_dim, self.n_mapping_layers)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             if self.start_from:
                 generator = load_generator(self.start_from)
+                self._require_resolution(generator.resolution, self.start_from)
             else:
-                generator = Generator(GeneratorConfig(self.resolution, channels, *sizes))
+                generator = Generator(self._shape())
             if self.discriminator_from:
                 discriminator = load_discriminator(self.discriminator_from)
+                self._require_resolution(discriminator.config.resolution, self.discriminator_from)
             else:
                 widths = self.discriminator_channels or generator.config.channels
                 discriminator = Discriminator(DiscriminatorConfig(self.resolution, widths))
-        for network, path in (generator, self.start_from), (discriminator, self.discriminator_from):
-            if network.config.resolution != self.resolution:
-                raise ValueError(
-                    f"{path} is for {network.config.resolution} px and the training for "
-                    f"{self.resolution} px; give both the same resolution"
-                )
         return generator.requires_grad_(True), discriminator.requires_grad_(True)
+
+    def _shape(self) -> GeneratorConfig:
+        sizes = {name: getattr(self, name) for name in ("z_dim", "w_dim", "n_mapping_layers")}
+        if self.channels:
+            return GeneratorConfig(self.resolution, self.channels, **sizes)
+        return GeneratorConfig.standard(self.resolution, **sizes)
+
+    def _require_resolution(self, found: int, path: str) -> None:
+        if found != self.resolution:
+            raise ValueError(
+                f"{path} is for {found} px and the training for {self.resolution} px; give both the same "
+                "resolution"
+            )

@@ -87,6 +87,7 @@ def _can_be_mended(error: Exception) -> bool:
         ("pipeline.config", "ConfigError"),
         ("pipeline.storage", "ShardError"),
         ("generators.checkpoint", "CheckpointError"),
+        ("generators.trainer", "NotFinite"),
     )
     known = [getattr(sys.modules[module], name) for module, name in kinds if module in sys.modules]
     return isinstance(error, tuple(known))

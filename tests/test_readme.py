@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 from jobs.cli import cli
@@ -85,16 +86,19 @@ def test_model(tmp_path, monkeypatch):
     assert names["result"].latents.shape[0] == 5
 
 
-def test_every_command_and_option_exists():
+@pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
+def test_every_command_and_option_exists(page):
     lines = [
         line.split("#")[0]
-        for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+        for block in re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
         for line in block.splitlines()
         if line.startswith("restyle ")
     ]
     assert lines
     for line in lines:
-        command = cli.commands[line.split()[1]]
+        command, words = cli, line.split()[1:]
+        while isinstance(command, click.Group):
+            command = command.get_command(click.Context(command), words.pop(0))
         known = {name for parameter in command.params for name in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", line)) <= known, line
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -22,5 +22,5 @@ def distil(**options: Any) -> None:
     last.safetensors (encoder and generator), last.generator.safetensors and
     last.discriminator.safetensors. The same command goes on where it was stopped.
     """
-    config = replace(DistillationConfig(), **flags.chosen(DistillationConfig, options))
-    flags.start(partial(DistillationTrainer, config), asdict(config), options, with_z=True)
+    config = flags.configured(DistillationConfig(), options)
+    flags.start(partial(DistillationTrainer, config), asdict(config), options, config.z_dim)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -49,7 +49,8 @@ def encoder(generator: str, preset: str, **options: Any) -> None:
     The files in --out, last.safetensors and best.safetensors (by the distances to held-out images),
     are for --model. The same command goes on where it was stopped.
     """
-    config = replace(PRESETS[preset], **flags.chosen(EncoderTrainConfig, options))
-    digest = tensors_sha256(load_generator(generator).state_dict())
-    settings = asdict(config) | {"generator_sha256": digest}
-    flags.start(_Maker(config, generator), settings, options, with_z=bool(config.pull))
+    config = flags.configured(PRESETS[preset], options)
+    network = load_generator(generator)
+    settings = asdict(config) | {"generator_sha256": tensors_sha256(network.state_dict())}
+    z_dim = network.config.z_dim if config.pull else 0
+    flags.start(_Maker(config, generator), settings, options, z_dim)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import click
 
+from pipeline.config import ConfigError
 from pipeline.training.loop import LoopConfig
 from pipeline.training.run import WorkersConfig, execute, find_shards
 
 Command = Callable[..., Any]
+Config = TypeVar("Config", bound=Any)
 
 
 class Numbers(click.ParamType):
@@ -93,18 +95,27 @@ def loop_options(command: Command) -> Command:
     return command
 
 
-def chosen(kind: type, options: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a config whose flags were passed."""
-    names = {field.name for field in fields(kind)}
-    return {n: value for n, value in options.items() if n in names and value is not None}
+def configured(preset: Config, options: dict[str, Any]) -> Config:
+    """A config with the entries whose flags were passed.
+
+    Raises:
+        ConfigError: they cannot be.
+    """
+    names = {field.name for field in fields(preset)}
+    passed = {n: value for n, value in options.items() if n in names and value is not None}
+    try:
+        return replace(preset, **passed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
-def start(make: Any, settings: dict[str, Any], options: dict[str, Any], *, with_z: bool) -> None:
+def start(make: Any, settings: dict[str, Any], options: dict[str, Any], z_dim: int) -> None:
     """Train with what the flags say.
 
     Args:
         make: builds the trainer on a device.
         settings: of the trainer: what decides the weights, with n_batches, batch_size and seed.
+        z_dim: of the vectors that samples carry; 0: none is wanted.
     """
     shards, held_out = find_shards(options["shards"], options["held_out"])
     rhythm = ("n_held_out", "align", "chunk", "validate_every", "checkpoint_every", "log_every")
@@ -112,7 +123,7 @@ def start(make: Any, settings: dict[str, Any], options: dict[str, Any], *, with_
         out=options["out"],
         shards=shards,
         held_out=held_out,
-        with_z=with_z,
+        z_dim=z_dim,
         **{name: settings[name] for name in ("n_batches", "batch_size", "seed")},
         **{name: options[name] for name in rhythm},
     )

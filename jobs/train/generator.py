@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -22,5 +22,5 @@ def generator(**options: Any) -> None:
     last.discriminator.safetensors beside it; best.* are those of the least sliced Wasserstein
     distance to held-out images. The same command goes on where it was stopped.
     """
-    config = replace(GeneratorTrainConfig(), **flags.chosen(GeneratorTrainConfig, options))
-    flags.start(partial(GeneratorTrainer, config), asdict(config), options, with_z=False)
+    config = flags.configured(GeneratorTrainConfig(), options)
+    flags.start(partial(GeneratorTrainer, config), asdict(config), options, z_dim=0)

@@ -38,9 +38,13 @@ class Batches:
     """Iterates over batches, without end. Close it to end its workers."""
 
     def __init__(
-        self, stream: SampleStream, batch_size: int, settings: AlignSettings, with_z: bool = False
+        self, stream: SampleStream, batch_size: int, settings: AlignSettings, z_dim: int = 0
     ) -> None:
-        self._stream, self._batch_size, self._with_z = stream, batch_size, with_z
+        """
+        Args:
+            z_dim: length of the vectors wanted from .npy members; 0: none is.
+        """
+        self._stream, self._batch_size, self._z_dim = stream, batch_size, z_dim
         self._settings = settings
         self._pool = _pool(settings)
         self._n_failed = 0
@@ -60,7 +64,7 @@ class Batches:
             samples = [sample for sample, _, _ in taken]
             yield Batch(
                 images=torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
-                z=torch.stack([_z(sample) for sample in samples]) if self._with_z else None,
+                z=torch.stack([_z(s, self._z_dim) for s in samples]) if self._z_dim else None,
                 keys=tuple(sample.key for sample in samples),
                 position=taken[-1][2],
                 n_failed=self._n_failed,
@@ -99,11 +103,11 @@ def _pool(settings: AlignSettings) -> Executor:
     return ProcessPoolExecutor(n, mp_context=get_context("spawn"))
 
 
-def _z(sample: Sample) -> Tensor:
-    """The vector in a sample's .npy member."""
+def _z(sample: Sample, z_dim: int) -> Tensor:
+    """The vector in a sample's .npy member, [z_dim]."""
     try:
         array = np.load(io.BytesIO(sample.fields["npy"]), allow_pickle=False)
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).reshape(-1)
+        vector = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).reshape(-1)
     except KeyError:
         raise ConfigError(
             f"sample {sample.key} has no .npy member with its z, which distillation needs; "
@@ -111,10 +115,16 @@ def _z(sample: Sample) -> Tensor:
         ) from None
     except (ValueError, EOFError, OSError) as error:
         raise ConfigError(f"the .npy member of sample {sample.key} is damaged: {error}") from None
+    if len(vector) != z_dim:
+        raise ConfigError(
+            f"the .npy member of sample {sample.key} holds {len(vector)} numbers, but the mapping takes "
+            f"{z_dim}; pass shards of the same renderer"
+        )
+    return vector
 
 
 def first_images(
-    stream: SampleStream, n: int, settings: AlignSettings, with_z: bool = False
+    stream: SampleStream, n: int, settings: AlignSettings, z_dim: int = 0
 ) -> tuple[Tensor, Tensor | None]:
     """At most ``n`` images of one epoch in stored order, to validate on: [N, 3, h, w], and their z.
 
@@ -126,12 +136,12 @@ def first_images(
         face = prepare(sample, settings)[0]
         if face.image_u8 is not None:
             images.append(torch.from_numpy(face.image_u8).permute(2, 0, 1).float() / 127.5 - 1)
-            vectors += [_z(sample)] if with_z else []
+            vectors += [_z(sample, z_dim)] if z_dim else []
         if len(images) == n:
             break
     if not images:
         raise ConfigError(f"{stream.config.urls[0]} and its like hold no image to validate on")
-    return torch.stack(images), torch.stack(vectors) if with_z else None
+    return torch.stack(images), torch.stack(vectors) if z_dim else None
 
 
 def _one_epoch(stream: SampleStream) -> Iterator[Sample]:

@@ -46,7 +46,7 @@ class LoopConfig:
     batch_size: int  # images on each worker
     seed: int = 0
     align: str = "none"  # or "face"
-    with_z: bool = False  # samples carry their z as .npy
+    z_dim: int = 0  # of the vectors that samples carry as .npy; 0: none is wanted
     chunk: int = 2048  # samples shuffled together
     n_held_out: int = 64  # images to validate on
     validate_every: int = 500  # batches
@@ -54,7 +54,7 @@ class LoopConfig:
     log_every: int = 20  # batches
 
     def stream(self, urls: tuple[str, ...], worker: int = 0, n_workers: int = 1) -> StreamConfig:
-        fields = frozenset({"npy"} if self.with_z else ())
+        fields = frozenset({"npy"} if self.z_dim else ())
         return StreamConfig(urls, self.seed, worker, n_workers, self.chunk, fields)
 
 
@@ -73,12 +73,12 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
     folder, n_workers, is_first = Path(config.out), parallel.n_workers(), parallel.rank() == 0
     settings = AlignSettings(config.align, "largest", *trainer.input_size)
     held_out = SampleStream(config.stream(config.held_out))
-    images, z = first_images(held_out, config.n_held_out, settings, config.with_z)
+    images, z = first_images(held_out, config.n_held_out, settings, config.z_dim)
     progress = _resume(trainer, folder)
     stream = SampleStream(
         config.stream(config.shards, parallel.rank(), n_workers), progress.position
     )
-    batches = Batches(stream, config.batch_size, settings, config.with_z)
+    batches = Batches(stream, config.batch_size, settings, config.z_dim)
     with closing(batches), closing(_record(folder, config, progress)) as record:
         for batch in islice(batches, config.n_batches - progress.n_done):
             terms = _step(trainer, batch, folder)
@@ -120,8 +120,8 @@ def _step(trainer: Trainer, batch: Batch, folder: Path) -> dict[str, float]:
         path = folder / BAD_BATCH
         torch.save({"images": batch.images, "z": batch.z, "keys": list(batch.keys)}, path)
         raise NotFinite(
-            f"{error}; training stopped and left its weights as they were. The batch is in {path}: look "
-            "at it, or go on from the last checkpoint with a lower learning rate in another --out"
+            f"{error}; training stopped, and that update was not made. The batch is in {path}: look at it, "
+            "or begin with the last checkpoint and a lower learning rate in another --out"
         ) from None
 
 

@@ -70,11 +70,7 @@ class Record:
         self._write("validation", n_done, scalars | {"score": found.score})
         if self._board is not None:
             self._board.add_image("steps", picture(found.grid), n_done)
-        lines = [
-            f"{name} " + " ".join(f"{value:.5f}" for value in values)
-            for name, values in found.distances.items()
-        ]
-        self._bar.write(f"batch {n_done}: " + "; ".join(lines))
+        self._bar.write(line_of({"batch": n_done, **scalars}))
         self._since = time.monotonic()  # the seconds above are no training
 
     def note(self, text: str) -> None:
@@ -88,6 +84,13 @@ class Record:
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{kind}/{name}", value, n_done)
+
+
+def line_of(entry: dict[str, Any]) -> str:
+    """An entry of the log for people."""
+    hidden = ("kind", "batch", "time")
+    values = " ".join(f"{k} {v:.4g}" for k, v in entry.items() if k not in hidden)
+    return f"batch {entry['batch']}: {values}"
 
 
 class Silence:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from generators import CheckpointError
 from pipeline import storage
 from pipeline.config import ConfigError
 from pipeline.training import state
@@ -62,12 +63,21 @@ def execute(
     Raises:
         ConfigError, CheckpointError, ValueError: one sentence that says what to do.
     """
+    alone = how.n_workers == 1 and how.address is None
+    with_gpu = alone and torch.cuda.is_available() and how.gpus_per_worker != 0
+    try:
+        trainer = make("cuda:0" if with_gpu else "cpu")
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     folder = Path(config.out).resolve()
     state.claim(folder, {**settings, "n_workers": how.n_workers}, MAY_DIFFER)
-    if how.n_workers == 1 and how.address is None:
-        device = "cuda:0" if torch.cuda.is_available() and how.gpus_per_worker != 0 else "cpu"
-        train(make(device), config, notes)
+    if alone:
+        train(trainer, config, notes)
         return
+    del trainer  # made to be refused here, if it must be, and not by every worker
     from pipeline.training.workers import train_on_workers
 
-    train_on_workers(make, config, how, notes)
+    # Workers have other working directories.
+    train_on_workers(make, replace(config, out=str(folder)), how, notes)

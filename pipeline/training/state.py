@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,15 @@ def claim(folder: Path, settings: Mapping[str, Any], may_differ: frozenset[str])
             )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda temporary: temporary.write_text(json.dumps(new, indent=1)))
+        write_whole(path, partial(_write_json, new))
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error}") from None
 
 
+def _write_json(content: Any, path: Path) -> None:
+    path.write_text(json.dumps(content, indent=1))
+
+
 def kept(settings: Mapping[str, Any], may_differ: frozenset[str]) -> dict[str, Any]:
+    """The settings that must stay the same."""
     return {name: value for name, value in settings.items() if name not in may_differ}

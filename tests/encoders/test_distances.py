@@ -129,3 +129,31 @@ def test_multi_scale_l1_equals_its_terms_one_by_one():
             value += np.abs(small[0] - small[1]).mean()
         expected.append(value)
     np.testing.assert_allclose(distances.multi_scale_l1(a, b), expected, rtol=1e-5)
+
+
+def test_a_difference_counts_where_there_is_much_to_see():
+    target = torch.zeros(2, 3, 32, 32)
+    target[:, :, :, 8] = 1  # a line
+    off_the_line, on_the_line = target.clone(), target.clone()
+    off_the_line[:, :, 4, 20] += 1
+    on_the_line[:, :, 4, 8] -= 1
+    assert torch.equal(distances.detail_l1(target, target), torch.zeros(2))
+    assert (
+        distances.detail_l1(on_the_line, target) > 5 * distances.detail_l1(off_the_line, target)
+    ).all()
+    flat = torch.zeros(1, 3, 32, 32)
+    assert distances.detail_l1(flat + 0.5, flat).isfinite().all()
+
+
+def test_detail_weights_have_a_mean_of_one():
+    """So a constant difference counts as much as without weights."""
+    target = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(
+        distances.detail_l1(target + 0.25, target), torch.full((2,), 0.25), atol=1e-5
+    )
+
+
+def test_sharpness_is_the_mean_gradient():
+    ramp = torch.arange(16.0).expand(1, 3, 16, 16)
+    assert distances.sharpness(ramp).item() == pytest.approx(1.0)
+    assert distances.sharpness(ramp + 2 * ramp.transpose(2, 3)).item() == pytest.approx(3.0)

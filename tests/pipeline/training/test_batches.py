@@ -44,7 +44,7 @@ def stream(url, **options):
 
 def test_images_belong_to_their_keys_and_vectors(shard):
     source = stream(shard, fields=frozenset({"npy"}))
-    with closing(Batches(source, 4, SETTINGS, with_z=True)) as batches:
+    with closing(Batches(source, 4, SETTINGS, z_dim=2)) as batches:
         for batch in islice(batches, 6):
             assert batch.images.shape == (4, 3, 16, 16)
             assert batch.images.dtype == torch.float32
@@ -86,20 +86,27 @@ def test_faces_are_aligned_as_they_come(tmp_path, write_tar):
         batch = next(iter(batches))
     crops = portraits.render(portraits.sample(2, 5), 64, "aligned")
     for key, image in zip(batch.keys, batch.images, strict=True):
-        own, other = (((image - crop) ** 2).mean() for crop in (crops[int(key)], crops[1 - int(key)]))
+        own, other = (
+            ((image - crop) ** 2).mean() for crop in (crops[int(key)], crops[1 - int(key)])
+        )
         assert own < other
 
 
 @pytest.mark.parametrize(
     ("member", "message"),
-    [(None, "no .npy member"), (b"\x93NUMPYx", "damaged"), (b"", "damaged")],
+    [
+        (None, "no .npy member"),
+        (b"\x93NUMPYx", "damaged"),
+        (b"", "damaged"),
+        (npy([1, 2, 3]), "holds 3 numbers, but the mapping takes 2"),
+    ],
 )
 def test_a_missing_or_damaged_vector_is_said(tmp_path, write_tar, member, message):
     members = [("a.png", png(1))] + ([("a.npy", member)] if member is not None else [])
     url = write_tar(tmp_path / "a.tar", members)
     source = stream(url, fields=frozenset({"npy"}))
     with (
-        closing(Batches(source, 1, SETTINGS, with_z=True)) as batches,
+        closing(Batches(source, 1, SETTINGS, z_dim=2)) as batches,
         pytest.raises(ConfigError, match=message),
     ):
         next(iter(batches))
@@ -111,14 +118,14 @@ def test_a_pickle_in_a_vector_is_refused(tmp_path, write_tar):
     url = write_tar(tmp_path / "a.tar", [("a.png", png(1)), ("a.npy", data.getvalue())])
     source = stream(url, fields=frozenset({"npy"}))
     with (
-        closing(Batches(source, 1, SETTINGS, with_z=True)) as batches,
+        closing(Batches(source, 1, SETTINGS, z_dim=2)) as batches,
         pytest.raises(ConfigError, match="damaged"),
     ):
         next(iter(batches))
 
 
 def test_images_to_validate_on_come_in_stored_order(shard):
-    images, z = first_images(stream(shard, fields=frozenset({"npy"})), 7, SETTINGS, with_z=True)
+    images, z = first_images(stream(shard, fields=frozenset({"npy"})), 7, SETTINGS, z_dim=2)
     assert images.shape == (7, 3, 16, 16)
     assert z[:, 0].tolist() == [0, 1, 2, 3, 4, 6, 7]  # the broken one is left out
     images, z = first_images(stream(shard), 100, SETTINGS)

@@ -47,7 +47,7 @@ def config(tmp_path, urls):
         held_out=urls[1:],
         n_batches=6,
         batch_size=4,
-        with_z=True,
+        z_dim=76,
         chunk=5,
         n_held_out=3,
         validate_every=2,

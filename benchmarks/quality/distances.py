@@ -1,0 +1,55 @@
+"""How far pictures are from their targets, as means over the portraits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from encoders.distances import ms_ssim, mse, psnr
+from pipeline import faces
+from pipeline.images import to_u8
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Means over the portraits, at the encoder's input size."""
+
+    mse: float
+    psnr: float
+    ms_ssim: float
+    identity: float  # cosine of dlib's face descriptors
+    sharpness: float  # mean gradient magnitude, in parts of the targets'
+
+
+def measure(targets: Tensor, pictures: Sequence[Tensor]) -> list[Distances]:
+    """Several sets of pictures [N, 3, h, w] of the same targets."""
+    whole = sharpness(targets)
+    return [
+        Distances(
+            mse=float(mse(each, targets).mean()),
+            psnr=float(psnr(each, targets).mean()),
+            ms_ssim=float(ms_ssim(each, targets).mean()),
+            identity=identity,
+            sharpness=sharpness(each) / whole,
+        )
+        for each, identity in zip(pictures, identities(targets, pictures), strict=True)
+    ]
+
+
+def identities(targets: Tensor, pictures: Sequence[Tensor]) -> list[float]:
+    """As the pipeline measures identity; each target is described once."""
+    rows = []
+    for i, target in enumerate(targets):
+        drawn = [to_u8(each[i]) for each in pictures]
+        rows.append(faces.identities(to_u8(target), drawn))
+    return torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
+
+
+def sharpness(images: Tensor) -> float:
+    """Mean magnitude of the gradient between neighbouring pixels, over colours and images."""
+    across = images[:, :, :-1, 1:] - images[:, :, :-1, :-1]
+    down = images[:, :, 1:, :-1] - images[:, :, :-1, :-1]
+    return float((across.square() + down.square()).sqrt().mean())

@@ -1,0 +1,104 @@
+"""Distillation: both ways to an image are learned, and the critic comes when it is due."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from encoders import load_inverter
+from encoders.distillation import DistillationConfig, DistillationTrainer
+from generators import load_discriminator, load_generator
+from generators.trainer import NotFinite
+from pipeline import portraits
+
+CONFIG = DistillationConfig(
+    resolution=16,
+    channels=(16, 16, 16),
+    critic_channels=(8, 8, 8),
+    w_dim=16,
+    mapping_layers=2,
+    widths=(16, 16, 16),
+    levels=1,
+    batch_size=8,
+    n_direct=4,
+    n_batches=150,
+    warm_up=10,
+    adversarial=0.0,
+    ema_half_life=100.0,
+    rate_generator=5e-3,
+    rate_encoder=3e-3,
+    precision="fp32",
+)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    z = portraits.sample(256, 3)
+    images = portraits.render(z, 16, "aligned")
+    return list(zip(images.split(8), z.split(8), strict=True))
+
+
+def test_it_learns_from_z_and_from_images(batches):
+    trainer = DistillationTrainer(CONFIG)
+    held_out = batches[-1]
+    before = trainer.validate(*held_out)
+    for i in range(CONFIG.n_batches):
+        trainer.step(*batches[i % 31])
+    after = trainer.validate(*held_out)
+    by_step, direct = after.distances["mse"][:-1], after.distances["mse"][-1]
+    assert by_step[-1] < 0.3 * before.distances["mse"][-2]
+    assert direct < 0.5 * before.distances["mse"][-1]
+    assert by_step[1] < by_step[0]
+    assert after.grid.shape == (5, 8, 3, 16, 16)
+
+
+def test_the_critic_comes_when_it_is_due(batches):
+    trainer = DistillationTrainer(replace(CONFIG, adversarial=0.1, critic_from=2))
+    critic = [p.clone() for p in trainer.critic.parameters()]
+    terms = [trainer.step(*batches[i]) for i in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(critic, trainer.critic.parameters(), strict=True))
+    terms.append(trainer.step(*batches[2]))
+    assert [("opinion" in t, "critic" in t) for t in terms] == [(False,) * 2] * 2 + [(True,) * 2]
+    assert not any(
+        torch.equal(a, b)
+        for a, b in zip(critic[:2], list(trainer.critic.parameters())[:2], strict=True)
+    )
+
+
+def test_no_number_changes_no_weight(batches):
+    trainer = DistillationTrainer(CONFIG)
+    images, z = batches[0]
+    images = images.clone()
+    images[5, 0, 3, 3] = torch.inf
+    before = {name: t.clone() for name, t in trainer.model.state_dict().items()}
+    with pytest.raises(NotFinite, match="step1"):
+        trainer.step(images, z)
+    after = trainer.model.state_dict()
+    assert all(torch.equal(after[name], t) for name, t in before.items())
+
+
+def test_what_it_saves_fits_together(batches, tmp_path):
+    trainer = DistillationTrainer(replace(CONFIG, adversarial=0.1))
+    trainer.step(*batches[0])
+    trainer.save(tmp_path / "a.safetensors", "notes")
+    model = load_inverter(tmp_path / "a.safetensors")
+    generator = load_generator(tmp_path / "a.generator.safetensors")
+    z = portraits.sample(2, 1)
+    with torch.no_grad():
+        assert torch.equal(model.generator(z), generator(z))
+        # Without noise the stored buffers change nothing.
+        assert torch.equal(generator(z), generator(z, noise="none"))
+    average = generator.mapping(portraits.sample(4000, 5)).mean(dim=0)
+    assert torch.allclose(generator.latent_avg, average, atol=0.1)
+    assert torch.equal(model.latent_avg, generator.latent_avg.expand_as(model.latent_avg))
+    assert load_discriminator(tmp_path / "a.discriminator.safetensors").config.resolution == 16
+
+
+def test_it_begins_with_a_file(batches, tmp_path):
+    first = DistillationTrainer(CONFIG)
+    first.step(*batches[0])
+    first.save(tmp_path / "a.safetensors", "notes")
+    second = DistillationTrainer(replace(CONFIG, start_from=str(tmp_path / "a.safetensors")))
+    for name, tensor in first.ema.state_dict().items():
+        assert torch.equal(second.model.state_dict()[name], tensor), name
+    second.step(*batches[1])

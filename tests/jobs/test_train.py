@@ -1,0 +1,139 @@
+"""``restyle train`` as a user runs it: shards in, a model out that inverts, whatever comes between."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.cli import main
+
+# A network that learns in seconds what the demo's needs an hour for: where in the picture what is.
+SMALL = "--widths 16,24,32,48 --n-levels 1 --n-steps 2 --ramp 0"
+N_BATCHES = 120
+
+
+def restyle(arguments, cwd, check=True):
+    found = subprocess.run(
+        [sys.executable, "-m", "jobs", *arguments.split()],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+    assert not check or found.returncode == 0, found.stderr[-3000:]
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with 512 portraits in four shards."""
+    folder = tmp_path_factory.mktemp("train")
+    restyle("portraits portraits/%d.tar --count 512 --size 64 --seed 7 --samples 128", folder)
+    return folder
+
+
+def validations(out):
+    entries = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    return [entry for entry in entries if entry["kind"] == "validation"]
+
+
+def inverted(folder, out):
+    """Mean error after the last step, of a shard inverted with a trained model."""
+    restyle(
+        f"invert portraits/3.tar --model {out}/best.safetensors --out {out}-latents --steps 2 "
+        "--align none --metrics mse",
+        folder,
+    )
+    table = pq.read_table(folder / f"{out}-latents")
+    assert table["status"].to_pylist() == ["ok"] * 128
+    return sum(errors[-1] for errors in table["mse"].to_pylist()) / 128
+
+
+def test_an_encoder_learns_from_nothing_and_inverts_a_shard(folder):
+    restyle(
+        f"train encoder portraits/*.tar --out one {SMALL} --n-batches {N_BATCHES} "
+        f"--validate-every {N_BATCHES // 4} --n-held-out 32",
+        folder,
+    )
+    found = validations(folder / "one")
+    assert len(found) == 4
+    assert found[-1]["mse/step2"] < 0.7 * found[0]["mse/step2"]
+    assert found[-1]["mse/step2"] < found[-1]["mse/step1"]
+    # The held-out shard was the last one, so inversion measures what validation did.
+    assert inverted(folder, "one") == pytest.approx(found[-1]["mse/step2"], rel=0.25)
+
+
+def test_two_workers_learn_together(folder):
+    """Each takes half a batch; with the same settings they come about as far as one did alone."""
+    restyle(
+        f"train encoder portraits/*.tar --out two {SMALL} --batch-size 8 --n-batches 40 "
+        "--validate-every 20 --n-held-out 32 --workers 2",
+        folder,
+    )
+    found = validations(folder / "two")
+    assert len(found) == 2
+    assert found[-1]["mse/step2"] < found[0]["mse/step2"]
+    assert inverted(folder, "two") < 0.08  # 0.11 from the average latent
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="kills by process group")
+def test_killed_without_warning_it_goes_on_to_the_same_bytes(folder):
+    command = (
+        f"train encoder portraits/0.tar portraits/1.tar {SMALL} --batch-size 4 --n-batches 40 "
+        "--checkpoint-every 5 --validate-every 20 --n-held-out 8 --log-every 5 --chunk 50 --out "
+    )
+    restyle(command + "whole", folder)
+    job = subprocess.Popen(
+        [sys.executable, "-m", "jobs", *(command + "parts").split()],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    state, wanted = folder / "parts" / "state.pt", time.monotonic() + 120
+    while not state.exists():
+        assert job.poll() is None
+        assert time.monotonic() < wanted
+        time.sleep(0.01)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    assert len(validations(folder / "parts")) < 2  # it had not come to the end
+    restyle(command + "parts", folder)
+    for name in ("last", "best"):
+        one, two = (folder / f / f"{name}.safetensors" for f in ("whole", "parts"))
+        # The note in the header holds the command, which names the folder.
+        assert one.read_bytes().replace(b"whole", b"parts") == two.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("encoder portraits/0.tar --out x", "pass --held-out"),
+        ("encoder nothing/*.tar --out x", "no shard matches"),
+        (
+            "encoder portraits/*.tar --out x --preset unet-adversarial --widths 8,8,8,8",
+            "--vgg-weights",
+        ),
+        ("encoder portraits/*.tar --out x --preset restyle-psp", "pass `unet`"),
+        ("encoder portraits/*.tar --out x --encoder ResNet", "encoder must be one of"),
+        ("encoder portraits/*.tar --out x --generator no.pkl", "no checkpoint at no.pkl"),
+        ("encoder portraits/*.tar --out x --widths 16,a", "no list such as"),
+        ("encoder portraits/*.tar --out x --workers 64", "64 workers want 64 CPUs"),
+        ("distil portraits/*.tar --out x --start-from no.safetensors", "no checkpoint"),
+        ("generator portraits/*.tar --out x --resolution 48", "power of two"),
+        ("portraits p.tar --count 2001", "must hold one number"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(folder, arguments, sentence, monkeypatch, capsys):
+    command = arguments if arguments.startswith("portraits") else f"train {arguments}"
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["restyle", *command.split()])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
