@@ -23,7 +23,11 @@ def status(latents: str) -> None:
     from pipeline import audit
 
     found = audit.status(latents)
-    click.echo(f"shards: {found.n_done} of {found.n_asked} done, {len(found.failures)} failed")
+    begun = found.run.begun if found.run is not None and found.is_running else []
+    click.echo(
+        f"shards: {found.n_done} of {found.n_asked} done, {len(begun)} running, "
+        f"{len(found.failures)} failed"
+    )
     click.echo(f"rows:   {found.n_rows} of {found.n_samples} samples")
     for name, n in sorted(found.n_by_status.items()):
         click.echo(f"  {name:16} {n:>10} {n / max(1, found.n_rows):7.1%}")
@@ -55,8 +59,10 @@ def _print_run(run: Progress, is_running: bool) -> None:
         "no estimate yet" if run.seconds_left is None else f"about {_span(run.seconds_left)} left"
     )
     click.echo(f"run:    running for {_span(run.seconds)} ({run.by}), {rate}, {left}")
-    for item in run.begun:
+    for item in run.begun[:N_LISTED]:
         click.echo(f"  {item.shard}: {item.n_rows} rows, {_span(item.seconds)}, on {item.worker}")
+    if len(run.begun) > N_LISTED:
+        click.echo(f"  and {len(run.begun) - N_LISTED} more")
 
 
 def _span(seconds: float) -> str:

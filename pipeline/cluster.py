@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
@@ -46,16 +47,21 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
     # Ray's own logs and usage notes do not belong into the output of a command.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    handler = signal.getsignal(signal.SIGTERM)
     # Without "local", Ray would join whatever cluster was started last on this machine.
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         _join(address)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray has put its own
+        _restore(handler)  # Ray has put its own
         yield
     finally:
         ray.shutdown()
+        _restore(handler)  # and has taken away whatever was there
+
+
+def _restore(handler: Any) -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _join(address: str) -> None:
@@ -69,6 +75,8 @@ def _join(address: str) -> None:
         )
     except (ConnectionError, ValueError, RuntimeError) as error:  # the last: another version of Ray
         raise _no_cluster(address, error) from None
+    except Exception as error:  # a plain one: its processes did not come up in time
+        raise ConfigError(f"Ray did not start here ({error}); run the same command again") from None
     except SystemExit:
         # Ray's handler of SIGTERM leaves without a word; the caller's may have one.
         if callable(handler):

@@ -156,8 +156,8 @@ class Crew:
             ray.kill(actor)  # one that was only out of reach would keep its GPU
         return attempt, self._names.pop(actor, "")
 
-    def begun(self) -> list[Begun]:
-        """What each busy actor is at, with its rows as far as it has told; asks them again."""
+    def n_rows_begun(self) -> int:
+        """Rows of unfinished shards, as far as the actors have told; asks them again."""
         asked = list(self._asked)
         ready = ray.wait(asked, num_returns=len(asked), timeout=0)[0] if asked else []
         for reference in ready:
@@ -167,15 +167,21 @@ class Crew:
             except RayError:
                 work.n_rows = 0  # it died; its shard's reference tells the driver
         waiting = {id(work) for work in self._asked.values()}
-        self._asked |= {
-            w.actor.n_rows.remote(): w for w in self.busy.values() if id(w) not in waiting
-        }
+        new = [work for work in self.busy.values() if id(work) not in waiting]
+        self._asked |= {work.actor.n_rows.remote(): work for work in new}
+        return sum(work.n_rows for work in self.busy.values())
+
+    def begun(self) -> list[Begun]:
+        """What each busy actor is at."""
         now = time.monotonic()
         return [
             Begun(
-                public(w.attempt.task.url), self._names[w.actor], w.n_rows, round(now - w.since, 1)
+                shard=public(work.attempt.task.url),
+                worker=self._names[work.actor],
+                n_rows=work.n_rows,
+                seconds=round(now - work.since, 1),
             )
-            for w in self.busy.values()
+            for work in self.busy.values()
         ]
 
 

@@ -21,7 +21,7 @@ from pipeline.actor import ActorConfig
 from pipeline.careful import Care
 from pipeline.config import ClusterConfig, ConfigError
 from pipeline.crew import Attempt, Crew
-from pipeline.journal import Begun, Journal
+from pipeline.journal import Journal
 from pipeline.records import ShardReport, ShardTask
 from pipeline.storage import public
 from pipeline.telemetry import DriverMetrics
@@ -126,14 +126,13 @@ class _Run:
             for attempt in left:
                 reason = f"workers die before they finish a shard: {crew.last_error}"
                 self._give_up(attempt.task, reason)
-        shards = crew.begun()
-        self.n_rows_begun = sum(shard.n_rows for shard in shards)
+        self.n_rows_begun = crew.n_rows_begun()
         if self._journal is not None and self._journal.is_due:
-            self._beat(shards)
+            self._beat()
 
     def end(self) -> None:
         """The last heartbeat."""
-        self._beat([])
+        self._beat()
 
     def _receive(self, reference: ray.ObjectRef) -> None:
         """Take one answer: a report, a loaded actor, an error or a death."""
@@ -209,7 +208,7 @@ class _Run:
         if self._journal is not None:
             self._journal.log(event, None if task is None else public(task.url), **facts)
 
-    def _beat(self, begun: list[Begun]) -> None:
+    def _beat(self) -> None:
         crew, summary = self._crew, self.summary
         n_left = len(self._queue) + len(crew.busy)
         self._metrics.state(n_left, len(crew.loading), len(crew.idle), len(crew.busy))
@@ -223,7 +222,7 @@ class _Run:
                 n_by_status=dict(summary.n_by_status),
                 n_retries=summary.n_retries,
                 n_deaths=summary.n_deaths,
-                begun=begun,
+                begun=crew.begun(),
                 n_failed=len(summary.failures),
                 failures=[{"shard": public(t.url), "error": e} for t, e in summary.failures],
             )

@@ -66,9 +66,11 @@ def prepare(
     left = asked if overwrite else plan.pending(asked, out)
     again: frozenset[str] = frozenset()
     if retry_failed and not overwrite:
-        done = [t.output for t in asked if t not in set(left)]
+        undone = {t.output for t in left}
+        done = [t.output for t in asked if t.output not in undone]
         again = frozenset(audit.with_rows(out, done, RETRYABLE))
-        left = [t for t in asked if t.output in again or t in set(left)]
+        wanted = again | undone
+        left = [t for t in asked if t.output in wanted]
     if not dry_run:
         plan.require_writable(out)
         cluster.require_reachable(how.address)

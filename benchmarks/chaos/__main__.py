@@ -74,6 +74,7 @@ def _try(world: World, name: str, times: int, seed: int) -> dict[str, Any]:
     return {
         "fault": name, "what": what, **counts, **asdict(found), "seconds": seconds,
         "is_clean": found.is_clean and not complaints, "complaints": complaints,
+        "slowest_s": trial.tally.slowest_s,
     }  # fmt: skip
 
 

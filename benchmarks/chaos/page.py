@@ -30,16 +30,22 @@ def section() -> str:
         "|---|---|---|---|---|---|",
     ]
     lines += [_row(trial, chaos["n_shards"]) for trial in chaos["trials"]]
-    fuzz = RESULTS / "fuzz.json"
-    if fuzz.exists():
-        counts = {
-            k: v for k, v in json.loads(fuzz.read_text()).items() if isinstance(v, int | float)
-        }
-        lines += ["", "Fuzzed bytes (`python -m benchmarks.fuzz`): "]
-        lines[-1] += (
-            ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items()) + "."
-        )
+    lines += _fuzzed()
     return "\n".join(lines) + "\n"
+
+
+def _fuzzed() -> list[str]:
+    """A line on damaged input, where `python -m benchmarks.fuzz` has left its numbers."""
+    path = RESULTS / "fuzz.json"
+    if not path.exists():
+        return []
+    record = json.loads(path.read_text())
+    parts = [
+        f"{record[kind]['n']:,} {kind}, {len(record[kind]['failures']) or 'none'} of them with a row lost or "
+        "an error that was not foreseen"
+        for kind in ("tars", "pictures")
+    ]
+    return ["", f"Damaged input (`python -m benchmarks.fuzz`): {'; '.join(parts)}."]
 
 
 def _row(trial: dict[str, Any], n_shards: int) -> str:
@@ -48,6 +54,8 @@ def _row(trial: dict[str, Any], n_shards: int) -> str:
     other = trial["n_different"] + trial["n_surplus"] + trial["n_problems"]
     identical = f"{trial['n_identical']} of {n_shards}"
     what = trial["what"].rstrip(".")
+    if trial.get("slowest_s"):
+        what += f" (ends within {trial['slowest_s']:.0f} s)"
     jobs, times = trial["n_jobs"], trial["n_injected"]
     lost = "none" if not trial["n_missing"] else f"{trial['n_missing']} shards"
     return f"| {what} | {times} | {jobs} | {lost} | {other or 'none'} | {identical} |"

@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections import Counter
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from processes import descendants, kill
@@ -204,7 +205,7 @@ def test_a_second_run_beside_a_first_is_said_and_overwriting_it_refused(
 
 
 def test_files_of_a_retried_shard_are_those_of_its_statuses(tmp_path):
-    table = pq.pa.table({"a": [1]})
+    table = pa.table({"a": [1]})
     for name, counts in (("a", {"ok": 3}), ("b", {"crashed": 1}), ("c", {"no_face": 2})):
         footer = {"restyle": json.dumps({"n_by_status": counts})}
         pq.write_table(table.replace_schema_metadata(footer), tmp_path / f"{name}.parquet")
