@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check chaos clean
 
 demo: .venv/installed
 	$(BIN)/restyle demo --out demo
@@ -26,6 +26,10 @@ check: .venv/installed-dev
 .venv/installed-dev: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install -q -e '.[dev]'
 	@touch .venv/installed $@
+
+# Every fault many times, about a quarter of an hour; the numbers go to docs/reliability.md.
+chaos: .venv/installed-dev
+	$(BIN)/python -m benchmarks.chaos
 
 clean:
 	rm -rf .venv build *.egg-info demo

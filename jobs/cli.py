@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from typing import Any, NoReturn
 
 import click
 
@@ -48,16 +50,31 @@ for command in (
     cli.add_command(command)
 
 
+CONTINUE = "stopped; the same command again continues where it left off"
+
+
+class Terminated(BaseException):
+    """SIGTERM, as Ctrl-C is KeyboardInterrupt: whatever is open is closed on the way out."""
+
+
+def _terminate(*_: Any) -> NoReturn:
+    raise Terminated
+
+
 def main() -> None:
     """Run a command; what the user can mend ends in one sentence and status 2."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("\nstopped; the same command again continues where it left off", err=True)
-        sys.exit(130)
+    except (KeyboardInterrupt, click.Abort, Terminated, SystemError) as error:
+        status = _status_of_signal(error)
+        if status is None:
+            raise
+        click.echo(f"\n{CONTINUE}", err=True)
+        sys.exit(status)
     except BrokenPipeError:
         sys.exit(1)  # the reader of our output went away: `restyle status | head`
     except Exception as error:
@@ -65,6 +82,16 @@ def main() -> None:
             raise
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
+
+
+def _status_of_signal(error: BaseException) -> int | None:
+    """128 and the signal's number, as shells count; None where no signal is behind the error."""
+    if isinstance(error, Terminated):
+        return 128 + signal.SIGTERM
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return 128 + signal.SIGINT
+    # A signal that arrives while Ray waits comes out as the cause of a SystemError.
+    return None if error.__cause__ is None else _status_of_signal(error.__cause__)
 
 
 def _can_be_mended(error: Exception) -> bool:

@@ -53,6 +53,26 @@ class ProgressBar:
         self._bar.set_postfix_str(postfix, refresh=True)
 
 
+def print_plan(prepared: Prepared) -> None:
+    """What a run would do: how many shards, and the first of them."""
+    from pipeline.storage import public
+
+    n_left = len(prepared.left)
+    click.echo(f"{len(prepared.asked)} shards, {n_left} to do, into {public(prepared.out)}")
+    for task in prepared.left[:10]:
+        click.echo(f"  {public(task.url)} -> {task.output}")
+
+
+def warn_of_rival(prepared: Prepared) -> None:
+    """Say so where another run is writing to the same folder."""
+    if prepared.rival:
+        click.echo(
+            f"warning: {prepared.rival} is writing to the same folder now; both will write the same "
+            "rows, so one of them is wasted work",
+            err=True,
+        )
+
+
 def print_summary(prepared: Prepared, summary: Summary, seconds: float) -> None:
     """The last lines: rows by status, time by stage, unfinished shards, where the output is."""
     n_before = len(prepared.asked) - len(prepared.left)

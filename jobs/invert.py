@@ -86,6 +86,11 @@ import click
 )
 @click.option("--gpus-per-actor", type=click.FloatRange(min=0), help="Default: 1 if there are any.")
 @click.option("--overwrite", is_flag=True, help="Delete what another run left in --out.")
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Also do again the finished shards with rows that are crashed or not_finite.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
 def invert(
     shards: tuple[str, ...],
@@ -97,6 +102,7 @@ def invert(
     actors: int | None,
     gpus_per_actor: float | None,
     overwrite: bool,
+    retry_failed: bool,
     dry_run: bool,
     **settings: str | int | bool | None,
 ) -> None:
@@ -114,17 +120,16 @@ def invert(
         address=address, n_actors=actors, gpus_per_actor=gpus_per_actor, batch_size=batch_size
     )
 
-    from jobs.console import ProgressBar, print_summary
+    from jobs.console import ProgressBar, print_plan, print_summary, warn_of_rival
     from pipeline import run
-    from pipeline.storage import public
 
-    prepared = run.prepare(shards, out, config, how, overwrite=overwrite, dry_run=dry_run)
+    prepared = run.prepare(
+        shards, out, config, how, overwrite=overwrite, retry_failed=retry_failed, dry_run=dry_run
+    )
     if dry_run:
-        n_left = len(prepared.left)
-        click.echo(f"{len(prepared.asked)} shards, {n_left} to do, into {public(out)}")
-        for task in prepared.left[:10]:
-            click.echo(f"  {public(task.url)} -> {task.output}")
+        print_plan(prepared)
         return
+    warn_of_rival(prepared)
     start = time.monotonic()
     with ProgressBar(len(prepared.left)) as progress:
         summary = run.execute(prepared, how, progress)

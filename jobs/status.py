@@ -2,21 +2,69 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from pipeline.journal import Progress
+
+N_LISTED = 10
 
 
 @click.command(epilog="Example: restyle status latents/")
 @click.argument("latents")
 def status(latents: str) -> None:
-    """Shards done and rows by status of a LATENTS folder. Needs no Ray and may run beside a run."""
+    """How far the run of a LATENTS folder is: shards done, running and failed, rows by status, speed.
+
+    Reads files alone: needs no Ray, and may run beside a run or after it, on any machine.
+    """
     from pipeline import audit
 
     found = audit.status(latents)
-    click.echo(f"shards: {found.n_done} of {found.n_asked} done")
+    begun = found.run.begun if found.run is not None and found.is_running else []
+    click.echo(
+        f"shards: {found.n_done} of {found.n_asked} done, {len(begun)} running, "
+        f"{len(found.failures)} failed"
+    )
     click.echo(f"rows:   {found.n_rows} of {found.n_samples} samples")
     for name, n in sorted(found.n_by_status.items()):
         click.echo(f"  {name:16} {n:>10} {n / max(1, found.n_rows):7.1%}")
-    for url in found.missing[:10]:
-        click.echo(f"not done: {url}")
-    if len(found.missing) > 10:
-        click.echo(f"not done: {len(found.missing) - 10} more")
+    if found.run is not None:
+        _print_run(found.run, found.is_running)
+    failed = {item["shard"]: item["error"] for item in found.failures}
+    for url, error in list(failed.items())[:N_LISTED]:
+        click.echo(f"failed: {url}: {error}")
+    _print_some("not done", [url for url in found.missing if url not in failed])
+
+
+def _print_some(label: str, urls: list[str]) -> None:
+    for url in urls[:N_LISTED]:
+        click.echo(f"{label}: {url}")
+    if len(urls) > N_LISTED:
+        click.echo(f"{label}: {len(urls) - N_LISTED} more")
+
+
+def _print_run(run: Progress, is_running: bool) -> None:
+    """What the last run says of itself."""
+    rate = f"{run.rows_per_s:.1f} images/s"
+    if not is_running:
+        ended = run.state if run.state != "running" else "stopped without a word"
+        click.echo(f"run:    {ended}, begun {run.started}, {run.n_done} shards, {rate}")
+        if run.state != "finished":
+            click.echo("        the same `restyle invert` command again continues")
+        return
+    left = (
+        "no estimate yet" if run.seconds_left is None else f"about {_span(run.seconds_left)} left"
+    )
+    click.echo(f"run:    running for {_span(run.seconds)} ({run.by}), {rate}, {left}")
+    for item in run.begun[:N_LISTED]:
+        click.echo(f"  {item.shard}: {item.n_rows} rows, {_span(item.seconds)}, on {item.worker}")
+    if len(run.begun) > N_LISTED:
+        click.echo(f"  and {len(run.begun) - N_LISTED} more")
+
+
+def _span(seconds: float) -> str:
+    """1:02:03 of a duration."""
+    return str(timedelta(seconds=round(seconds)))

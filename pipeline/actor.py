@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from encoders.restyle import ReStyle
 from generators.checkpoint import CheckpointError, tensors_sha256
 from pipeline import feed, labels, reader, schema, storage
 from pipeline.batches import BatchInverter, OutOfMemory
+from pipeline.careful import Care, Watch
 from pipeline.config import ConfigError, RunConfig, fingerprint
 from pipeline.feed import AlignSettings
 from pipeline.records import Sample, ShardReport, ShardTask, Status
@@ -23,6 +25,7 @@ from pipeline.schema import Row
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import Stopwatch
 from pipeline.storage import ShardError, public
+from pipeline.telemetry import WorkerMetrics
 from pipeline.writer import ShardWriter
 
 
@@ -81,8 +84,10 @@ class InversionActor:
         self._config, self._run = config, config.run
         self._n_rows = 0
 
-    def load(self) -> None:
+    def load(self) -> str:
         """Load the models. Apart from the constructor, whose errors Ray reports as a death.
+
+        Returns the worker's name: its node, GPU and process.
 
         Raises:
             ConfigError, CheckpointError: this node has another file than the driver, or none.
@@ -101,36 +106,52 @@ class InversionActor:
         self._columns = schema.schema(run, model.generator.n_styles, model.generator.w_dim)
         self._inverter = BatchInverter(self._model, run, scorer, self._config.batch_size)
         self._by_dlib = scorer.leaves_identity_to_dlib
+        self._metrics = WorkerMetrics()
+        return self.name()
+
+    def name(self) -> str:
+        """Node, GPU and process."""
+        return _worker()
 
     def n_rows(self) -> int:
         """Rows of the current shard so far, for the progress bar."""
         return self._n_rows
 
-    def process(self, task: ShardTask) -> ShardReport:
+    def process(self, task: ShardTask, care: Care | None = None) -> ShardReport:
         """Invert one shard and commit its file.
+
+        care: of a shard that workers died at: what is known of the sample that did it.
 
         Raises:
             ShardError: the shard cannot be read to its end, or its file cannot be written; nothing was.
             OutOfMemory: the batch is too large.
         """
+        start = time.monotonic()
         try:
-            return self._process(task)
+            report = self._process(task, care)
         except OutOfMemory:
             raise
         except ConfigError as error:
             # A store that does not answer one node now may answer the next one later.
             raise ShardError(str(error)) from None
+        except RuntimeError:
+            _require_device()
+            raise
+        self._metrics.add(report, time.monotonic() - start)
+        return report
 
-    def _process(self, task: ShardTask) -> ShardReport:
+    def _process(self, task: ShardTask, care: Care | None) -> ShardReport:
         self._n_rows = 0
         clock, counts, seen = Stopwatch(), Counter[str](), -1
         read = _Reading(task.url, clock, self._run)
+        watch = None if care is None else Watch(self._config.out, task.output, care)
+        samples = read.samples() if watch is None else watch.samples(read.samples())
         height, width = self._model.input_size
         settings = AlignSettings(self._run.align, self._run.faces, height, width)
         writer = ShardWriter(self._config.out, task.output, public(task.url), self._columns)
         try:
-            faces = feed.aligned(read.samples(), settings, self._config.n_in_flight, clock)
-            for rows in self._inverter.rows(faces, clock):
+            faces = feed.aligned(samples, settings, self._config.n_in_flight, clock)
+            for rows in self._inverter.rows(faces, clock, watch):
                 read.add_labels(rows)
                 with clock("write"):
                     writer.add(rows)
@@ -177,6 +198,15 @@ def _require_consecutive(rows: list[Row], seen: int) -> int:
             raise AssertionError(f"a row of sample {row.face.index} after sample {seen}")
         seen = row.face.index
     return seen
+
+
+def _require_device() -> None:
+    """End this process where its GPU stays broken: after a CUDA error every later call fails as well."""
+    if torch.cuda.is_available():
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            os._exit(1)  # the driver sees a death, and starts another process
 
 
 def _worker() -> str:

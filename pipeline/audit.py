@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import plan, storage
+from pipeline import journal, plan, storage
 from pipeline.config import ConfigError
+from pipeline.journal import Progress
 from pipeline.latents import footer
 from pipeline.schema import dense
 
 BATCH_ROWS = 1024
+N_FOOTER_THREADS = 16
 
 
 @dataclass
@@ -28,6 +32,14 @@ class RunStatus:
     n_samples: int = 0
     n_by_status: Counter[str] = field(default_factory=Counter)
     missing: list[str] = field(default_factory=list)  # URLs of unfinished shards
+    run: Progress | None = None  # the last heartbeat; None where no run left one
+    failures: list[dict[str, str]] = field(
+        default_factory=list
+    )  # given up and still without a file
+
+    @property
+    def is_running(self) -> bool:
+        return self.run is not None and self.run.is_alive()
 
     @property
     def n_rows(self) -> int:
@@ -67,26 +79,47 @@ def _settings(out: str) -> dict[str, Any]:
 
 
 def status(out: str) -> RunStatus:
-    """Shards asked for and done, rows by status; reads footers only.
+    """Shards asked for and done, rows by status, what the last run says; reads footers only.
 
     Raises:
         ConfigError: the folder holds no run, or a file that is damaged.
     """
-    source, path = storage.filesystem(out)
     names = files(out)
-    found = RunStatus(n_done=len(names), missing=unfinished(out, names))
+    found = RunStatus(n_done=len(names), missing=unfinished(out, names), run=journal.read(out))
     found.n_asked = len(names) + len(found.missing)
-    for name in names:
+    if found.run is not None:
+        missing = set(found.missing)
+        found.failures = [item for item in found.run.failures if item["shard"] in missing]
+    for record in _footers(out, names):
+        found.n_samples += record.get("n_samples", 0)
+        found.n_by_status.update(record.get("n_by_status", {}))
+    return found
+
+
+def with_rows(out: str, names: Sequence[str], statuses: AbstractSet[str]) -> list[str]:
+    """Those of the files that hold rows of these statuses.
+
+    Raises:
+        ConfigError: a file is damaged.
+    """
+    records = zip(names, _footers(out, names), strict=True)
+    return [name for name, record in records if statuses & record.get("n_by_status", {}).keys()]
+
+
+def _footers(out: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    source, path = storage.filesystem(out)
+
+    def read(name: str) -> dict[str, Any]:
         try:
-            record = footer(pq.read_metadata(f"{path}/{name}", filesystem=source))
+            return footer(pq.read_metadata(f"{path}/{name}", filesystem=source))
         except (pa.ArrowException, OSError):
             where = storage.public(out)
             raise ConfigError(
                 f"{name} cannot be read; `restyle verify {where}` tells what is damaged"
             ) from None
-        found.n_samples += record.get("n_samples", 0)
-        found.n_by_status.update(record.get("n_by_status", {}))
-    return found
+
+    with ThreadPoolExecutor(N_FOOTER_THREADS) as pool:  # in an object store it is all waiting
+        yield from pool.map(read, names)
 
 
 def unfinished(out: str, names: Sequence[str]) -> list[str]:
@@ -135,9 +168,7 @@ def _check_file(
     shards[record["shard"]] = audit.name
     seen: set[tuple[int, int]] = set()
     counts: Counter[str] = Counter()
-    for batch in parquet.iter_batches(
-        BATCH_ROWS, columns=["sample_index", "face", "status", "latent"]
-    ):
+    for batch in parquet.iter_batches(BATCH_ROWS):  # every column: damage shows in any
         _check_rows(audit, batch, seen, counts)
     indices = {index for index, _ in seen}
     if indices != set(range(record["n_samples"])):
@@ -162,5 +193,10 @@ def _check_rows(
         if (word == "ok") != valid:
             which = "without a latent" if word == "ok" else "with a latent"
             audit.problems.append(f"{audit.name}: sample {index} is {word} {which}")
-    if not np.isfinite(dense(latent.drop_null())).all():
-        audit.problems.append(f"{audit.name}: a latent holds NaN or infinity")
+    for column in ("latent", "latents_by_step"):
+        if column in batch.schema.names and not _is_finite(batch.column(column)):
+            audit.problems.append(f"{audit.name}: column {column} holds NaN or infinity")
+
+
+def _is_finite(column: pa.Array) -> bool:
+    return bool(np.isfinite(dense(column.drop_null())).all())

@@ -14,9 +14,11 @@ import torch
 from encoders import Bootstrap
 from encoders.restyle import Inversion, ReStyle
 from pipeline import feed, images
+from pipeline.careful import Watch
+from pipeline.chunks import Crash
 from pipeline.config import ConfigError, RunConfig
 from pipeline.feed import Compared
-from pipeline.records import AlignedFace, Status
+from pipeline.records import CRASHED_ERROR, AlignedFace, Status
 from pipeline.schema import Row
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import Stopwatch
@@ -42,35 +44,48 @@ class BatchInverter:
         self._model, self._run, self._batch_size = model, run, batch_size
         self._scorer = scorer
 
-    def rows(self, faces: Iterator[AlignedFace], clock: Stopwatch) -> Iterator[list[Row]]:
+    def rows(
+        self, faces: Iterator[AlignedFace], clock: Stopwatch, watch: Watch | None = None
+    ) -> Iterator[list[Row]]:
         """Batches of rows; identities are filled in as they come from the CPU workers.
+
+        watch: of a shard that killed its workers; told of each step before it is taken.
 
         Raises:
             OutOfMemory: the batch is too large.
+            ShardError: the cluster loses every node that a comparison is sent to.
         """
-        scoring: deque[tuple[list[Row], Any]] = deque()
+        scoring: deque[tuple[list[Row], list[Compared], Any]] = deque()
         while batch := list(islice(faces, self._batch_size)):
-            scoring.append(self._invert(batch, clock))
+            if watch is not None:
+                # Tried alone and forgotten: only whole batches add up in the same order as ever.
+                for face in watch.suspected(batch):
+                    watch.note(face.index, face.index)
+                    self._invert([face], Stopwatch())
+                watch.note(batch[0].index, batch[-1].index)
+            rows, compared = self._invert(batch, clock)
+            scoring.append((rows, compared, feed.IDENTITY.begin(compared) if compared else None))
             if len(scoring) > N_SCORING:
                 yield self._with_identity(*scoring.popleft(), clock)
         while scoring:
             yield self._with_identity(*scoring.popleft(), clock)
 
-    def _invert(self, batch: list[AlignedFace], clock: Stopwatch) -> tuple[list[Row], Any]:
-        """Rows of one batch, and a reference to the identities of those that came out."""
+    def _invert(
+        self, batch: list[AlignedFace], clock: Stopwatch
+    ) -> tuple[list[Row], list[Compared]]:
+        """Rows of one batch, and the pictures whose identity is to be measured."""
         pixels = [face.image_u8 for face in batch if face.image_u8 is not None]
         # Rows may wait long for their row group to fill; the pixels must not wait with them.
         bare = [replace(face, image_u8=None) for face in batch]
         rows = [Row(face, face.status, face.error) for face in bare]
         if not pixels:
-            return rows, None
+            return rows, []
         with clock("invert"):
             result = self._run_model(np.stack(pixels))
         usable = [row for row, face in zip(rows, batch, strict=True) if face.image_u8 is not None]
         with clock("score"):
             self._score(usable, pixels, result)
-            compared = self._compared(usable, pixels, result)
-        return rows, feed.identity(compared) if compared else None
+            return rows, self._compared(usable, pixels, result)
 
     def _run_model(self, pixels: np.ndarray) -> Inversion:
         tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
@@ -115,14 +130,24 @@ class BatchInverter:
             if row.status == Status.OK
         ]
 
-    def _with_identity(self, rows: list[Row], reference: Any, clock: Stopwatch) -> list[Row]:
+    def _with_identity(
+        self, rows: list[Row], compared: list[Compared], reference: Any, clock: Stopwatch
+    ) -> list[Row]:
         if reference is None:
             return rows
-        import ray
-
-        cosines, busy = ray.get(reference)
+        cosines, busy = feed.IDENTITY.finish(reference, compared)
         clock.add("score", busy)
-        came_out = (row for row in rows if row.status == Status.OK)
+        came_out = [row for row in rows if row.status == Status.OK]
         for row, values in zip(came_out, cosines, strict=True):
-            row.metrics["identity"] = [None] * (self._run.steps - len(values)) + values
+            if isinstance(values, Crash):
+                _crash(row)
+            else:
+                row.metrics["identity"] = [None] * (self._run.steps - len(values)) + values
         return rows
+
+
+def _crash(row: Row) -> None:
+    """Nothing but OK carries results."""
+    row.status, row.error = Status.CRASHED, CRASHED_ERROR
+    row.latents, row.metrics = None, {}
+    row.aligned_image = row.reconstruction = None

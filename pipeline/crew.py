@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,21 +14,38 @@ import ray
 from ray.exceptions import RayError
 
 from pipeline.actor import ActorConfig, InversionActor
+from pipeline.careful import Care
 from pipeline.config import ClusterConfig, ConfigError
+from pipeline.journal import Begun
 from pipeline.records import ShardTask
+from pipeline.storage import public
 
 GROW_S = 10.0  # how often new nodes are looked for
+HEAD_LOST_S = 30.0  # silence of the cluster's head after which it is given up
+HEAD_TIMEOUT_S = 5.0
 # Deaths for each actor, with no shard finished between them, after which a run is given up.
 DEATHS_PER_ACTOR = 3
 
 
-@dataclass
+@dataclass(frozen=True)
 class Attempt:
-    """A shard in the queue."""
+    """A shard in the queue, and what became of earlier tries."""
 
     task: ShardTask
-    number: int = 1
+    n_errors: int = 0  # answered with an error
+    n_deaths: int = 0  # the worker died
+    care: Care | None = None  # workers died at it: how the next one is to go about it
     not_before: float = 0.0  # on the monotonic clock
+
+
+@dataclass
+class Work:
+    """What a busy actor is at."""
+
+    actor: Any
+    attempt: Attempt
+    since: float  # on the monotonic clock
+    n_rows: int = 0  # as last told
 
 
 class Crew:
@@ -35,10 +55,14 @@ class Crew:
         self._config, self._how = config, how
         self.idle: deque[Any] = deque()
         self.loading: dict[ray.ObjectRef, Any] = {}
-        self.busy: dict[ray.ObjectRef, tuple[Any, Attempt]] = {}
+        self.busy: dict[ray.ObjectRef, Work] = {}
+        self._names: dict[Any, str] = {}  # of those that have loaded
+        self._each: float | None = (
+            None  # GPUs of an actor, decided once: later nodes may have others
+        )
         self._next_look = 0.0
-        self._rows: dict[Any, int] = {}  # last known count of each busy actor
-        self._asked: dict[ray.ObjectRef, Any] = {}
+        self._asked: dict[ray.ObjectRef, Work] = {}
+        self._head = _Head()
         self.last_error = ""
         self.n_deaths = 0  # in a row, with no shard finished between them
         self._most = 0  # actors alive at once so far
@@ -49,23 +73,20 @@ class Crew:
         return self.n_deaths > DEATHS_PER_ACTOR * max(1, self._most)
 
     def grow(self, n_wanted: int) -> None:
-        """Start the actors that fit and that the queue has work for."""
+        """Start the actors that fit and that the queue has work for.
+
+        Raises:
+            ConfigError: an actor fits on no node; the cluster's head is gone.
+        """
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + GROW_S
+        if not self._head.answers():
+            return
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        n_gpus = sum(node.get("GPU", 0) for node in nodes)
-        each = self._how.gpus_per_actor
-        each = (1.0 if n_gpus else 0.0) if each is None else each
-        fitting = sum(_n_fitting(node.get("GPU", 0), each) for node in nodes)
-        if not each:
-            fitting = self._how.n_actors or len(nodes)
-        if not fitting:
-            raise ConfigError(
-                f"--gpus-per-actor {each:g} fits nowhere: the cluster has {n_gpus:g} GPUs; leave it out "
-                "to run on CPUs"
-            )
-        target = min(self._how.n_actors or fitting, fitting)
+        target = self._n_fitting(nodes)
+        if not target:
+            return  # all nodes with a GPU are gone; others may join
         if not self._config.n_threads:
             # Decided once a run: the number of threads shows in the last bits of a latent.
             n_cpus = max(1, int(sum(node.get("CPU", 0) for node in nodes)))
@@ -76,7 +97,7 @@ class Crew:
             )
         # No CPUs asked for: an actor must not keep the aligners that feed it from a one-core machine.
         options = {
-            "num_gpus": each,
+            "num_gpus": self._each,
             "num_cpus": 0,
             "max_concurrency": 2,  # process, and n_rows beside it
             "scheduling_strategy": "SPREAD",
@@ -87,40 +108,106 @@ class Crew:
             self.loading[actor.load.remote()] = actor
         self._most = max(self._most, min(target, n_wanted))
 
-    def give(self, attempt: Attempt) -> None:
-        actor = self.idle.popleft()
-        self.busy[actor.process.remote(attempt.task)] = (actor, attempt)
-        self._rows[actor] = 0
+    def _n_fitting(self, nodes: Sequence[Mapping[str, float]]) -> int:
+        """Actors that these nodes have room for, no more than asked for."""
+        n_gpus = sum(node.get("GPU", 0) for node in nodes)
+        is_first = self._each is None
+        if self._each is None:
+            asked = self._how.gpus_per_actor
+            self._each = (1.0 if n_gpus else 0.0) if asked is None else asked
+        if not self._each:
+            return self._how.n_actors or len(nodes)
+        fitting = sum(_n_fitting(node.get("GPU", 0), self._each) for node in nodes)
+        if not fitting and is_first:
+            raise ConfigError(
+                f"--gpus-per-actor {self._each:g} fits nowhere: the cluster has {n_gpus:g} GPUs; leave "
+                "it out to run on CPUs"
+            )
+        return min(self._how.n_actors or fitting, fitting)
 
-    def take(self, reference: ray.ObjectRef, alive: bool) -> Attempt | None:
-        """What the actor was at, None where it was loading; the actor is idle again, or forgotten."""
-        attempt = None
-        if reference in self.loading:
-            actor = self.loading.pop(reference)
-        else:
-            actor, attempt = self.busy.pop(reference)
-            self._rows.pop(actor, None)
-        if alive:
-            self.idle.append(actor)
-        else:
-            self.n_deaths += 1
-            self._next_look = 0.0  # replace it at once
-        return attempt
+    def give(self, attempt: Attempt) -> str:
+        """Have an idle actor begin a shard; returns the actor's name."""
+        actor = self.idle.popleft()
+        reference = actor.process.remote(attempt.task, attempt.care)
+        self.busy[reference] = Work(actor, attempt, time.monotonic())
+        return self._names[actor]
+
+    def loaded(self, reference: ray.ObjectRef, name: str) -> None:
+        """An actor is ready for its first shard."""
+        actor = self.loading.pop(reference)
+        self._names[actor] = name
+        self.idle.append(actor)
+
+    def finished(self, reference: ray.ObjectRef) -> Attempt:
+        """The shard that the actor was at; the actor is idle again."""
+        work = self.busy.pop(reference)
+        self.idle.append(work.actor)
+        return work.attempt
+
+    def lost(self, reference: ray.ObjectRef) -> tuple[Attempt | None, str]:
+        """Forget a dead actor. What it was at (None: it was loading) and its name."""
+        work = self.busy.pop(reference, None)
+        actor = self.loading.pop(reference) if work is None else work.actor
+        attempt = None if work is None else work.attempt
+        if attempt is None or attempt.care is None:
+            self.n_deaths += 1  # one under watch is expected, and counted by its shard
+        self._next_look = 0.0  # replace it at once
+        with contextlib.suppress(RayError):
+            ray.kill(actor)  # one that was only out of reach would keep its GPU
+        return attempt, self._names.pop(actor, "")
 
     def n_rows_begun(self) -> int:
         """Rows of unfinished shards, as far as the actors have told; asks them again."""
         asked = list(self._asked)
         ready = ray.wait(asked, num_returns=len(asked), timeout=0)[0] if asked else []
         for reference in ready:
-            actor = self._asked.pop(reference)
-            if actor in self._rows:
-                try:
-                    self._rows[actor] = ray.get(reference)
-                except RayError:
-                    self._rows[actor] = 0  # it died; its shard's reference tells the driver
-        waiting = set(self._asked.values())
-        self._asked |= {a.n_rows.remote(): a for a, _ in self.busy.values() if a not in waiting}
-        return sum(self._rows.values())
+            work = self._asked.pop(reference)
+            try:
+                work.n_rows = ray.get(reference)
+            except RayError:
+                work.n_rows = 0  # it died; its shard's reference tells the driver
+        waiting = {id(work) for work in self._asked.values()}
+        new = [work for work in self.busy.values() if id(work) not in waiting]
+        self._asked |= {work.actor.n_rows.remote(): work for work in new}
+        return sum(work.n_rows for work in self.busy.values())
+
+    def begun(self) -> list[Begun]:
+        """What each busy actor is at."""
+        now = time.monotonic()
+        return [
+            Begun(
+                shard=public(work.attempt.task.url),
+                worker=self._names[work.actor],
+                n_rows=work.n_rows,
+                seconds=round(now - work.since, 1),
+            )
+            for work in self.busy.values()
+        ]
+
+
+class _Head:
+    """Whether the cluster's head answers. Ray itself waits for a minute and then ends the process."""
+
+    def __init__(self) -> None:
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        self._address = (host.strip("[]"), int(port))
+        self._silent_since: float | None = None
+
+    def answers(self) -> bool:
+        """Raises ConfigError when it has been silent for long."""
+        try:
+            socket.create_connection(self._address, timeout=HEAD_TIMEOUT_S).close()
+        except OSError:
+            now = time.monotonic()
+            self._silent_since = now if self._silent_since is None else self._silent_since
+            if now - self._silent_since > HEAD_LOST_S:
+                raise ConfigError(
+                    "the head of the Ray cluster is gone; start the cluster and run the same command "
+                    "again, which continues"
+                ) from None
+            return False
+        self._silent_since = None
+        return True
 
 
 def _n_fitting(n_gpus: float, each: float) -> int:

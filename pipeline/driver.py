@@ -6,25 +6,26 @@ two actors finish is written twice with the same bytes.
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from generators import CheckpointError
+from pipeline import careful
 from pipeline.actor import ActorConfig
+from pipeline.careful import Care
 from pipeline.config import ClusterConfig, ConfigError
 from pipeline.crew import Attempt, Crew
+from pipeline.journal import Journal
 from pipeline.records import ShardReport, ShardTask
+from pipeline.storage import public
+from pipeline.telemetry import DriverMetrics
 
-CONNECT_TIMEOUT_S = 10.0
 POLL_S = 0.25  # how often progress is asked for
 RETRY_BASE_S = 0.5  # wait before the second try; doubled for each further one
 
@@ -38,6 +39,8 @@ class Summary:
     n_by_status: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)  # busy time by stage
     workers: Counter[str] = field(default_factory=Counter)  # shards by worker
+    n_retries: int = 0
+    n_deaths: int = 0  # of workers
     failures: list[tuple[ShardTask, str]] = field(default_factory=list)
 
     def add(self, report: ShardReport) -> None:
@@ -56,125 +59,178 @@ class Summary:
 Progress = Callable[[Summary, int], None]
 
 
-def require_reachable(address: str | None) -> None:
-    """Refuse an address where nobody listens; Ray itself would end the process without an exception."""
-    address = address or os.environ.get("RAY_ADDRESS")
-    host, _, port = (address or "").rpartition("://")[2].partition(":")
-    if not port.isdigit():
-        return  # none, or "auto", which Ray looks up and refuses by itself
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        raise _no_cluster(address, error) from None
-
-
-def _no_cluster(address: str | None, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or leave "
-        "--address out to run on this machine"
-    )
-
-
-@contextmanager
-def cluster(config: ClusterConfig) -> Iterator[None]:
-    """Join the Ray cluster at the address, or start one here for the time of the run.
-
-    Raises:
-        ConfigError: no cluster at the address.
-    """
-    # Ray's own logs and usage notes do not belong into the output of a command.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Without "local", Ray would join whatever cluster was started last on this machine.
-    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False if address == "local" else None,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:  # the last: another version of Ray
-        raise _no_cluster(address, error) from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
 def run(
-    tasks: Sequence[ShardTask], config: ActorConfig, how: ClusterConfig, progress: Progress
+    tasks: Sequence[ShardTask],
+    config: ActorConfig,
+    how: ClusterConfig,
+    progress: Progress,
+    journal: Journal | None = None,
 ) -> Summary:
     """Invert every shard; called inside :func:`cluster`.
+
+    journal: where what happens is written down.
 
     Shards that could not be finished are in the summary's ``failures``.
 
     Raises:
         ConfigError, CheckpointError: something that no retry mends (out of memory, other weights on a
-            node).
+            node, the cluster's head is gone).
     """
-    summary = Summary()
-    queue = deque(Attempt(task) for task in tasks)
-    crew = Crew(config, how)
-    while queue or crew.busy:
+    work = _Run(tasks, config, how, journal)
+    while work.goes_on:
+        work.step()
+        progress(work.summary, work.n_rows_begun)
+    work.end()
+    return work.summary
+
+
+class _Run:
+    """The queue and what happens to it."""
+
+    def __init__(
+        self,
+        tasks: Sequence[ShardTask],
+        config: ActorConfig,
+        how: ClusterConfig,
+        journal: Journal | None,
+    ) -> None:
+        self._out, self._how, self._journal = config.out, how, journal
+        self._queue = deque(Attempt(task) for task in tasks)
+        self._crew = Crew(config, how)
+        self._metrics = DriverMetrics()
+        self.summary = Summary()
+        self.n_rows_begun = 0
+
+    @property
+    def goes_on(self) -> bool:
+        return bool(self._queue or self._crew.busy)
+
+    def step(self) -> None:
+        """Give what can be given, take what has come."""
+        crew, queue = self._crew, self._queue
         crew.grow(len(queue) + len(crew.busy))
         while crew.idle and queue and queue[0].not_before <= time.monotonic():
-            crew.give(queue.popleft())
+            attempt = queue.popleft()
+            worker = crew.give(attempt)
+            self._log("started", attempt.task, worker=worker, attempt=_number(attempt))
         begun = [*crew.busy, *crew.loading]
         if not begun:
             time.sleep(POLL_S)
         ready = ray.wait(begun, num_returns=1, timeout=POLL_S)[0] if begun else []
         for reference in ready:
-            _receive(reference, crew, how, queue, summary)
+            self._receive(reference)
         if crew.is_hopeless:
-            left = [*queue, *(attempt for _, attempt in crew.busy.values())]
-            reason = f"workers die before they finish a shard: {crew.last_error}"
-            summary.failures += [(attempt.task, reason) for attempt in left]
-            break
-        progress(summary, crew.n_rows_begun())
-    return summary
+            left = [*(work.attempt for work in crew.busy.values()), *queue]
+            crew.busy.clear()
+            queue.clear()
+            for attempt in left:
+                reason = f"workers die before they finish a shard: {crew.last_error}"
+                self._give_up(attempt.task, reason)
+        self.n_rows_begun = crew.n_rows_begun()
+        if self._journal is not None and self._journal.is_due:
+            self._beat()
+
+    def end(self) -> None:
+        """The last heartbeat."""
+        self._beat()
+
+    def _receive(self, reference: ray.ObjectRef) -> None:
+        """Take one answer: a report, a loaded actor, an error or a death."""
+        try:
+            answer = ray.get(reference)
+        except RayTaskError as error:
+            if isinstance(error.cause, ConfigError | CheckpointError):
+                raise error.cause from None
+            self._crew.last_error = _one_line(error.cause)
+            if reference in self._crew.busy:
+                self._erred(self._crew.finished(reference), error.cause)
+            else:
+                self._died(reference, error.cause)
+        except RayError as error:  # its process or its node died, or is out of reach
+            self._crew.last_error = _one_line(error)
+            self._died(reference, error)
+        else:
+            if reference in self._crew.loading:
+                self._crew.loaded(reference, answer)
+                self._log("worker_ready", None, worker=answer)
+            else:
+                self._done(self._crew.finished(reference), answer)
+
+    def _done(self, attempt: Attempt, report: ShardReport) -> None:
+        self._crew.n_deaths = 0
+        self.summary.add(report)
+        self._metrics.shard("done")
+        rows = dict(report.n_by_status)
+        busy = {stage: round(seconds, 3) for stage, seconds in report.seconds.items()}
+        self._log("done", report.task, worker=report.worker, rows=rows, seconds=busy)
+        if attempt.care is not None:
+            careful.place_of_death(self._out, attempt.task.output)  # take the note away
+
+    def _erred(self, attempt: Attempt, error: BaseException) -> None:
+        n_errors = attempt.n_errors + 1
+        if n_errors >= self._how.n_attempts:
+            self._give_up(attempt.task, _one_line(error))
+            return
+        wait = RETRY_BASE_S * 2 ** (n_errors - 1)
+        self._retry(replace(attempt, n_errors=n_errors), wait, error)
+
+    def _died(self, reference: ray.ObjectRef, error: BaseException) -> None:
+        attempt, worker = self._crew.lost(reference)
+        self.summary.n_deaths += 1
+        self._metrics.death()
+        task = None if attempt is None else attempt.task
+        self._log("worker_died", task, worker=worker, error=_one_line(error))
+        if attempt is None:
+            return
+        n_deaths, care = attempt.n_deaths + 1, Care()  # the next one is watched
+        if attempt.care is not None:
+            place = careful.place_of_death(self._out, attempt.task.output)
+            care = careful.learned(attempt.care, place)
+            if care.is_hopeless(n_deaths):
+                self._give_up(attempt.task, f"{n_deaths} workers died at it: {_one_line(error)}")
+                return
+            if care.crashed != attempt.care.crashed:
+                self._log("sample_crashed", task, samples=care.crashed)
+        self._retry(replace(attempt, n_deaths=n_deaths, care=care), 0.0, error)
+
+    def _retry(self, attempt: Attempt, wait_s: float, error: BaseException) -> None:
+        self.summary.n_retries += 1
+        self._metrics.shard("retried")
+        self._log("retried", attempt.task, attempt=_number(attempt), error=_one_line(error))
+        self._queue.append(replace(attempt, not_before=time.monotonic() + wait_s))
+
+    def _give_up(self, task: ShardTask, reason: str) -> None:
+        self.summary.failures.append((task, reason))
+        self._metrics.shard("failed")
+        self._log("failed", task, error=reason)
+
+    def _log(self, event: str, task: ShardTask | None, **facts: Any) -> None:
+        if self._journal is not None:
+            self._journal.log(event, None if task is None else public(task.url), **facts)
+
+    def _beat(self) -> None:
+        crew, summary = self._crew, self.summary
+        n_left = len(self._queue) + len(crew.busy)
+        self._metrics.state(n_left, len(crew.loading), len(crew.idle), len(crew.busy))
+        if self._journal is None:
+            return
+        self._journal.beat(
+            replace(
+                self._journal.blank(),
+                n_done=summary.n_shards,
+                n_rows=summary.n_rows + self.n_rows_begun,
+                n_by_status=dict(summary.n_by_status),
+                n_retries=summary.n_retries,
+                n_deaths=summary.n_deaths,
+                begun=crew.begun(),
+                n_failed=len(summary.failures),
+                failures=[{"shard": public(t.url), "error": e} for t, e in summary.failures],
+            )
+        )
 
 
-def _receive(
-    reference: ray.ObjectRef,
-    crew: Crew,
-    how: ClusterConfig,
-    queue: deque[Attempt],
-    summary: Summary,
-) -> None:
-    """Take one answer: a report, a loaded actor, an error or a death."""
-    try:
-        report = ray.get(reference)
-    except RayActorError as error:
-        crew.last_error = _one_line(error)
-        _retry(crew.take(reference, alive=False), error, how, queue, summary)
-    except RayTaskError as error:
-        if isinstance(error.cause, ConfigError | CheckpointError):
-            raise error.cause from None
-        loaded = reference in crew.busy
-        crew.last_error = _one_line(error.cause)
-        _retry(crew.take(reference, alive=loaded), error.cause, how, queue, summary)
-    else:
-        crew.take(reference, alive=True)
-        if report is not None:
-            crew.n_deaths = 0
-            summary.add(report)
-
-
-def _retry(
-    attempt: Attempt | None,
-    error: BaseException,
-    how: ClusterConfig,
-    queue: deque[Attempt],
-    summary: Summary,
-) -> None:
-    if attempt is None:
-        return
-    if attempt.number >= how.n_attempts:
-        summary.failures.append((attempt.task, _one_line(error)))
-        return
-    wait = RETRY_BASE_S * 2 ** (attempt.number - 1)
-    queue.append(Attempt(attempt.task, attempt.number + 1, time.monotonic() + wait))
+def _number(attempt: Attempt) -> int:
+    return 1 + attempt.n_errors + attempt.n_deaths
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """Decoding, alignment and identity on CPU workers across the cluster: in order, and bounded.
 
-The work of one sample is a plain function (:func:`prepare`), free of Ray and torch; the generators spread
+The work of one sample is a plain function (:func:`prepare`), free of Ray and torch; `pipeline.chunks` spreads
 it as stateless Ray tasks. dlib's models live in the worker process, loaded once.
 """
 
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from pipeline import align, images
-from pipeline.records import AlignedFace, Sample, Status
+from pipeline.chunks import Crash, Labour
+from pipeline.records import CRASHED_ERROR, AlignedFace, Sample, Status
 from pipeline.stopwatch import Stopwatch
 
 # Samples in one Ray task: enough to hide its overhead of a millisecond, few enough to spread a shard.
@@ -27,7 +26,10 @@ SAMPLES_PER_TASK = 4
 # encoder inputs are averaged rather than sampled.
 MIN_TRANSFORM_SIZE = 256
 
-T = TypeVar("T")
+# How libraries fail on a picture that they did not foresee. A missing package or file (ImportError, OSError)
+# is no sample's fault.
+UNFORESEEN = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+
 # An aligned face and the reconstructions that it is compared with, [h, w, 3] uint8 each.
 Compared = tuple[np.ndarray, list[np.ndarray]]
 
@@ -89,10 +91,23 @@ def _crop(
     return row(status=Status.OK, quad=quad, image_u8=_resize(crop, settings))
 
 
-def _prepare_all(samples: list[Sample], settings: AlignSettings) -> tuple[list[AlignedFace], float]:
+def _prepare_all(
+    samples: list[Sample], settings: AlignSettings
+) -> tuple[list[list[AlignedFace]], float]:
     start = time.perf_counter()
-    rows = [row for sample in samples for row in prepare(sample, settings)]
+    rows = [_prepare_any(sample, settings) for sample in samples]
     return rows, time.perf_counter() - start
+
+
+def _prepare_any(sample: Sample, settings: AlignSettings) -> list[AlignedFace]:
+    try:
+        return prepare(sample, settings)
+    except UNFORESEEN as error:
+        return [_crashed(sample, f"alignment failed: {type(error).__name__}: {error}"[:500])]
+
+
+def _crashed(sample: Sample, error: str) -> AlignedFace:
+    return AlignedFace(sample.index, sample.key, Status.CRASHED, error)
 
 
 def _identity_all(compared: list[Compared]) -> tuple[list[list[float]], float]:
@@ -102,44 +117,22 @@ def _identity_all(compared: list[Compared]) -> tuple[list[list[float]], float]:
     return [faces.identities(a, b) for a, b in compared], time.perf_counter() - start
 
 
-@functools.cache
-def _remote(function: Callable) -> Any:
-    import ray
-
-    # A worker that a bad image or the memory monitor kills is tried once more elsewhere.
-    return ray.remote(num_cpus=1, max_retries=1)(function)
-
-
-def in_order(
-    arguments: Iterable[T], submit: Callable[[T], Any], n_in_flight: int
-) -> Iterator[tuple[T, Any]]:
-    """Each argument with the result of its Ray task, in order, at most ``n_in_flight`` begun at once."""
-    import ray
-
-    waiting: deque[tuple[T, Any]] = deque()
-    source = iter(arguments)
-    while True:
-        waiting += [(a, submit(a)) for a in islice(source, n_in_flight - len(waiting))]
-        if not waiting:
-            return
-        argument, reference = waiting.popleft()
-        yield argument, ray.get(reference)
-
-
 def aligned(
     samples: Iterator[Sample], settings: AlignSettings, n_in_flight: int, clock: Stopwatch
 ) -> Iterator[AlignedFace]:
-    """Rows of a shard's samples, in order; busy time is added to the stage "align"."""
+    """Rows of a shard's samples, in order; busy time is added to the stage "align".
 
-    def submit(chunk: list[Sample]) -> Any:
-        return _remote(_prepare_all).remote(chunk, settings)
-
-    chunks = iter(lambda: list(islice(samples, SAMPLES_PER_TASK)), [])
-    for _, (rows, busy) in in_order(chunks, submit, n_in_flight):
+    Raises:
+        ShardError: the cluster loses every node that a chunk of samples is sent to.
+    """
+    labour: Labour[Sample, list[AlignedFace]] = Labour(_prepare_all, (settings,))
+    for sample, rows, busy in labour.in_order(samples, SAMPLES_PER_TASK, n_in_flight):
         clock.add("align", busy)
-        yield from rows
+        if isinstance(rows, Crash):
+            yield _crashed(sample, CRASHED_ERROR)
+        else:
+            yield from rows
 
 
-def identity(compared: list[Compared]) -> Any:
-    """Begin comparing faces; a reference to (cosines of each, busy time)."""
-    return _remote(_identity_all).remote(compared)
+# Comparing faces: cosines of each, one a picture that it is compared with.
+IDENTITY: Labour[Compared, list[float]] = Labour(_identity_all)

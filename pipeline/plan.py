@@ -8,7 +8,6 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,11 +55,13 @@ def tasks(patterns: Sequence[str], run: str) -> list[ShardTask]:
     Raises:
         ConfigError: nothing matches, a named shard does not exist, or two cannot be told apart.
     """
-    urls = storage.expand(patterns)
+    known = storage.expand(patterns)
+    unknown = [url for url, identity in known.items() if identity is None]
     with ThreadPoolExecutor(N_IDENTITY_THREADS) as pool:
-        identities = list(pool.map(storage.identity, urls))
+        asked = dict(zip(unknown, pool.map(storage.identity, unknown), strict=True))
     found: dict[str, ShardTask] = {}
-    for url, identity in zip(urls, identities, strict=True):
+    for url, told in known.items():
+        identity = asked[url] if told is None else told
         new = task(url, identity, run)
         if new.output in found:
             raise ConfigError(
@@ -76,7 +77,9 @@ def committed(out: str) -> list[str]:
     try:
         infos = files.get_file_info(pafs.FileSelector(path, allow_not_found=True))
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"cannot list {storage.public(out)}: {error}") from None
+        raise ConfigError(
+            f"cannot list {storage.public(out)}: {storage.reason(error, out)}"
+        ) from None
     return sorted(i.base_name for i in infos if i.base_name.endswith(".parquet"))
 
 
@@ -141,7 +144,9 @@ def require_writable(out: str) -> None:
             stream.write(b"x")
         files.delete_file(probe)
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"cannot write to {storage.public(out)}: {error}") from None
+        raise ConfigError(
+            f"cannot write to {storage.public(out)}: {storage.reason(error, out)}"
+        ) from None
 
 
 def claim(
@@ -164,15 +169,13 @@ def claim(
             for name in committed(out):
                 files.delete_file(f"{path}/{name}")
         by_url = {item["url"]: item for item in known}
-        by_url |= {t.url: asdict(t) for t in map(_public, asked)}
+        by_url |= {(url := storage.public(t.url)): vars(t) | {"url": url} for t in asked}
         _write_json(files, f"{path}/{SETTINGS}", dict(identity))
         _write_json(files, f"{path}/{SHARDS}", list(by_url.values()))
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"cannot write to {storage.public(out)}: {error}") from None
-
-
-def _public(t: ShardTask) -> ShardTask:
-    return replace(t, url=storage.public(t.url))
+        raise ConfigError(
+            f"cannot write to {storage.public(out)}: {storage.reason(error, out)}"
+        ) from None
 
 
 def read_json(files: pafs.FileSystem, path: str) -> Any:
@@ -194,5 +197,12 @@ def _write_json(files: pafs.FileSystem, path: str, content: Any) -> None:
     # Written beside and moved: a run that is killed here leaves the old record.
     part = f"{path}.{uuid.uuid4().hex}"
     with files.open_output_stream(part) as stream:
-        stream.write(json.dumps(content, indent=0, sort_keys=True).encode())
+        stream.write(_lines(content).encode())
     files.move(part, path)
+
+
+def _lines(content: Any) -> str:
+    """JSON with a line for each item of a list; by hand, for json's own indenting is ten times slower."""
+    if not isinstance(content, list):
+        return json.dumps(content, indent=0, sort_keys=True)
+    return "[\n" + ",\n".join(json.dumps(item, sort_keys=True) for item in content) + "\n]"

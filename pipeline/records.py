@@ -20,6 +20,13 @@ class Status(StrEnum):
     FIELD_ERROR = "field_error"  # a member that was asked for beside the image cannot be given
     ALIGN_ERROR = "align_error"  # a face was found, but its crop cannot be formed
     NOT_FINITE = "not_finite"  # the model answered with NaN or infinity
+    CRASHED = "crashed"  # every process that works on it dies, or fails in a way nobody foresaw
+
+
+# What another machine or another version of a library may mend: `--retry-failed`.
+RETRYABLE = frozenset({Status.NOT_FINITE, Status.CRASHED})
+# The same sentence however it died, for rows depend on the data alone.
+CRASHED_ERROR = "each process that worked on it died (a crash inside a library, or out of memory)"
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from encoders import Bootstrap, ReStyle, require_precision
-from pipeline import driver, labels, plan, storage
+from pipeline import audit, cluster, driver, journal, labels, plan, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
 from pipeline.config import PATHS, ClusterConfig, ConfigError, RunConfig, fingerprint
 from pipeline.driver import Progress, Summary
-from pipeline.records import ShardTask
+from pipeline.journal import Journal
+from pipeline.records import RETRYABLE, ShardTask
 from pipeline.scoring import Scorer
 
 # Libraries whose version can change a number in the output.
@@ -31,9 +32,11 @@ class Prepared:
     config: RunConfig
     out: str
     asked: list[ShardTask]
-    left: list[ShardTask]  # those without a committed file
+    left: list[ShardTask]  # those without a committed file, and those to be done again
     identity: dict[str, Any]  # settings and checkpoint hashes
     overwrite: bool  # delete what another run left, once the run can start
+    again: frozenset[str] = frozenset()  # files that are there and to be replaced
+    rival: str = ""  # who else is writing to the folder now
 
 
 def prepare(
@@ -43,9 +46,12 @@ def prepare(
     how: ClusterConfig,
     *,
     overwrite: bool = False,
+    retry_failed: bool = False,
     dry_run: bool = False,
 ) -> Prepared:
     """Check input, checkpoint, cluster and output. Deletes nothing; writes nothing if ``dry_run``.
+
+    retry_failed: do again the shards that hold rows which another machine or version may mend.
 
     Raises:
         ConfigError, CheckpointError: one sentence that says what to do.
@@ -60,10 +66,29 @@ def prepare(
     asked = plan.tasks(shards, fingerprint(identity))
     plan.require_usable(out, identity, overwrite)
     left = asked if overwrite else plan.pending(asked, out)
+    again: frozenset[str] = frozenset()
+    if retry_failed and not overwrite:
+        undone = {t.output for t in left}
+        done = [t.output for t in asked if t.output not in undone]
+        again = frozenset(audit.with_rows(out, done, RETRYABLE))
+        wanted = again | undone
+        left = [t for t in asked if t.output in wanted]
     if not dry_run:
         plan.require_writable(out)
-        driver.require_reachable(how.address)
-    return Prepared(config, out, asked, left, identity, overwrite)
+        cluster.require_reachable(how.address)
+    return Prepared(config, out, asked, left, identity, overwrite, again, _rival(out, overwrite))
+
+
+def _rival(out: str, overwrite: bool) -> str:
+    found = journal.rival(out)
+    if found is None:
+        return ""
+    if overwrite:
+        raise ConfigError(
+            f"{storage.public(out)} is being written by {found.by}; stop that run, or wait "
+            f"{journal.FRESH_S:.0f} seconds if it was killed, before --overwrite"
+        )
+    return found.by
 
 
 def _label_columns(
@@ -87,25 +112,38 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
     if not prepared.left:
         plan.claim(out, prepared.identity, asked, overwrite=False)
         return Summary()
-    config = ActorConfig(
-        run=_absolute(prepared.config),
+    config = actor_config(prepared.config, out, prepared.identity, how)
+    n_before = len(asked) - len(prepared.left)
+    with cluster.cluster(how):
+        plan.claim(out, prepared.identity, asked, prepared.overwrite)
+        with Journal(out, len(asked), n_before) as log:
+            summary = driver.run(prepared.left, config, how, progress, log)
+    if prepared.rival:  # both have written what was asked for
+        plan.claim(out, prepared.identity, asked, overwrite=False)
+    _believe_storage(prepared, summary)
+    return summary
+
+
+def actor_config(
+    config: RunConfig, out: str, identity: dict[str, Any], how: ClusterConfig
+) -> ActorConfig:
+    """What the actors of a run are told."""
+    return ActorConfig(
+        run=_absolute(config),
         out=out if storage.is_remote(out) else os.path.abspath(out),
-        identity=prepared.identity,
+        identity=identity,
         versions={name: _version(name) for name in RECORDED},
         batch_size=how.batch_size,
         n_in_flight=0,  # these two are set by the crew, from the cluster's size
         n_threads=0,
     )
-    with driver.cluster(how):
-        plan.claim(out, prepared.identity, asked, prepared.overwrite)
-        summary = driver.run(prepared.left, config, how, progress)
-    _believe_storage(prepared, summary)
-    return summary
 
 
 def _believe_storage(prepared: Prepared, summary: Summary) -> None:
     """What lies in the folder decides, not what workers said of it."""
-    there = set(plan.committed(prepared.out))
+    # Of a shard that was done again, the file there may be the old one.
+    unsure = prepared.again & {t.output for t, _ in summary.failures}
+    there = set(plan.committed(prepared.out)) - unsure
     summary.failures = [(t, why) for t, why in summary.failures if t.output not in there]
     known = {t.output for t, _ in summary.failures} | there
     reason = (

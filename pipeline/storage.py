@@ -1,114 +1,70 @@
-"""Addresses: local files, s3://, gs://, http(s):// and pipe:; what they name, and how to speak of them."""
+"""Shards by their addresses: which there are, and what tells one content of an address from another."""
 
 from __future__ import annotations
 
 import fnmatch
-import functools
 import glob
 import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 import braceexpand
 import pyarrow as pa
 from pyarrow import fs as pafs
 
 from pipeline.config import ConfigError
+from pipeline.filesystems import LOCAL, filesystem
+from pipeline.patience import BUSY, Patience
+from pipeline.privacy import HTTP, PIPE, is_remote, public, reason
 
-OBJECT_STORES = ("s3://", "gs://", "gcs://")
-HTTP = ("http://", "https://")
-PIPE = "pipe:"
 TAR_NAMES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 HTTP_TIMEOUT_S = 60
-# Query fields of signed URLs, and what precedes a secret in a command.
-SECRET_FIELD = re.compile(
-    r"(x-amz-|x-goog-|x-ms-|awsaccesskeyid|googleaccessid|signature|sig=|se=|sp=|sv=|st=|expires|policy|"
-    r"key|token|password|access_token|$)",
-    re.IGNORECASE,
-)
-SECRET_WORD = re.compile(
-    r"\b(authorization|bearer|token|password|secret|api[-_]?key)\b([:=\s]+)(?:basic |bearer )?\S+",
-    re.IGNORECASE,
-)
+# From so many shards named in one folder of a store on, one listing is cheaper than asking for each.
+N_WORTH_LISTING = 64
+# What fsspec's packages say of a file's content, the surest first.
+FSSPEC_FIELDS = ("ETag", "etag", "blob_id", "md5", "checksum", "generation", "LastModified",
+    "last_modified", "mtime", "updated", "created")  # fmt: skip
 
 
 class ShardError(RuntimeError):
     """A shard that cannot be read to its end; nothing of it is written."""
 
 
-def is_remote(url: str) -> bool:
-    return url.startswith((*OBJECT_STORES, *HTTP, PIPE))
-
-
-def public(url: str) -> str:
-    """A URL fit for logs, errors and files: without user, password, signature or store options."""
-    if url.startswith(PIPE):
-        return SECRET_WORD.sub(r"\1\2***", url)
-    if not is_remote(url):
-        return url
-    parts = urlsplit(url, allow_fragments=False)
-    kept = [] if url.startswith(OBJECT_STORES) else parts.query.split("&")
-    query = "&".join(field for field in kept if not SECRET_FIELD.match(field))
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
-
-
-def filesystem(url: str) -> tuple[pafs.FileSystem, str]:
-    """pyarrow's filesystem for a local path or an object store, and the path in it.
-
-    Raises:
-        ConfigError: the address or the credentials cannot be used.
-    """
-    if not url.startswith(OBJECT_STORES):
-        return pafs.LocalFileSystem(), os.path.abspath(url)
-    parts = urlsplit(url, allow_fragments=False)
-    return _object_store(parts.scheme, parts.netloc, parts.query), _key(url)
-
-
-def _key(url: str) -> str:
-    """bucket/key of an object-store URL."""
-    parts = urlsplit(url, allow_fragments=False)
-    return f"{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
-
-
-@functools.lru_cache(maxsize=16)
-def _object_store(scheme: str, bucket: str, options: str) -> pafs.FileSystem:
-    """Kept, because making one may ask the store for its region."""
-    url = urlunsplit((scheme, bucket, "", options, ""))
-    try:
-        return pafs.FileSystem.from_uri(url)[0]
-    except (pa.ArrowException, OSError) as error:
-        # pyarrow repeats the address, and with it a password.
-        reason = "" if "@" in bucket else f": {error}"
-        raise ConfigError(f"cannot open {public(url)}{reason}") from None
-
-
-def expand(patterns: Sequence[str]) -> list[str]:
+def expand(patterns: Sequence[str]) -> dict[str, str | None]:
     """Brace expressions, globs and directories -> shard URLs, in order, each once.
+
+    Returns each URL with its identity where a listing told it, else with None.
 
     Raises:
         ConfigError: a pattern that matches nothing.
     """
-    urls: dict[str, None] = {}
+    urls: dict[str, str | None] = {}
     for pattern in patterns:
         try:
             braces = [pattern] if pattern.startswith(PIPE) else braceexpand.braceexpand(pattern)
             for part in braces:
-                urls.update(dict.fromkeys(_matches(part)))
+                urls.update({url: urls.get(url) or known for url, known in _matches(part).items()})
         except braceexpand.UnbalancedBracesError:  # type: ignore[attr-defined]
             raise ConfigError(f"the braces of {public(pattern)} do not match") from None
-    return list(urls)
+    return _with_listed(urls)
 
 
-def _matches(pattern: str) -> list[str]:
+def _matches(pattern: str) -> dict[str, str | None]:
     if pattern.startswith((*HTTP, PIPE)):
-        return [pattern]
-    if pattern.startswith(OBJECT_STORES):
-        return _object_matches(pattern)
+        return {pattern: None}
+    if pattern.startswith(LOCAL):
+        pattern = filesystem(pattern)[1]
+    if is_remote(pattern):
+        return _store_matches(pattern)
+    if pattern.endswith(TAR_NAMES) and os.path.isfile(pattern):  # also one with a * in its name
+        return _stated([pattern])
     path = Path(pattern)
     if path.is_dir():
         found = sorted(str(p) for p in path.iterdir() if p.name.endswith(TAR_NAMES))
@@ -118,7 +74,17 @@ def _matches(pattern: str) -> list[str]:
         found = sorted(glob.glob(pattern, recursive=True))
     if not found:
         raise ConfigError(f"no shard matches {pattern}; check the path (it is read from here)")
-    return [os.path.abspath(name) for name in found]
+    return _stated(found)
+
+
+def _stated(names: Sequence[str]) -> dict[str, str | None]:
+    """Local files with their identities: asked for one by one through pyarrow, 100,000 take long."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        told = os.stat(name) if os.path.isfile(name) else None
+        same = f"size={told.st_size} mtime_ns={told.st_mtime_ns}" if told else None
+        found[os.path.abspath(name)] = same
+    return found
 
 
 def _no_tars(folder: Path) -> str:
@@ -133,33 +99,86 @@ def _no_tars(folder: Path) -> str:
     return f"no shard matches {folder}: the folder holds no .tar file"
 
 
-def _object_matches(pattern: str) -> list[str]:
+def _store_matches(pattern: str) -> dict[str, str | None]:
     # A store's options (endpoint, region) follow a question mark, a glob character too.
     address, mark, options = pattern.partition("?")
     address, query = (address, mark + options) if "=" in options else (pattern, "")
     if not glob.has_magic(address) and address.endswith(TAR_NAMES):
-        return [pattern]  # named outright: whether it exists, its identity will tell
-    has_magic = glob.has_magic(address)
+        return {pattern: None}  # named outright: whether it exists, its identity will tell
     # Everything below the last folder without a glob character.
-    folder = re.split(r"[*?\[]", address)[0].rpartition("/")[0] if has_magic else address
-    files, path = filesystem(folder + query)
-    wanted = _key(address) if has_magic else f"{path}/*.tar*"
-    is_deep = "/" in address[len(folder) + 1 :]
-    try:
-        infos = files.get_file_info(
-            pafs.FileSelector(path, recursive=is_deep, allow_not_found=True)
-        )
-    except OSError as error:
-        raise ConfigError(f"cannot list {public(pattern)}: {error}") from None
-    before = folder[: len(folder.rstrip("/")) - len(path)]  # scheme and user
-    found = sorted(
-        f"{before}{info.path}{query}"
-        for info in infos
-        if info.type == pafs.FileType.File and fnmatch.fnmatchcase(info.path, wanted)
-    )
+    folder = re.split(r"[*?\[]", address)[0].rpartition("/")[0]
+    folder = folder if glob.has_magic(address) else address.rstrip("/")
+    wanted = address[len(folder) :].lstrip("/") or "*.tar*"
+    listed = _listed(folder + query, is_deep="/" in wanted)
+    found = sorted(name for name in listed if fnmatch.fnmatchcase(name, wanted))
     if not found:
         raise ConfigError(f"no shard matches {public(pattern)}")
-    return found
+    return {f"{folder}/{name}{query}": listed[name] for name in found}
+
+
+def _listed(folder: str, is_deep: bool) -> dict[str, str | None]:
+    """Names of the files below a folder of a store, with their identities."""
+    files, path = filesystem(folder)
+    selector = pafs.FileSelector(path, recursive=is_deep, allow_not_found=True)
+    infos = _ask(files, selector, folder, "list")
+    return {
+        info.path[len(path) :].lstrip("/"): _told(files, info)
+        for info in infos
+        if info.type == pafs.FileType.File
+    }
+
+
+def _with_listed(urls: dict[str, str | None]) -> dict[str, str | None]:
+    """Identities of shards that were named outright, by one listing of a folder that holds many."""
+    named = [u for u, known in urls.items() if known is None and is_remote(u)]
+    folders = Counter(
+        split[:2] for u in named if not u.startswith((*HTTP, PIPE)) and (split := _split(u))
+    )
+    for (folder, query), n in folders.items():
+        if n < N_WORTH_LISTING:
+            continue
+        for name, known in _listed(folder + query, is_deep=False).items():
+            url = f"{folder}/{name}{query}"
+            if url in urls:
+                urls[url] = known
+    return urls
+
+
+def _split(url: str) -> tuple[str, str, str]:
+    """Folder, store options and name."""
+    address, mark, options = url.partition("?")
+    folder, _, name = address.rpartition("/")
+    return folder, mark + options, name
+
+
+def _ask(files: pafs.FileSystem, what: Any, url: str, verb: str) -> Any:
+    """get_file_info, asked again where the store is busy."""
+    patience = Patience()
+    while True:
+        try:
+            return files.get_file_info(what)
+        except (OSError, pa.ArrowException) as error:
+            refused = ConfigError(f"cannot {verb} {public(url)}: {reason(error, url)}")
+            if not _is_busy(error):
+                raise refused from None
+            patience.after(error, refused)
+
+
+def _is_busy(error: Exception) -> bool:
+    """Throttled, not unreachable: a mistyped host is told at once."""
+    words = ("SLOW_DOWN", "SERVICE_UNAVAILABLE", "TOO_MANY_REQUESTS", "THROTTL", "SlowDown")
+    return any(word in str(error) for word in words)
+
+
+def _told(files: pafs.FileSystem, info: pafs.FileInfo) -> str | None:
+    """The identity in a listing's entry; None where a listing does not tell enough."""
+    if info.mtime_ns is None:
+        return None
+    mtime_ns = info.mtime_ns
+    if files.type_name == "s3":
+        # Some stores list milliseconds and answer for one object in seconds.
+        mtime_ns = mtime_ns // 10**9 * 10**9
+    return f"size={info.size} mtime_ns={mtime_ns}"
 
 
 def identity(url: str) -> str:
@@ -173,13 +192,18 @@ def identity(url: str) -> str:
     if url.startswith(HTTP):
         return _http_identity(url)
     files, path = filesystem(url)
-    try:
-        info = files.get_file_info(path)
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"cannot reach {public(url)}: {error}") from None
+    info = _ask(files, path, url, "reach")
     if info.type != pafs.FileType.File:
         raise ConfigError(f"no shard matches {public(url)}: there is no such file")
-    return f"size={info.size} mtime_ns={info.mtime_ns}"
+    told = _told(files, info)
+    return told if told is not None else _fsspec_identity(files, path, info.size)
+
+
+def _fsspec_identity(files: pafs.PyFileSystem, path: str, size: int) -> str:
+    """pyarrow takes only "mtime" over from fsspec, which few of its packages give."""
+    told: Mapping[str, Any] = files.handler.fs.info(path)
+    tag = next((f"{name}={told[name]}" for name in FSSPEC_FIELDS if told.get(name)), "")
+    return f"size={size} {tag}".rstrip()
 
 
 def _http_identity(url: str) -> str:
@@ -187,14 +211,19 @@ def _http_identity(url: str) -> str:
         raise ConfigError(
             f"{public(url)} was given with a user name, which is not sent; pass 'pipe:curl -u ...'"
         )
-    try:
-        request = urllib.request.Request(url, method="HEAD")
-        with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as answer:
-            tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-            return f"size={answer.headers.get('Content-Length', '')} tag={tag}"
-    except urllib.error.HTTPError as error:
-        if error.code in (403, 405, 501):  # HEAD not allowed: presigned URLs, simple servers
-            return ""
-        raise ConfigError(f"no shard at {public(url)}: HTTP {error.code}") from None
-    except (OSError, HTTPException, ValueError) as error:
-        raise ConfigError(f"cannot reach {public(url)}: {error}") from None
+    patience = Patience()
+    while True:
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as answer:
+                tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+                return f"size={answer.headers.get('Content-Length', '')} tag={tag}"
+        except urllib.error.HTTPError as error:
+            if error.code in (403, 405, 501):  # HEAD not allowed: presigned URLs, simple servers
+                return ""
+            refused = ConfigError(f"no shard at {public(url)}: HTTP {error.code}")
+            if error.code not in BUSY:
+                raise refused from None
+            patience.after(error, refused)
+        except (OSError, HTTPException, ValueError) as error:
+            raise ConfigError(f"cannot reach {public(url)}: {reason(error, url)}") from None

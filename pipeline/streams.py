@@ -1,4 +1,4 @@
-"""A shard's bytes, read once from start to end, from wherever it lies."""
+"""A shard's bytes, read once from start to end, from wherever it lies, over every interruption."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import gzip
 import io
 import lzma
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
 from typing import Any, BinaryIO, cast
 
-import pyarrow as pa
-
-from pipeline.storage import HTTP, HTTP_TIMEOUT_S, PIPE, ShardError, filesystem, public
+from pipeline.config import ConfigError
+from pipeline.patience import Patience
+from pipeline.privacy import HTTP, PIPE, is_remote, public, reason
+from pipeline.sources import FileSource, HttpSource, Source
+from pipeline.storage import ShardError
 
 READ_BLOCK = 1 << 20
+# One request of a store each: large enough that its answer's delay does not count.
+STORE_BLOCK = 8 << 20
 DECOMPRESSORS: dict[bytes, Any] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -29,14 +31,16 @@ DECOMPRESSORS: dict[bytes, Any] = {
 def open_stream(url: str) -> Iterator[BinaryIO]:
     """A shard's bytes, decompressed, read once from start to end.
 
+    A source that breaks off is opened again where it broke, a bounded number of times; who reads does
+    not notice.
+
     Raises:
-        ShardError: it cannot be opened, or it ended before its announced length.
+        ShardError: it cannot be opened, ended before its announced length, or changed meanwhile.
     """
-    opener = (
-        _open_http if url.startswith(HTTP) else _open_pipe if url.startswith(PIPE) else _open_file
-    )
+    opener = _open_pipe if url.startswith(PIPE) else _open_source
     with opener(url) as raw:
-        buffered = io.BufferedReader(cast(Any, raw), READ_BLOCK)
+        is_store = is_remote(url) and not url.startswith((*HTTP, PIPE))
+        buffered = io.BufferedReader(cast(Any, raw), STORE_BLOCK if is_store else READ_BLOCK)
         start = buffered.peek(6)[:6]
         for magic, decompress in DECOMPRESSORS.items():
             if start.startswith(magic):
@@ -46,25 +50,12 @@ def open_stream(url: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _open_file(url: str) -> Iterator[io.RawIOBase]:
-    files, path = filesystem(url)
+def _open_source(url: str) -> Iterator[io.RawIOBase]:
+    raw = _Resumed(HttpSource(url) if url.startswith(HTTP) else FileSource(url))
     try:
-        stream = files.open_input_stream(path, compression=None, buffer_size=0)
-    except (OSError, pa.ArrowException) as error:
-        raise ShardError(f"cannot read {public(url)}: {error}") from None
-    with stream:
-        yield _Raw(stream, None, url)
-
-
-@contextmanager
-def _open_http(url: str) -> Iterator[io.RawIOBase]:
-    try:
-        answer = urllib.request.urlopen(url, timeout=HTTP_TIMEOUT_S)
-    except (OSError, HTTPException, ValueError) as error:
-        raise ShardError(f"cannot read {public(url)}: {error}") from None
-    with answer:
-        length = answer.headers.get("Content-Length")
-        yield _Raw(answer, int(length) if length else None, url)
+        yield raw
+    finally:
+        raw.drop()
 
 
 @contextmanager
@@ -73,7 +64,7 @@ def _open_pipe(url: str) -> Iterator[io.RawIOBase]:
     with subprocess.Popen(command, shell=True, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:
-            yield _Raw(process.stdout, None, url)
+            yield cast(io.RawIOBase, process.stdout)
             # What follows the end-of-archive marker must be taken, or the command dies of it.
             while process.stdout.read(READ_BLOCK):
                 pass
@@ -84,23 +75,57 @@ def _open_pipe(url: str) -> Iterator[io.RawIOBase]:
         raise ShardError(f"{public(url)} ended with status {process.returncode}")
 
 
-class _Raw(io.RawIOBase):
-    """A readable stream that notices when it ends before its announced length."""
+class _Resumed(io.RawIOBase):
+    """A source from its first byte to its last, each once, opened again wherever it breaks."""
 
-    def __init__(self, stream: Any, length: int | None, url: str) -> None:
-        self._stream, self._left, self._url = stream, length, url
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._stream: Any = None
+        self._position = 0  # bytes handed on
+        self._patience, self._broke_at = Patience(), 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
+        while True:
+            try:
+                data = self._read(len(buffer))
+            except (ShardError, ConfigError):
+                raise
+            except Exception as error:  # stores fail in the words of whatever library reads them
+                self.drop()
+                self._wait(error)
+                continue
+            buffer[: len(data)] = data
+            self._position += len(data)
+            return len(data)
+
+    def _read(self, n: int) -> bytes:
+        if self._stream is None:
+            self._stream = self._source.at(self._position)
+        data = self._stream.read(n)
+        n_bytes = self._source.n_bytes
+        if not data and n_bytes is not None and self._position < n_bytes:
+            raise ConnectionError(f"it ended {n_bytes - self._position} bytes before its end")
+        return data
+
+    def _wait(self, error: Exception) -> None:
+        # A break that followed some progress is a new one, not the same again.
+        if self._position - self._broke_at >= READ_BLOCK:
+            self._patience = Patience()
+        self._broke_at = self._position
+        url = self._source.url
+        where = f" broke off at byte {self._position}" if self._position else ""
+        verb = "reading" if self._position else "cannot read"
+        told = ShardError(f"{verb} {public(url)}{where}: {reason(error, url)}")
+        self._patience.after(error, told)
+
+    def drop(self) -> None:
+        """Close what is open; a broken connection may not even close."""
+        stream, self._stream = self._stream, None
         try:
-            data = self._stream.read(len(buffer))
-        except (OSError, HTTPException, pa.ArrowException) as error:
-            raise ShardError(f"reading {public(self._url)} broke off: {error}") from error
-        if self._left is not None:
-            self._left -= len(data)
-            if not data and self._left > 0:
-                raise ShardError(f"{public(self._url)} broke off {self._left} bytes before its end")
-        buffer[: len(data)] = data
-        return len(data)
+            if stream is not None:
+                stream.close()
+        except Exception:
+            pass

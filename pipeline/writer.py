@@ -7,6 +7,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +16,9 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from pipeline import schema, storage
+from pipeline.patience import Patience
 from pipeline.schema import FOOTER_KEY, Row
+from pipeline.storage import ShardError
 
 ROW_GROUP_ROWS = 1024
 # Pictures make rows large: a group is closed earlier at this size, so that memory stays bounded.
@@ -38,7 +41,7 @@ class ShardWriter:
         shard: str,  # URL, for the column
         columns: pa.Schema,
     ) -> None:
-        self._name, self._shard, self._columns = name, shard, columns
+        self._out, self._name, self._shard, self._columns = out, name, shard, columns
         self._files, self._folder = storage.filesystem(out)
         self._local = isinstance(self._files, pafs.LocalFileSystem)
         self._part = f"{self._folder}/{RUN_FOLDER}/parts/{name}.{uuid.uuid4().hex}"
@@ -79,7 +82,11 @@ class ShardWriter:
         self._parquet.write_batch(schema.record_batch(batch, self._shard, self._columns))
 
     def commit(self, footer: Mapping[str, Any]) -> None:
-        """Close the file with its footer and put it in place."""
+        """Close the file with its footer and put it in place.
+
+        Raises:
+            ShardError: a store does not take it; nothing stands under its name that did not before.
+        """
         if self._rows:
             self._flush(len(self._rows))
         record = json.dumps({**footer, "n_rows": self.n_rows}, sort_keys=True)
@@ -108,17 +115,44 @@ class ShardWriter:
             leftover.unlink(missing_ok=True)
 
     def _upload(self) -> None:
-        """An object of its own, then moved: whatever breaks the upload, the goal is whole or untouched."""
+        """An object of its own, then moved: whatever breaks the upload, the goal is whole or untouched.
+
+        Raises:
+            ShardError: the store refuses, or fails again and again.
+        """
+        patience = Patience()
+        while True:
+            try:
+                self._put()
+                return
+            except Exception as error:
+                self._forget_part()
+                goal = f"{storage.public(self._out)}/{self._name}"
+                why = storage.reason(error, self._out)
+                patience.after(error, ShardError(f"cannot write {goal}: {why}"))
+            except BaseException:
+                self._forget_part()
+                raise
+
+    def _put(self) -> None:
+        n_bytes = self._sink.seek(0, os.SEEK_END)
         self._sink.seek(0)
-        try:
-            with self._files.open_output_stream(self._part) as object_:
-                while block := self._sink.read(COPY_BLOCK):
-                    object_.write(block)
-            self._files.move(self._part, f"{self._folder}/{self._name}")
-        except BaseException:
+        if isinstance(self._files, pafs.PyFileSystem):  # object stores have no folders to make
+            self._files.create_dir(os.path.dirname(self._part))
+        with self._files.open_output_stream(self._part) as object_:
+            while block := self._sink.read(COPY_BLOCK):
+                object_.write(block)
+        # Leaving the block closes the object also after a failed write, and that stores what there is.
+        stored = self._files.get_file_info(self._part).size
+        if stored != n_bytes:
+            raise OSError(f"the store holds {stored} of {n_bytes} bytes")
+        self._files.move(self._part, f"{self._folder}/{self._name}")
+
+    def _forget_part(self) -> None:
+        # At best: a store that fails may fail here too, and then the first error is the one to tell.
+        with suppress(Exception):
             if self._files.get_file_info(self._part).type == pafs.FileType.File:
                 self._files.delete_file(self._part)
-            raise
 
     def abandon(self) -> None:
         """Leave nothing behind, also where the disk is full and closing fails."""

@@ -1,5 +1,7 @@
 """Processes of a test, found in /proc."""
 
+import os
+import signal
 from pathlib import Path
 
 
@@ -18,3 +20,12 @@ def descendants(pid):
         found += children
         queue += children
     return found
+
+
+def kill(pids):
+    """SIGKILL to each that is still there."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue

@@ -15,7 +15,7 @@ import torch
 
 from generators import CheckpointError
 from generators.trainer import NotFinite
-from pipeline import driver
+from pipeline import cluster
 from pipeline.config import ClusterConfig, ConfigError
 from pipeline.training.loop import LoopConfig, train
 from pipeline.training.record import LOG, line_of
@@ -39,7 +39,7 @@ def train_on_workers(make: Maker, config: LoopConfig, how: WorkersConfig, notes:
         raise ConfigError(
             f"training on several workers needs Ray Train ({error}); pip install 'restyle-batch[train]'"
         ) from None
-    with driver.cluster(ClusterConfig(address=how.address)):
+    with cluster.cluster(ClusterConfig(address=how.address)):
         each = _gpus_each(how)
         _require_room(how.n_workers, each)
         trainer = TorchTrainer(

@@ -84,7 +84,7 @@ def test_nan_is_found(latents):
         return table.set_column(table.column_names.index("latent"), "latent", column)
 
     damage(latents, with_nan)
-    assert any("a latent holds NaN or infinity" in p for p in problems(latents))
+    assert any("column latent holds NaN or infinity" in p for p in problems(latents))
     assert any("sample 3 is no_face with a latent" in p for p in problems(latents))
 
 

@@ -79,22 +79,13 @@ def test_align_none_resizes_to_the_encoders_input():
     np.testing.assert_array_equal(row.image_u8, same)
 
 
-def test_results_come_in_order_and_a_bounded_number_is_begun(monkeypatch):
-    import ray
+def test_what_a_library_did_not_foresee_is_a_row(monkeypatch):
+    def raises(_):
+        raise RuntimeError("Unsupported image type")
 
-    begun, finished, most = [], [], 0
-
-    def submit(number):
-        nonlocal most
-        begun.append(number)
-        most = max(most, len(begun) - len(finished))
-        return number
-
-    def get(number):
-        finished.append(number)
-        return number * 10
-
-    monkeypatch.setattr(ray, "get", get)
-    found = list(feed.in_order(iter(range(20)), submit, 3))
-    assert found == [(i, i * 10) for i in range(20)]
-    assert most == 3
+    monkeypatch.setattr(feed.images, "decode", raises)
+    samples = [Sample(0, "k", b"x"), Sample(1, "k", None, Status.MISSING_IMAGE, "none")]
+    ([failed], [passed_on]), _ = feed._prepare_all(samples, FACE)
+    assert (failed.index, failed.status) == (0, Status.CRASHED)
+    assert failed.error == "alignment failed: RuntimeError: Unsupported image type"
+    assert passed_on.status == Status.MISSING_IMAGE

@@ -1,0 +1,164 @@
+"""One function a fault: injects it into a job at random moments and lets the run come to its end."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.chaos.world import (
+    Job,
+    World,
+    descendants,
+    kill,
+    n_committed,
+    named,
+    wait_until_gone,
+)
+
+ACTOR = (b"ray::InversionActor",)
+CPU_WORKER = (b"ray::_prepare_all", b"ray::IDLE")
+CONTINUES = "the same command again continues"
+RESPITE_S = 1.5  # at most, between what a fault waits for and the fault
+
+
+@dataclass
+class Tally:
+    """What was done to a run, and what was wrong with how it took it."""
+
+    n_injected: int = 0
+    n_jobs: int = 0
+    complaints: list[str] | None = None
+    slowest_s: float | None = None  # to end after a signal
+
+    def complain(self, what: str) -> None:
+        self.complaints = [*(self.complaints or []), what]
+
+
+@dataclass
+class Trial:
+    """One run under one fault."""
+
+    world: World
+    out: Path
+    times: int  # how often the fault is to be injected
+    chance: random.Random
+    tally: Tally
+
+    def start(self, *options: str, **named: str) -> Job:
+        self.tally.n_jobs += 1
+        return self.world.start(self.out, *options, **named)  # type: ignore[arg-type]
+
+    def wait_for_shards(self, job: Job, n: int) -> bool:
+        """Until n more shards are there and a random moment has passed; False where the job ended."""
+        goal = n_committed(self.out) + n
+        while n_committed(self.out) < goal:
+            if job.process.poll() is not None:
+                return False
+            time.sleep(0.02)
+        time.sleep(self.chance.uniform(0, RESPITE_S))
+        return job.process.poll() is None
+
+    def each(self) -> int:
+        """Shards between two faults, so that all fit into one run."""
+        return max(1, self.world.n_shards // (self.times + 1) - 1)
+
+    def end(self, job: Job, *wanted: int) -> None:
+        status = job.finish()
+        if status not in (wanted or (0,)):
+            self.tally.complain(f"status {status}, not {wanted or 0}: {job.text[-500:]}")
+
+
+def _kill_workers(trial: Trial, names: tuple[bytes, ...]) -> None:
+    job = trial.start()
+    while trial.tally.n_injected < trial.times and trial.wait_for_shards(job, trial.each()):
+        below = descendants(job.process.pid)
+        victims = [pid for pid in below if named(pid, *names)]
+        if victims:
+            kill([trial.chance.choice(victims)])
+            trial.tally.n_injected += 1
+    trial.end(job)
+
+
+def actor(trial: Trial) -> None:
+    """SIGKILL of an actor."""
+    _kill_workers(trial, ACTOR)
+
+
+def cpu_worker(trial: Trial) -> None:
+    """SIGKILL of a CPU worker."""
+    _kill_workers(trial, CPU_WORKER)
+
+
+def driver(trial: Trial) -> None:
+    """SIGKILL of the driver, the same command again."""
+    for _ in range(trial.times):
+        job = trial.start()
+        # Somewhere in Ray's start as well as between two shards.
+        time.sleep(trial.chance.uniform(0, 6))
+        if trial.wait_for_shards(job, trial.chance.randrange(trial.each() + 1)):
+            below = descendants(job.process.pid)
+            kill([job.process.pid])
+            trial.tally.n_injected += 1
+            job.process.wait()
+            if left := wait_until_gone(below):
+                trial.tally.complain(f"{len(left)} processes outlived the driver")
+                kill(left)
+    trial.end(trial.start())
+
+
+def _signal(trial: Trial, number: signal.Signals, send: Callable) -> None:
+    slowest = 0.0
+    for _ in range(trial.times):
+        job = trial.start()
+        time.sleep(trial.chance.uniform(2, 8))  # before, Python itself is still starting
+        if not trial.wait_for_shards(job, trial.chance.randrange(trial.each() + 1)):
+            break
+        below = descendants(job.process.pid)
+        begin = time.monotonic()
+        send(job.process.pid, number)
+        trial.tally.n_injected += 1
+        # The same to a shell. In a job's last second, while Ray ends, there is no handler.
+        trial.end(job, 128 + number, -number)
+        slowest = max(slowest, time.monotonic() - begin)
+        is_over = n_committed(trial.out) == trial.world.n_shards
+        if CONTINUES not in job.text and not is_over:
+            trial.tally.complain(f"does not say how to continue: {job.text[-500:]}")
+        if left := wait_until_gone(below, 10.0):
+            trial.tally.complain(f"{len(left)} processes outlived the job")
+            kill(left)
+    trial.tally.slowest_s = slowest
+    trial.end(trial.start())
+
+
+def sigterm(trial: Trial) -> None:
+    """SIGTERM, the same command again."""
+    _signal(trial, signal.SIGTERM, os.kill)
+
+
+def ctrl_c(trial: Trial) -> None:
+    """Ctrl-C (SIGINT to the whole group), the same command again."""
+    _signal(trial, signal.SIGINT, os.killpg)
+
+
+def two_at_once(trial: Trial) -> None:
+    """Two runs into one folder at once."""
+    first = trial.start()
+    trial.wait_for_shards(first, 1)
+    second = trial.start()
+    trial.tally.n_injected += 1
+    trial.end(first)
+    trial.end(second)
+    if "is writing to the same folder" not in second.text:
+        trial.tally.complain("the second run does not say that there is a first")
+
+
+def clock(trial: Trial) -> None:
+    """A wall clock that jumps by up to a day every 2 s, in every process."""
+    begin = time.monotonic()
+    trial.end(trial.start(site="clock"))
+    trial.tally.n_injected += int((time.monotonic() - begin) / 2)

@@ -1,0 +1,64 @@
+"""Put on PYTHONPATH: processes die as if by a bug in a library, at pictures of one plain colour.
+
+Cyan ones kill the process that decodes them (a CPU worker), magenta ones the process that inverts them (an
+actor). No code of the pipeline knows of it. Where CHAOS_MENDED names a file that exists, the bug is mended.
+"""
+
+import importlib.util
+import os
+import sys
+
+
+def _is_broken() -> bool:
+    return not os.path.exists(os.environ.get("CHAOS_MENDED", ""))
+
+
+def _break_decoding(module):
+    decode = module.decode
+
+    def dying(data):
+        picture = decode(data)
+        if (picture == (0, 255, 255)).all() and _is_broken():
+            os.abort()
+        return picture
+
+    module.decode = dying
+
+
+def _break_inversion(module):
+    invert = module.ReStyle.invert
+
+    def dying(self, images, *arguments, **named):
+        flat = images.flatten(2)
+        wanted = flat.new_tensor([1.0, -1.0, 1.0])[:, None]
+        if (flat == wanted).all(2).all(1).any() and _is_broken():
+            os.abort()
+        return invert(self, images, *arguments, **named)
+
+    module.ReStyle.invert = dying
+
+
+class _Finder:
+    """Changes a module right after its import, so that no process loads what it does not use."""
+
+    def __init__(self):
+        self.changes = {"pipeline.images": _break_decoding, "encoders.restyle": _break_inversion}
+
+    def find_spec(self, name, path, target=None):
+        change = self.changes.pop(
+            name, None
+        )  # popped, or finding the real one would come here again
+        if change is None:
+            return None
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            change(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+sys.meta_path.insert(0, _Finder())

@@ -1,0 +1,95 @@
+"""A shard at which workers died is processed under watch, until the sample that kills them is known.
+
+A sample can kill its actor where no exception is raised: a crash inside a library, or the kernel out of
+memory. A process may as well die for no fault of the data. So nothing is believed that did not happen twice:
+the worker notes what it is about to do where the driver finds it, first whole batches, then the samples
+of the batch that it died at one by one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from pipeline import storage
+from pipeline.records import CRASHED_ERROR, AlignedFace, Sample, Status
+from pipeline.writer import RUN_FOLDER
+
+FOLDER = f"{RUN_FOLDER}/careful"
+N_DEATHS_UNEXPLAINED = 8  # at which a shard is given up; each sample found may cost three more
+N_DEATHS_TO_FIND = 3  # at its batch, then twice at the sample
+# Samples left out, above which the cause is no sample: the machine, the model, the driver of the GPU.
+MAX_CRASHED = 8
+
+
+@dataclass(frozen=True)
+class Care:
+    """What the deaths at one shard have taught so far."""
+
+    batch: tuple[int, int] | None = None  # first and last sample of the one that a worker died at
+    sample: int | None = None  # at which a worker died once
+    crashed: tuple[int, ...] = ()  # samples at which it died again: left out
+
+    def is_hopeless(self, n_deaths: int) -> bool:
+        """Whether so many deaths at one shard end the search."""
+        allowed = N_DEATHS_UNEXPLAINED + N_DEATHS_TO_FIND * len(self.crashed)
+        return n_deaths > allowed or len(self.crashed) > MAX_CRASHED
+
+
+def learned(care: Care, place: tuple[int, int] | None) -> Care:
+    """Care after one more death; place: first and last sample of what was under way, if known."""
+    if place is None:
+        return care
+    first, last = place
+    if first != last:
+        return replace(care, batch=place, sample=None)
+    if care.sample == first:
+        return replace(care, sample=None, crashed=tuple(sorted({*care.crashed, first})))
+    return replace(care, sample=first)
+
+
+class Watch:
+    """The worker's side: leaves out what is known, and notes each step before it is taken."""
+
+    def __init__(self, out: str, output: str, care: Care) -> None:
+        self._care = care
+        self._files, folder = storage.filesystem(out)
+        self._path = f"{folder}/{FOLDER}/{output}"
+        if isinstance(self._files, pafs.LocalFileSystem):
+            self._files.create_dir(f"{folder}/{FOLDER}")
+
+    def samples(self, source: Iterator[Sample]) -> Iterator[Sample]:
+        """The samples, those that crash without their image."""
+        for sample in source:
+            if sample.index in self._care.crashed:
+                sample = replace(sample, image=None, status=Status.CRASHED, error=CRASHED_ERROR)
+            yield sample
+
+    def suspected(self, faces: Sequence[AlignedFace]) -> list[AlignedFace]:
+        """Those to be tried alone before their batch is."""
+        first, last = self._care.batch or (0, -1)
+        return [f for f in faces if first <= f.index <= last and f.image_u8 is not None]
+
+    def note(self, first: int, last: int) -> None:
+        """Leave word that these samples are next."""
+        with self._files.open_output_stream(self._path) as stream:
+            stream.write(json.dumps([first, last]).encode())
+
+
+def place_of_death(out: str, output: str) -> tuple[int, int] | None:
+    """What a watched worker noted last, and the note is taken away; None where there is none."""
+    files, folder = storage.filesystem(out)
+    path = f"{folder}/{FOLDER}/{output}"
+    try:
+        if files.get_file_info(path).type != pafs.FileType.File:
+            return None
+        with files.open_input_stream(path) as stream:
+            first, last = json.loads(stream.read())
+        files.delete_file(path)
+    except (OSError, pa.ArrowException, ValueError):
+        return None  # it died while writing; the next one will tell
+    return first, last

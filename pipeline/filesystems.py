@@ -1,0 +1,62 @@
+"""pyarrow's filesystem of an address: local, S3, GCS, and what else fsspec knows (hf://, abfs://, sftp://)."""
+
+from __future__ import annotations
+
+import functools
+import os
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from pipeline.config import ConfigError
+from pipeline.privacy import HTTP, OBJECT_STORES, PIPE, is_remote, public, reason
+
+LOCAL = "file://"
+
+
+def filesystem(url: str) -> tuple[pafs.FileSystem, str]:
+    """pyarrow's filesystem for a local path or a store, and the path in it.
+
+    Raises:
+        ConfigError: the address or the credentials cannot be used, or a package is not installed.
+    """
+    if url.startswith(LOCAL):
+        url = unquote(urlsplit(url).path)
+    if not is_remote(url):
+        return pafs.LocalFileSystem(), os.path.abspath(url)
+    if url.startswith((*HTTP, PIPE)):
+        raise ConfigError(f"{public(url)} can only be read; give a folder or a store")
+    if not url.startswith(OBJECT_STORES):
+        return _by_fsspec(url)
+    parts = urlsplit(url, allow_fragments=False)
+    bucket = parts.netloc.rpartition("@")[2]
+    path = f"{bucket}{parts.path}".rstrip("/")
+    return _object_store(parts.scheme, parts.netloc, parts.query), path
+
+
+@functools.lru_cache(maxsize=16)
+def _object_store(scheme: str, bucket: str, options: str) -> pafs.FileSystem:
+    """Kept, because making one may ask the store for its region."""
+    url = urlunsplit((scheme, bucket, "", options, ""))
+    try:
+        return pafs.FileSystem.from_uri(url)[0]
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"cannot open {public(url)}: {reason(error, url)}") from None
+
+
+def _by_fsspec(url: str) -> tuple[pafs.FileSystem, str]:
+    import fsspec  # slow, and wanted by few
+
+    scheme = url.partition("://")[0]
+    try:
+        fsspec.get_filesystem_class(scheme)
+        files, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise ConfigError(f"{scheme}:// needs a package that is missing: {error}") from None
+    except Exception as error:  # an unknown scheme, wrong credentials, in the words of each package
+        raise ConfigError(f"cannot open {public(url)}: {reason(error, url)}") from None
+    # What has changed must be seen; a listing kept from before hides it.
+    if isinstance(files.dircache, fsspec.dircache.DirCache):
+        files.dircache.use_listings_cache = False
+    return pafs.PyFileSystem(pafs.FSSpecHandler(files)), path.rstrip("/")

@@ -1,0 +1,207 @@
+"""What a run leaves behind for those who watch it: `_run/progress.json` and one log of lines a run.
+
+Neither is believed by the pipeline: what is done is what lies in the folder. So a journal that cannot be
+written (a full disk) never ends a run. Durations are of the monotonic clock; the wall clock only dates
+lines and tells whether a heartbeat is fresh.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import uuid
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from pipeline import storage
+from pipeline.writer import RUN_FOLDER
+
+PROGRESS = f"{RUN_FOLDER}/progress.json"
+LOGS = f"{RUN_FOLDER}/logs"
+BEAT_S = 5.0  # how often progress is written
+FRESH_S = 20.0  # a running job's last sign is younger
+UPLOAD_S = 60.0  # in an object store, how often new lines become an object
+MAX_LISTED = 1000  # failures in progress.json; the log holds all
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A shard that a worker is at."""
+
+    shard: str
+    worker: str
+    n_rows: int  # so far
+    seconds: float  # since it was given
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run as it was at its last heartbeat."""
+
+    run: str  # its own name, also of its log
+    state: str = (
+        "running"  # "finished", "unfinished" (shards failed), "stopped" (by a signal or an error)
+    )
+    started: str = ""  # UTC
+    written: float = 0.0  # seconds of the wall clock
+    by: str = ""  # machine and process of the driver
+    seconds: float = 0.0  # since it started
+    n_asked: int = 0
+    n_before: int = 0  # shards that were done when it started
+    n_done: int = 0  # shards by this run
+    n_rows: int = 0  # by this run, those of begun shards among them
+    n_by_status: dict[str, int] = field(default_factory=dict)  # rows of shards done by this run
+    n_retries: int = 0
+    n_deaths: int = 0  # of workers
+    begun: list[Begun] = field(default_factory=list)
+    n_failed: int = 0  # shards given up
+    failures: list[dict[str, str]] = field(
+        default_factory=list
+    )  # the first of them: shard and error
+
+    @property
+    def rows_per_s(self) -> float:
+        return self.n_rows / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the shards of this run so far; None before the first."""
+        n_left = self.n_asked - self.n_before - self.n_done - self.n_failed
+        return self.seconds / self.n_done * n_left if self.n_done else None
+
+    def is_alive(self, now: float | None = None) -> bool:
+        """Whether its last sign is fresh. A clock that was set meanwhile may say no until the next."""
+        now = time.time() if now is None else now
+        return self.state == "running" and abs(now - self.written) < FRESH_S
+
+
+def read(out: str) -> Progress | None:
+    """The last heartbeat in a folder; None where there is none, or none that this version can read."""
+    try:
+        files, path = storage.filesystem(out)
+        if files.get_file_info(f"{path}/{PROGRESS}").type != pafs.FileType.File:
+            return None
+        with files.open_input_stream(f"{path}/{PROGRESS}") as stream:
+            found = json.loads(stream.read())
+        known = {f.name for f in fields(Progress)}
+        begun = [Begun(**item) for item in found.pop("begun", [])]
+        return Progress(**{k: v for k, v in found.items() if k in known}, begun=begun)
+    except (OSError, pa.ArrowException, ValueError, TypeError, AttributeError):
+        return None
+
+
+def rival(out: str, run: str = "") -> Progress | None:
+    """Another run that is writing to the folder now."""
+    found = read(out)
+    return found if found is not None and found.run != run and found.is_alive() else None
+
+
+class Journal:
+    """Writes both for one run. Use as a context: an exception marks the run as stopped."""
+
+    def __init__(self, out: str, n_asked: int, n_before: int) -> None:
+        self._out = out
+        self._files, self._folder = storage.filesystem(out)
+        self._local = isinstance(self._files, pafs.LocalFileSystem)
+        now = datetime.now(UTC)
+        self.run = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+        self._lines: list[str] = []
+        self._n_parts = 0
+        self._start = time.monotonic()
+        self._next_beat, self._next_upload = 0.0, self._start + UPLOAD_S
+        self._yields = rival(out, self.run) is not None  # progress.json is another run's
+        self._last = Progress(
+            self.run,
+            started=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+            by=f"{socket.gethostname()} pid {os.getpid()}",
+            n_asked=n_asked,
+            n_before=n_before,
+        )
+
+    def __enter__(self) -> Journal:
+        self.log("run_started", None, n_asked=self._last.n_asked, n_before=self._last.n_before)
+        self.beat(self._last)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, _: Any) -> None:
+        state = "unfinished" if self._last.n_failed else "finished"
+        state = state if kind is None else "stopped"
+        facts = {} if kind is None else {"error": f"{kind.__name__}: {error}"[:500]}
+        done, seconds = self._last.n_done, self._seconds()
+        self.log("run_ended", None, state=state, n_done=done, seconds=round(seconds, 1), **facts)
+        self._next_beat = self._next_upload = 0.0
+        self.beat(replace(self._last, state=state, begun=[]))
+
+    def log(self, event: str, shard: str | None, **facts: Any) -> None:
+        """One line: what happened to which shard (null: to the run)."""
+        stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+        line = {"time": stamp, "run": self.run, "event": event, "shard": shard, **facts}
+        self._lines.append(json.dumps(line))
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() >= self._next_beat
+
+    def blank(self) -> Progress:
+        """What does not change from heartbeat to heartbeat, to be filled in."""
+        return self._last
+
+    def beat(self, progress: Progress) -> None:
+        """Write progress and the lines since the last time."""
+        self._next_beat = time.monotonic() + BEAT_S
+        listed = progress.failures[:MAX_LISTED]
+        self._last = replace(
+            progress, written=time.time(), seconds=self._seconds(), failures=listed
+        )
+        try:
+            self._write_lines()
+            if self._yields:
+                self._yields = rival(self._out, self.run) is not None
+            if not self._yields:
+                self._put(PROGRESS, json.dumps(asdict(self._last), indent=1).encode())
+        except (OSError, pa.ArrowException):
+            return  # the next heartbeat may succeed
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def _write_lines(self) -> None:
+        if not self._lines:
+            return
+        text = "".join(f"{line}\n" for line in self._lines)
+        name = f"{LOGS}/{self.run}"
+        if self._local:
+            _append(f"{self._folder}/{name}.jsonl", text.encode())
+        elif time.monotonic() >= self._next_upload:
+            # An object cannot grow: every minute with lines is one.
+            self._put(f"{name}.{self._n_parts:05}.jsonl", text.encode())
+            self._n_parts += 1
+            self._next_upload = time.monotonic() + UPLOAD_S
+        else:
+            return
+        self._lines = []
+
+    def _put(self, name: str, content: bytes) -> None:
+        path = f"{self._folder}/{name}"
+        part = f"{path}.{uuid.uuid4().hex}" if self._local else path
+        with self._files.open_output_stream(part) as stream:
+            stream.write(content)
+        if self._local:
+            os.replace(part, path)
+
+
+def _append(path: str, content: bytes) -> None:
+    """All of it or nothing: half a line would spoil the log."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "ab", buffering=0) as file:
+        size = file.tell()
+        n_written = file.write(content)
+        if n_written != len(content):
+            file.truncate(size)
+            raise OSError(f"{path} took {n_written} of {len(content)} bytes")

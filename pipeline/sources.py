@@ -1,0 +1,122 @@
+"""Where a shard's bytes come from, opened at any byte: the same content, or an error."""
+
+from __future__ import annotations
+
+import urllib.request
+from typing import Any, Protocol
+from urllib.error import HTTPError
+
+from pipeline import storage
+from pipeline.filesystems import filesystem
+from pipeline.privacy import public
+from pipeline.storage import HTTP_TIMEOUT_S, ShardError
+
+SKIP_BLOCK = 1 << 20
+
+
+class Source(Protocol):
+    """A shard that can be opened more than once."""
+
+    url: str
+    n_bytes: int | None  # known once it was opened, where the source tells
+
+    def at(self, offset: int) -> Any:
+        """A stream with ``read(n)`` and ``close()`` that begins at a byte.
+
+        Raises:
+            ShardError: the content is another than the first time, or nobody can tell.
+            OSError and others: of the library; they may pass.
+        """
+
+
+class FileSource:
+    """A file of a local disk or a store."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.n_bytes = url, None  # type: str, int | None
+        self._version: Any = None
+
+    def at(self, offset: int) -> Any:
+        files, path = filesystem(self.url)
+        file = files.open_input_file(path)
+        try:
+            # Stores tell their etag as they open; for the others it is asked for.
+            version = file.metadata() or storage.identity(self.url)
+            self._version = self._version or version
+            if version != self._version:
+                raise _changed(self.url)
+            self.n_bytes = file.size()
+            file.seek(offset)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+
+class HttpSource:
+    """A file of a web server: read on with a Range, or by skipping where the server knows none."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.n_bytes = url, None  # type: str, int | None
+        self._tag: str | None = (
+            None  # ETag or date of the content; "" where the server tells neither
+        )
+
+    def at(self, offset: int) -> Any:
+        if offset and not self._tag:
+            raise ShardError(
+                f"{public(self.url)} broke off at byte {offset} and its server does not tell whether "
+                "the rest would be of the same file (no ETag, no Last-Modified)"
+            )
+        answer = self._request(offset)
+        try:
+            tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+            if self._tag is None or not offset:
+                self._tag, self.n_bytes = tag, _length(answer)
+            elif answer.status == 206:
+                self._require_range(answer, offset, tag)
+            else:
+                if (tag, _length(answer)) != (self._tag, self.n_bytes):
+                    raise _changed(self.url)
+                _skip(answer, offset)
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    def _request(self, offset: int) -> Any:
+        request = urllib.request.Request(self.url)
+        if offset:
+            request.add_header("Range", f"bytes={offset}-")
+            if self._tag and not self._tag.startswith("W/"):  # weak ones are not allowed there
+                request.add_header("If-Range", self._tag)
+        try:
+            return urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S)
+        except HTTPError as error:
+            if offset and error.code in (412, 416):
+                raise _changed(self.url) from None
+            raise
+
+    def _require_range(self, answer: Any, offset: int, tag: str) -> None:
+        found = answer.headers.get("Content-Range", "")
+        total = "*" if self.n_bytes is None else str(self.n_bytes)
+        starts = found.startswith(f"bytes {offset}-")
+        if not starts or found.rpartition("/")[2] not in (total, "*") or tag not in (self._tag, ""):
+            raise _changed(self.url)
+
+
+def _length(answer: Any) -> int | None:
+    said = answer.headers.get("Content-Length")
+    return int(said) if said else None
+
+
+def _skip(answer: Any, n: int) -> None:
+    while n:
+        data = answer.read(min(n, SKIP_BLOCK))
+        if not data:
+            raise ConnectionError("the server closed the connection")
+        n -= len(data)
+
+
+def _changed(url: str) -> ShardError:
+    return ShardError(f"{public(url)} has changed while it was read; run again")

@@ -1,0 +1,213 @@
+"""Faults on a real Ray cluster: crashing samples, nodes that come and go, what others see of a run."""
+
+import json
+import os
+import re
+import time
+import urllib.request
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from processes import descendants, kill
+
+from pipeline import LatentDataset, audit, crew, journal, run
+from pipeline import cluster as clusters
+from pipeline.config import ClusterConfig, RunConfig
+from pipeline.crew import Crew
+
+CYAN, MAGENTA = (0, 255, 255), (255, 0, 255)  # see benchmarks/chaos/site/crashing
+
+
+@pytest.fixture
+def make_shards(tmp_path, write_tar, photo, plain):
+    """Write shards of pictures; some of one plain colour, by (shard, sample)."""
+
+    def make(n_shards, n_samples, coloured):
+        folder = tmp_path / "shards"
+        folder.mkdir()
+        for s in range(n_shards):
+            colours = [coloured.get((s, i)) for i in range(n_samples)]
+            pictures = [plain(c) if c else photo(10 * s + i) for i, c in enumerate(colours)]
+            members = [(f"{s}/{i}.png", data) for i, data in enumerate(pictures)]
+            write_tar(folder / f"{s:03}.tar", members)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def plain():
+    import io
+
+    from PIL import Image
+
+    def make(colour):
+        data = io.BytesIO()
+        Image.new("RGB", (80, 60), colour).save(data, "png")
+        return data.getvalue()
+
+    return make
+
+
+def lines(out):
+    """Of the logs of all runs into a folder, in order."""
+    paths = sorted((out / "_run" / "logs").iterdir())
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def test_samples_that_crash_are_rows_and_are_retried_on_request(
+    invert, make_shards, mended, tmp_path
+):
+    shards = make_shards(3, 6, {(0, 2): CYAN, (1, 5): MAGENTA})
+    out = tmp_path / "out"
+    how = {"n_actors": 1, "batch_size": 4}
+    summary = invert(shards, how=how)
+    assert not summary.failures
+    assert summary.n_by_status == {"ok": 16, "crashed": 2}
+    rows = LatentDataset(str(out)).table(["key", "status", "error", "latent"]).to_pylist()
+    crashed = {row["key"]: row for row in rows if row["status"] == "crashed"}
+    assert crashed.keys() == {"0/2", "1/5"}
+    assert {row["latent"] for row in crashed.values()} == {None}
+    assert all("died" in row["error"] for row in crashed.values())
+    assert [a.problems for a in audit.verify(str(out), audit.files(str(out)))] == [[]] * 3
+    [found] = [line for line in lines(out) if line["event"] == "sample_crashed"]
+    assert (found["samples"], found["shard"]) == ([5], str(shards / "001.tar"))
+    assert list((out / "_run" / "careful").iterdir()) == []
+
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
+    mended.touch()
+    try:
+        assert invert(shards, how=how).n_shards == 0  # a finished shard stays as it is
+        again = invert(shards, how=how, retry_failed=True)
+    finally:
+        mended.unlink()
+    assert (again.n_shards, again.n_by_status) == (2, {"ok": 12})
+    for path in out.glob("*.parquet"):
+        assert (path.stat().st_mtime_ns == before[path.name]) == path.name.startswith("002")
+    assert len(LatentDataset(str(out)).latents()) == 18
+
+
+def test_a_retry_that_fails_again_is_said(tmp_path):
+    from pipeline.driver import Summary
+    from pipeline.records import ShardTask
+
+    task = ShardTask("s.tar", "", "s.parquet")
+    (tmp_path / "s.parquet").touch()
+    again = frozenset({"s.parquet"})
+    prepared = run.Prepared(RunConfig(), str(tmp_path), [task], [task], {}, False, again)
+    summary = Summary(failures=[(task, "died")])
+    run._believe_storage(prepared, summary)
+    assert summary.failures == [(task, "died")]
+
+
+@pytest.mark.parametrize(("each", "on_each_gpu"), [(1.0, 1), (0.5, 2)])
+def test_gpus_are_shared_as_asked_and_never_more(cluster, tiny_inverter, each, on_each_gpu):
+    import ray
+
+    how = ClusterConfig(address=cluster, gpus_per_actor=each)
+    config = RunConfig(model=str(tiny_inverter), align="none", metrics=())
+    with clusters.cluster(how):
+        actors = Crew(run.actor_config(config, "out", {}, how), how)
+        actors.grow(n_wanted=9)
+        names = ray.get([actor.name.remote() for actor in actors.loading.values()])
+    gpus = Counter(re.search(r"gpu (\S+) pid", name)[1] for name in names)
+    assert gpus == {"0": on_each_gpu, "1": on_each_gpu}
+    assert len({name.split()[-1] for name in names}) == 2 * on_each_gpu
+
+
+def test_what_prometheus_reads(cluster, invert, make_shards):
+    import ray
+
+    invert(make_shards(2, 3, {}))
+    ray.init(address=cluster, log_to_driver=False)
+    ports = {node["MetricsExportPort"] for node in ray.nodes()}
+    ray.shutdown()
+    wanted = (
+        'ray_restyle_rows_total{.*status="ok".*} ',
+        'ray_restyle_stage_seconds_total{.*stage="invert".*} ',
+        "ray_restyle_shard_seconds_count{.*} ",
+        'ray_restyle_shards_total{.*outcome="done".*} ',
+        "ray_restyle_shards_left{.*} ",
+        'ray_restyle_workers{.*state="busy".*} ',
+    )
+    deadline = time.monotonic() + 60
+    missing = wanted
+    while missing and time.monotonic() < deadline:
+        text = "".join(
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+            for port in ports
+        )
+        missing = [name for name in wanted if not re.search(name, text)]
+        time.sleep(0.5)
+    assert not missing
+
+
+@pytest.fixture
+def scattered():
+    """A head without CPUs or GPUs, a node with a GPU and no CPU, and one with a CPU and no GPU."""
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
+    found.add_node(num_cpus=0, num_gpus=1)
+    found.add_node(num_cpus=1, num_gpus=0)
+    yield found
+    found.shutdown()
+
+
+def test_nodes_come_and_go_and_cpu_nodes_feed_gpu_nodes(
+    scattered, invert, make_shards, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(crew, "GROW_S", 0.5)
+    shards = make_shards(30, 4, {})
+    out = tmp_path / "out"
+    joined, lost = [], []
+
+    def at_each_step(summary, n_rows_begun):
+        if summary.n_shards >= 2 and not joined:
+            joined.append(scattered.add_node(num_cpus=0, num_gpus=1, wait=False))
+        if joined and not lost and len(summary.workers) == 2:  # it has done a shard
+            roots = [i.process.pid for infos in joined[0].all_processes.values() for i in infos]
+            lost.extend([*roots, *(pid for root in roots for pid in descendants(root))])
+            kill(lost)
+            scattered.worker_nodes.remove(joined[0])
+        if joined and not lost:
+            time.sleep(1)  # the run must not end before the node is there
+
+    how = {"address": scattered.address, "batch_size": 1}
+    summary = invert(shards, how=how, progress=at_each_step)
+    assert lost
+    assert not summary.failures
+    assert len({worker.split()[0] for worker in summary.workers}) == 2  # nodes
+    assert summary.n_by_status == {"ok": 120}
+    assert [a.problems for a in audit.verify(str(out), audit.files(str(out)))] == [[]] * 30
+    assert audit.missing(str(out)) == []
+    assert journal.read(str(out)).n_deaths >= 1
+    ready = [line for line in lines(out) if line["event"] == "worker_ready"]
+    assert len(ready) >= 2
+
+
+def test_a_second_run_beside_a_first_is_said_and_overwriting_it_refused(
+    tiny_inverter, make_shards, tmp_path
+):
+    out = str(tmp_path / "out")
+    config = RunConfig(model=str(tiny_inverter), align="none", metrics=())
+    shards = [str(make_shards(1, 2, {}))]
+    with journal.Journal(out, 1, 0):
+        prepared = run.prepare(shards, out, config, ClusterConfig())
+        assert f"pid {os.getpid()}" in prepared.rival
+        with pytest.raises(run.ConfigError, match=f"is being written by .*{os.getpid()}; stop"):
+            run.prepare(shards, out, config, ClusterConfig(), overwrite=True)
+    assert run.prepare(shards, out, config, ClusterConfig(), overwrite=True).rival == ""
+
+
+def test_files_of_a_retried_shard_are_those_of_its_statuses(tmp_path):
+    table = pa.table({"a": [1]})
+    for name, counts in (("a", {"ok": 3}), ("b", {"crashed": 1}), ("c", {"no_face": 2})):
+        footer = {"restyle": json.dumps({"n_by_status": counts})}
+        pq.write_table(table.replace_schema_metadata(footer), tmp_path / f"{name}.parquet")
+    names = ["a.parquet", "b.parquet", "c.parquet"]
+    assert audit.with_rows(str(tmp_path), names, {"crashed", "not_finite"}) == ["b.parquet"]

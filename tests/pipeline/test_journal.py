@@ -1,0 +1,89 @@
+"""What a run leaves behind for those who watch it."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from pipeline import journal
+from pipeline.journal import Begun, Journal, Progress
+
+
+def lines(out):
+    [path] = (out / "_run" / "logs").iterdir()
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_progress_and_log_of_a_run(tmp_path):
+    with Journal(str(tmp_path), 10, 4) as log:
+        first = journal.read(str(tmp_path))
+        log.log("done", "s.tar", rows={"ok": 3})
+        begun = [Begun("t.tar", "node gpu 0", 5, 1.5)]
+        log.beat(replace(log.blank(), n_done=2, n_rows=6, begun=begun))
+        found = journal.read(str(tmp_path))
+        assert found.is_alive()
+        assert journal.rival(str(tmp_path), log.run) is None
+        assert journal.rival(str(tmp_path), "another").run == log.run
+    assert (first.n_asked, first.n_before, first.seconds_left) == (10, 4, None)
+    assert found.begun == begun
+    assert found.rows_per_s > 0
+    assert found.seconds_left == pytest.approx(found.seconds / 2 * 4)
+    last = journal.read(str(tmp_path))
+    assert (last.state, last.n_done, last.begun, last.is_alive()) == ("finished", 2, [], False)
+    events = [(line["event"], line["shard"]) for line in lines(tmp_path)]
+    assert events == [("run_started", None), ("done", "s.tar"), ("run_ended", None)]
+    assert {line["run"] for line in lines(tmp_path)} == {log.run}
+
+
+def test_how_a_run_ended(tmp_path):
+    with pytest.raises(KeyboardInterrupt), Journal(str(tmp_path), 1, 0):
+        raise KeyboardInterrupt
+    assert journal.read(str(tmp_path)).state == "stopped"
+    with Journal(str(tmp_path), 1, 0) as log:
+        failures = [{"shard": "s.tar", "error": "truncated"}]
+        log.beat(replace(log.blank(), n_failed=1, failures=failures))
+    assert journal.read(str(tmp_path)).state == "unfinished"
+    assert journal.read(str(tmp_path)).failures == failures
+
+
+def test_a_second_run_leaves_the_progress_of_the_first_alone(tmp_path):
+    with Journal(str(tmp_path), 1, 0) as first:
+        with Journal(str(tmp_path), 1, 0):
+            assert journal.read(str(tmp_path)).run == first.run
+        assert journal.read(str(tmp_path)).run == first.run
+    with Journal(str(tmp_path), 1, 0) as third:
+        assert journal.read(str(tmp_path)).run == third.run
+
+
+@pytest.mark.parametrize("jump", [-86400.0, 86400.0])
+def test_a_clock_that_jumps_gives_no_negative_numbers(tmp_path, monkeypatch, jump):
+    with Journal(str(tmp_path), 4, 0) as log:
+        now = journal.time.time()
+        monkeypatch.setattr(journal.time, "time", lambda: now + jump)
+        log.beat(replace(log.blank(), n_done=1, n_rows=3))
+        found = journal.read(str(tmp_path))
+        assert found.is_alive()
+        assert not found.is_alive(now)
+    assert found.seconds >= 0
+    assert found.seconds_left >= 0
+    assert found.rows_per_s >= 0
+
+
+def test_a_journal_that_cannot_be_written_ends_no_run(tmp_path):
+    (tmp_path / "_run").write_text("a file where a folder is wanted")
+    with Journal(str(tmp_path), 1, 0) as log:
+        log.log("done", "s.tar")
+        log.beat(log.blank())
+    assert journal.read(str(tmp_path)) is None
+
+
+def test_unreadable_progress_is_none(tmp_path):
+    assert journal.read(str(tmp_path)) is None
+    path = tmp_path / journal.PROGRESS
+    os.makedirs(path.parent)
+    for content in ("", "[]", "{", '{"begun": 3}', '{"state": "running"}'):
+        path.write_text(content)
+        assert journal.read(str(tmp_path)) is None
+    path.write_text(json.dumps({"run": "x", "of_a_later_version": 1}))
+    assert journal.read(str(tmp_path)) == Progress("x")
