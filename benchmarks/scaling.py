@@ -1,8 +1,10 @@
 """What a run costs besides the model: the driver's time and memory, planning, an actor's peak memory.
 
-    python -m benchmarks.scaling [--shards 100 1000 10000 100000] [--samples 500 2000 8000]
+    python -m benchmarks.scaling [--ray 100 1000] [--shards 100 1000 10000 100000] [--samples 1000 4000]
 
-driver    driver.run on a Ray of this machine, with actors that answer at once.
+ray       driver.run on a Ray of this machine, with two actors that answer at once.
+driver    the same loop with Ray simulated (benchmarks/costless.py): 64 GPUs.
+crowd     the same with 1,000 GPUs.
 planning  100,000 shards against 50,000 finished ones, on a local disk.
 actor     one shard from tar to Parquet without a model: reading, decoding, rows of 18 x 512 latents, writing.
 
@@ -38,52 +40,49 @@ def _resident(field: str) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
-class Costless:
-    """Takes the place of the actor: a report at once."""
+def on_ray(n: int) -> dict[str, float]:
+    """Time and memory of the driver's process for n shards, with Ray itself."""
+    from benchmarks.costless import Costless
+    from pipeline import crew, driver
+    from pipeline.config import ClusterConfig
 
-    def __init__(self, config: Any) -> None:
-        pass
-
-    def load(self) -> None:
-        pass
-
-    def n_rows(self) -> int:
-        return 0
-
-    def process(self, task: Any) -> Any:
-        from pipeline.records import ShardReport
-
-        return ShardReport(task, 1000, {"ok": 1000}, {"invert": 1.0}, "a node gpu 0 pid 1")
-
-
-def driver(n: int) -> dict[str, float]:
-    """Time and memory of the driver's process for n shards."""
-    from pipeline import crew, plan, run
-    from pipeline import driver as queue
-    from pipeline.actor import ActorConfig
-    from pipeline.config import ClusterConfig, RunConfig
-
-    assert run  # everything that a real run imports
     crew.InversionActor = Costless  # type: ignore[misc,assignment]
     how = ClusterConfig(n_actors=2, gpus_per_actor=0)
+    with driver.cluster(how):
+        return _measured(n, how, 2)
+
+
+def simulated(n: int, n_gpus: int = 64) -> dict[str, float]:
+    """The same of the loop alone: Ray answers at once, and costs nothing."""
+    from benchmarks.costless import simulate
+    from pipeline.config import ClusterConfig
+
+    simulate(n_gpus)
+    return _measured(n, ClusterConfig(), n_gpus)
+
+
+def _measured(n: int, how: Any, n_actors: int) -> dict[str, float]:
+    from pipeline import driver, plan
+    from pipeline.actor import ActorConfig
+    from pipeline.config import RunConfig
+
     config = ActorConfig(RunConfig(), "out", {}, {}, 1, 0, 0)
-    with queue.cluster(how):
-        # The first shards start Ray's workers and are not counted.
-        queue.run(_tasks(plan, 20, "warm"), config, how, lambda *_: None)
-        tasks = _tasks(plan, n, "shards")
-        before, cpu, thread, wall = (
-            _resident("VmRSS"), time.process_time(), time.thread_time(), time.perf_counter()
-        )  # fmt: skip
-        summary = queue.run(tasks, config, how, lambda *_: None)
-        after = time.perf_counter(), time.thread_time(), time.process_time(), _resident("VmRSS")
+    # The first shards start workers and are not counted.
+    driver.run(_tasks(plan, 20, "warm"), config, how, lambda *_: None)
+    before = _resident("VmRSS")
+    tasks = _tasks(plan, n, "shards")
+    wall, thread = time.perf_counter(), time.thread_time()
+    summary = driver.run(tasks, config, how, lambda *_: None)
+    wall, thread = time.perf_counter() - wall, time.thread_time() - thread
     assert summary.n_shards == n
+    growth = _resident("VmRSS") - before
     return {
         "n": n,
-        "wall_ms_a_shard": (after[0] - wall) / n * 1e3,
-        "driver_ms_a_shard": (after[1] - thread) / n * 1e3,
-        "process_ms_a_shard": (after[2] - cpu) / n * 1e3,
-        "growth_mb": after[3] - before,
-        "growth_kb_a_shard": (after[3] - before) * 1024 / n,
+        "n_actors": n_actors,
+        "wall_ms_a_shard": wall / n * 1e3,
+        "driver_ms_a_shard": thread / n * 1e3,  # of one core: what others do meanwhile is left out
+        "growth_mb": growth,
+        "growth_kb_a_shard": growth * 1024 / n,
     }
 
 
@@ -162,7 +161,9 @@ def actor(n: int) -> dict[str, float]:
 
 
 MEASURES: dict[str, Callable[[int], dict[str, float]]] = {
-    "driver": driver,
+    "ray": on_ray,
+    "driver": simulated,
+    "crowd": lambda n: simulated(n, 1000),
     "planning": planning,
     "actor": actor,
 }
@@ -179,18 +180,28 @@ def alone(what: str, n: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ray", type=int, nargs="*", default=[100, 1000])
     parser.add_argument("--shards", type=int, nargs="*", default=[100, 1000, 10_000, 100_000])
+    parser.add_argument("--crowd", type=int, nargs="*", default=[10_000])
     parser.add_argument("--plan", type=int, nargs="*", default=[100_000])
-    parser.add_argument("--samples", type=int, nargs="*", default=[500, 2000, 8000])
+    parser.add_argument("--samples", type=int, nargs="*", default=[1000, 4000])
     parser.add_argument("--measure", nargs=2, metavar=("WHAT", "N"), help="used by itself")
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(MEASURES[args.measure[0]](int(args.measure[1]))))
         return
-    asked = {"driver": args.shards, "planning": args.plan, "actor": args.samples}
+    asked = {
+        "planning": args.plan,
+        "driver": args.shards,
+        "crowd": args.crowd,
+        "actor": args.samples,
+        "ray": args.ray,
+    }
     record = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    record |= {what: [alone(what, n) for n in sizes] for what, sizes in asked.items() if sizes}
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+    for what, sizes in asked.items():
+        if sizes:
+            record[what] = [alone(what, n) for n in sizes]
+            RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -81,6 +82,9 @@ def s3_server():
     files, _ = pafs.FileSystem.from_uri(f"s3://u:p@data?{options}&allow_bucket_creation=true")
     files.create_dir("data")
     yield app, lambda key: f"s3://AKIDSECRET:PASSSECRET@data/{key}?{options}"
+    # What moto stores belongs to the process, not to the server.
+    reset = f"http://127.0.0.1:{server.port}/moto-api/reset"
+    urllib.request.urlopen(urllib.request.Request(reset, method="POST")).close()
     server.shutdown()
 
 

@@ -18,7 +18,9 @@ class Settings:
     """Everything that decides the numbers, but for the machine, and where they go."""
 
     model: str = _option("demo", 'the ReStyle inverter: "demo", or a file')
-    single_pass: str | None = _option(None, "an encoder trained for one step to compare with, a file")
+    single_pass: str | None = _option(
+        None, "an encoder trained for one step to compare with, a file"
+    )
     images: int = _option(64, "held-out portraits")
     seed: int = _option(2_000_000_011, "of the portraits; no training may use it or the next 30")
     steps: int = _option(10, "of the residual loop")

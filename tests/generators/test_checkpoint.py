@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import memory
 import nvidia_files
 import pytest
 import torch
-from conftest import DATA
 from safetensors.torch import save_file
 
 from generators import (
@@ -23,6 +23,8 @@ from generators import (
     rosinality,
     save_generator,
 )
+
+DATA = Path(__file__).parent.parent / "data"
 
 
 def test_safetensors_round_trip(tiny_generator, tmp_path):

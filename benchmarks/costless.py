@@ -1,0 +1,68 @@
+"""Actors that cost nothing, and a Ray simulated in the driver's process: for benchmarks/scaling.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+
+class Costless:
+    """Takes the place of the actor: a report at once."""
+
+    def __init__(self, config: Any) -> None:
+        pass
+
+    def load(self) -> None:
+        pass
+
+    def n_rows(self) -> int:
+        return 0
+
+    def process(self, task: Any) -> Any:
+        from pipeline.records import ShardReport
+
+        return ShardReport(task, 1000, {"ok": 1000}, {"invert": 1.0}, "a node gpu 0 pid 1")
+
+
+@dataclass(eq=False)
+class Reference:
+    """An answer that is there already."""
+
+    value: Any
+
+
+class _Handle:
+    """An actor of the simulation: ``handle.method.remote(...)``."""
+
+    def __init__(self) -> None:
+        self._actor = Costless(None)
+
+    def __getattr__(self, name: str) -> Any:
+        method: Callable[..., Any] = getattr(self._actor, name)
+        return SimpleNamespace(remote=lambda *arguments: Reference(method(*arguments)))
+
+
+def _wait(
+    references: Sequence[Reference], num_returns: int = 1, timeout: float | None = None
+) -> tuple[list[Reference], list[Reference]]:
+    # The last first: actors are loaded before shards are done, and then all of them are busy.
+    n_left = len(references) - num_returns
+    return list(references[n_left:]), list(references[:n_left])
+
+
+def simulate(n_gpus: int) -> None:
+    """Put the simulation in the place of Ray, for the driver and its crew, in this process."""
+    from pipeline import crew, driver
+
+    new = SimpleNamespace(remote=lambda *_: _Handle())
+    actor = SimpleNamespace(options=lambda **_: new)
+    simulated = SimpleNamespace(
+        wait=_wait,
+        get=lambda reference: reference.value,
+        nodes=lambda: [{"Alive": True, "Resources": {"GPU": n_gpus, "CPU": 16.0}}],
+        remote=lambda _: actor,
+        ObjectRef=Reference,
+    )
+    crew.ray = driver.ray = simulated  # type: ignore[assignment]
