@@ -23,6 +23,7 @@ from encoders.distillation_config import DistillationConfig, new_model
 from encoders.disturbance import disturb
 from encoders.inverter_file import save_inverter
 from encoders.optimizers import Average
+from encoders.restyle import ReStyle
 from generators import save_discriminator, save_generator
 from generators.adversarial import discriminator_loss, generator_loss, r1_penalty
 from generators.discriminator import Discriminator, DiscriminatorConfig
@@ -111,7 +112,7 @@ class DistillationTrainer:
             terms |= self._teach_critic(images, fakes)
         self.n_done += 1
         if self.n_done % AVERAGE_EVERY == 0:
-            self._refresh_average()
+            self._refresh_average(self.model, self.ema)
         return {name: float(value.detach()) for name, value in terms.items()}
 
     def _paint(self, z: Tensor) -> Tensor:
@@ -146,6 +147,7 @@ class DistillationTrainer:
         """One step of the optimizer on the gradients that are there, and the average follows."""
         _require_finite(terms)
         average_gradients(_trained(self.model))
+        _require_finite_gradients(self.model)
         torch.nn.utils.clip_grad_norm_(_trained(self.model.encoder), CLIP)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -188,6 +190,7 @@ class DistillationTrainer:
         loss.backward()
         _require_finite({"critic": loss})
         average_gradients(_trained(self.critic))
+        _require_finite_gradients(self.critic)
         self.critic_optimizer.step()
         return {"critic": loss, "real": real.detach().mean(), "fake": fake.detach().mean()}
 
@@ -209,9 +212,9 @@ class DistillationTrainer:
             for group in optimizer.param_groups:
                 group["lr"] = group["rate"] * factor
 
-    def _refresh_average(self) -> None:
+    def _refresh_average(self, *models: ReStyle) -> None:
         """The average latent moves with the mapping."""
-        for model in (self.model, self.ema):
+        for model in models:
             average = model.generator.estimate_latent_avg(N_LATENT_AVG)
             model.generator.latent_avg.copy_(average)
             model.set_latent_avg(average)
@@ -224,10 +227,15 @@ class DistillationTrainer:
         first and last reconstruction, random samples.
         """
         assert z is not None, "distillation needs z"
-        self._refresh_average()
+        self._refresh_average(self.ema)
         images, z = images.to(self.device), z.to(self.device)
-        steps = list(self.ema.invert(images, N_STEPS_SHOWN, keep_images=True).images)
-        direct = self.ema.generator(z, noise="none")
+        parts = [
+            self.ema.invert(part, N_STEPS_SHOWN, keep_images=True).images
+            for part in images.split(self.config.batch_size)
+        ]
+        steps = list(torch.cat(parts, dim=1))
+        parts = [self.ema.generator(p, noise="none") for p in z.split(self.config.batch_size)]
+        direct = torch.cat(parts)
         drawn = [*steps, direct]
         sharp = sharpness(images).mean()
         distances = {
@@ -258,7 +266,7 @@ class DistillationTrainer:
 
     def save(self, path: str | os.PathLike, notes: str) -> None:
         """The inverter at ``path``, and beside it its generator and the critic in files of their own."""
-        self._refresh_average()
+        self._refresh_average(self.ema)
         path = Path(path)
         save_inverter(path, self.ema, notes=notes)
         save_generator(path.with_suffix(".generator.safetensors"), self.ema.generator, notes)
@@ -267,6 +275,15 @@ class DistillationTrainer:
 
 def _trained(network: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [p for p in network.parameters() if p.requires_grad]
+
+
+def _require_finite_gradients(network: torch.nn.Module) -> None:
+    gradients = [p.grad for p in _trained(network) if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if not torch.isfinite(norm):
+        raise NotFinite(
+            f"the norm of the gradients of the {type(network).__name__} is {norm.item()}"
+        )
 
 
 def _require_finite(terms: dict[str, Tensor]) -> None:

@@ -9,6 +9,7 @@ from encoders.inverter_file import load_inverter
 from encoders.restyle import ReStyle
 from encoders.unet import UNet, UNetConfig
 from generators import Generator, GeneratorConfig
+from generators.discriminator import STDDEV_GROUP
 
 
 def _field(default: Any, text: str) -> Any:
@@ -55,11 +56,33 @@ class DistillationConfig:
     precision: str = _field("bf16", "fp32 or bf16: of encoder and synthesis in training.")
     seed: int = _field(0, "Of the initial weights and of all that is drawn at random.")
 
+    def __post_init__(self) -> None:
+        """Raises ValueError, with a sentence, for a setting that cannot be."""
+        if self.precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision must be fp32 or bf16, not {self.precision!r}")
+        if not 0 < self.n_direct < self.batch_size:
+            raise ValueError(
+                f"n_direct must be between 0 and the batch size, {self.batch_size}, not {self.n_direct}"
+            )
+        for n in (self.n_direct, self.batch_size - self.n_direct, self.batch_size):
+            if self.adversarial and n > STDDEV_GROUP and n % STDDEV_GROUP:
+                raise ValueError(
+                    f"batch_size {self.batch_size} with n_direct {self.n_direct} gives the critic {n} images "
+                    f"at once, which it compares in groups of {STDDEV_GROUP}; choose multiples"
+                )
+
 
 def new_model(config: DistillationConfig) -> ReStyle:
     """A generator without noise and a U-Net for it, random or from a file, ready to be trained."""
     if config.start_from is not None:
-        return load_inverter(config.start_from).train()
+        model = load_inverter(config.start_from).train()
+        found = model.generator.resolution, model.generator.config.z_dim
+        if found != (config.resolution, config.z_dim):
+            raise ValueError(
+                f"{config.start_from} draws {found[0]} px from {found[1]} numbers; pass --resolution "
+                f"{found[0]} --z-dim {found[1]}, and shards of that size"
+            )
+        return model
     generator = Generator(
         GeneratorConfig(
             resolution=config.resolution,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders import auxiliary, identity, moco
-from encoders.distances import ms_ssim, mse, multi_scale_l1
+from encoders.distances import detail_l1, ms_ssim, mse, multi_scale_l1
 from encoders.perceptual import CriticDistance
 from generators import Generator, load_discriminator
 
@@ -33,6 +33,7 @@ class LossConfig:
 
     l2: float = _weight(0.0, "the mean squared error")
     l1: float = _weight(0.0, "absolute differences at four scales and of gradients")
+    detail: float = _weight(0.0, "absolute differences where the target has much to see")
     ms_ssim: float = _weight(0.0, "1 - MS-SSIM")
     lpips: float = _weight(0.0, "LPIPS")
     vgg: float = _weight(0.0, "the absolute difference of VGG16's relu4_3")
@@ -184,7 +185,8 @@ _SIMILARITIES = (
 
 def _measures(networks: nn.ModuleDict) -> dict[str, Measure]:
     """Everything that can be measured between two batches of images, by the name of its term."""
-    known: dict[str, Measure] = {"l2": mse, "l1": multi_scale_l1, "ms_ssim": ms_ssim}
+    known: dict[str, Measure] = {"l2": mse, "l1": multi_scale_l1, "detail": detail_l1}
+    known["ms_ssim"] = ms_ssim
     embeddings: dict[str, Callable[..., Tensor]] = {
         "identity": identity.similarity,
         "moco": moco.similarity,

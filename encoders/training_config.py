@@ -8,6 +8,7 @@ from typing import Any
 
 from encoders.losses import LossConfig
 from encoders.style_encoder import ENCODERS
+from generators.discriminator import STDDEV_GROUP
 
 UNET = "unet"
 RANDOM = "random"
@@ -80,8 +81,16 @@ class EncoderTrainConfig(LossConfig):
         for name in ("disturb", "ramp"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, not {getattr(self, name)}")
+        if self.flip and self.pull:
+            raise ValueError("a mirrored image has no z to pull to; pass --no-flip, or --pull 0")
         if self.accumulate > self.batch_size:
             raise ValueError(f"a batch of {self.batch_size} has no {self.accumulate} parts")
+        for n in (self.batch_size // self.accumulate, -(-self.batch_size // self.accumulate)):
+            if self.adversarial and n > STDDEV_GROUP and n % STDDEV_GROUP:
+                raise ValueError(
+                    f"the discriminator compares images in groups of {STDDEV_GROUP}; pass a batch size, or "
+                    f"parts of it, of at most {STDDEV_GROUP} or a multiple, not {n}"
+                )
         for name in ("view_rows", "view_columns"):
             if len(getattr(self, name)) not in (0, 2):
                 raise ValueError(f"{name} must be a first pixel and an end, like 64,448")
@@ -144,6 +153,7 @@ PRESETS = {
     ),
     "compact": EncoderTrainConfig(
         l1=1.0,
+        detail=1.0,
         ms_ssim=0.4,
         l2=2.0,
         ramp=0.3,

@@ -19,7 +19,7 @@ def _field(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class GeneratorTrainConfig:
-    """What is trained, and how; the defaults are the published ones for 256 px."""
+    """What is trained, and how; the defaults suit 256 px."""
 
     resolution: int = _field(256, "Height and width of the images, a power of two.")
     channels: tuple[int, ...] = _field(

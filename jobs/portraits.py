@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import click
 from tqdm import tqdm
+
+
+def _there(pattern: str) -> int:
+    """Shards that the pattern may name and that exist."""
+    folder, name = Path(pattern).parent, re.sub(r"%\d*d", "*", Path(pattern).name)
+    return len(list(folder.glob(name)))
 
 
 @click.command(epilog="Example: restyle portraits 'portraits/%06d.tar' --count 60000 --size 64")
@@ -38,6 +47,8 @@ def portraits(pattern: str, count: int, size: int, view: str, seed: int, samples
     """
     from pipeline.portraits import shards
 
+    if Path(pattern).suffix == ".tar" and (there := _there(pattern)):
+        click.echo(f"{there} shards are there already and stay as they are")
     with tqdm(total=count, unit="portrait", desc="rendering") as bar:
         written = shards.write(
             pattern,

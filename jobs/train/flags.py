@@ -12,9 +12,11 @@ from typing import Any, TypeVar, get_type_hints
 import click
 
 from pipeline.config import ConfigError
+from pipeline.storage import public
 from pipeline.training.loop import LoopConfig
 from pipeline.training.run import WorkersConfig, execute, find_shards
 
+AT_LEAST_1 = click.IntRange(min=1)
 Command = Callable[..., Any]
 Config = TypeVar("Config", bound=Any)
 
@@ -74,7 +76,13 @@ def loop_options(command: Command) -> Command:
         click.argument("shards", nargs=-1, required=True),
         click.option("--out", required=True, help="Folder for checkpoints and logs."),
         click.option("--held-out", multiple=True, help="Shards to validate on. [the last shard]"),
-        click.option("--n-held-out", default=64, show_default=True, help="Images to validate on."),
+        click.option(
+            "--n-held-out",
+            type=AT_LEAST_1,
+            default=64,
+            show_default=True,
+            help="Images to validate on.",
+        ),
         click.option(
             "--align",
             type=click.Choice(["none", "face"]),
@@ -82,11 +90,29 @@ def loop_options(command: Command) -> Command:
             show_default=True,
             help="none: images are aligned. face: align each as it comes.",
         ),
-        click.option("--chunk", default=2048, show_default=True, help="Samples shuffled together."),
-        click.option("--validate-every", default=500, show_default=True, help="Batches."),
-        click.option("--checkpoint-every", default=500, show_default=True, help="Batches."),
-        click.option("--log-every", default=20, show_default=True, help="Batches."),
-        click.option("--workers", default=1, show_default=True, help="Ray workers, each a copy."),
+        click.option(
+            "--chunk",
+            type=AT_LEAST_1,
+            default=2048,
+            show_default=True,
+            help="Samples shuffled together, held in memory as they are stored.",
+        ),
+        click.option(
+            "--validate-every", type=AT_LEAST_1, default=500, show_default=True, help="Batches."
+        ),
+        click.option(
+            "--checkpoint-every", type=AT_LEAST_1, default=500, show_default=True, help="Batches."
+        ),
+        click.option(
+            "--log-every", type=AT_LEAST_1, default=20, show_default=True, help="Batches."
+        ),
+        click.option(
+            "--workers",
+            type=AT_LEAST_1,
+            default=1,
+            show_default=True,
+            help="Ray workers, each a copy.",
+        ),
         click.option("--gpus-per-worker", type=float, help="[1 where there is one]"),
         click.option("--address", help="Ray cluster: auto or HOST:PORT. Default: start Ray here."),
     ]
@@ -127,9 +153,13 @@ def start(make: Any, settings: dict[str, Any], options: dict[str, Any], z_dim: i
         **{name: settings[name] for name in ("n_batches", "batch_size", "seed")},
         **{name: options[name] for name in rhythm},
     )
-    decides = settings | {name: getattr(config, name) for name in ("shards", "align", "chunk")}
+    decides = settings | {
+        "shards": [public(url) for url in shards],
+        "held_out": [public(url) for url in held_out],
+        **{name: options[name] for name in ("align", "chunk", "n_held_out")},
+    }
     how = WorkersConfig(options["workers"], options["gpus_per_worker"], options["address"])
-    notes = shlex.join(["restyle", *sys.argv[1:]])
+    notes = shlex.join(["restyle", *map(public, sys.argv[1:])])
     execute(make, config, decides, how, notes)
     folder = Path(options["out"])
     click.echo(f"{folder / 'last.safetensors'} and best.safetensors are ready for use")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import webdataset
 
+from pipeline.config import ConfigError
 from pipeline.images import encode_png, to_u8
 from pipeline.packing import shard_name
 from pipeline.portraits.framing import View
@@ -59,9 +60,16 @@ def write(
             pool.submit(_write_shard, path, count, size, view, seed * SEED_STRIDE + i)
             for i, (path, count) in enumerate(zip(paths, sizes, strict=True))
         ]
-        for job, count in zip(jobs, sizes, strict=True):
-            job.result()
-            progress(count)
+        try:
+            for job, count in zip(jobs, sizes, strict=True):
+                job.result()
+                progress(count)
+        except OSError as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise ConfigError(f"cannot write shards to {paths[0].parent}: {error}") from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return paths
 
 
@@ -72,6 +80,7 @@ def _write_shard(path: Path, n: int, size: int, view: View, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     all_z = sample(n, seed)
+    stem = path.stem.replace(".", "_")  # a key ends at the first dot
     try:
         with webdataset.TarWriter(str(part), encoder=False, mtime=0.0) as tar:
             for first in range(0, n, CHUNK):
@@ -83,7 +92,7 @@ def _write_shard(path: Path, n: int, size: int, view: View, seed: int) -> None:
                     np.save(buffer, z[i].numpy())
                     tar.write(
                         {
-                            "__key__": f"{path.stem}_{first + i:06}",
+                            "__key__": f"{stem}_{first + i:06}",
                             "png": encode_png(to_u8(image)),
                             "npy": buffer.getvalue(),
                             "json": json.dumps(labels).encode(),

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from pipeline.config import ConfigError
 from pipeline.feed import AlignSettings, prepare
 from pipeline.records import AlignedFace, Sample, Status
+from pipeline.storage import public
 from pipeline.training.stream import Position, SampleStream
 
 # A stretch this long without one usable image is no accident.
@@ -82,7 +84,7 @@ class Batches:
                     (sample, position, self._pool.submit(prepare, sample, self._settings))
                 )
             sample, position, future = waiting.popleft()
-            face = future.result()[0]
+            face = _result(future)
             if face.status == Status.OK:
                 n_in_a_row = 0
                 yield sample, face, position
@@ -95,9 +97,21 @@ class Batches:
                 )
 
 
+def _result(future: Future[list[AlignedFace]]) -> AlignedFace:
+    try:
+        return future.result()[0]
+    except BrokenProcessPool:
+        raise ConfigError(
+            "a process that aligns faces died, perhaps for want of memory; align the shards first "
+            "(restyle invert --save-images), or give the machine more memory"
+        ) from None
+
+
 def _pool(settings: AlignSettings) -> Executor:
     """Threads decode, for Pillow lets go of the interpreter; dlib does not, so it gets processes."""
-    n = os.cpu_count() or 1
+    # The CPUs of this process, shared among the workers on this machine (Ray Train says how many).
+    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    n = max(1, (n_cpus or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if settings.mode == "none":
         return ThreadPoolExecutor(n)
     return ProcessPoolExecutor(n, mp_context=get_context("spawn"))
@@ -140,7 +154,10 @@ def first_images(
         if len(images) == n:
             break
     if not images:
-        raise ConfigError(f"{stream.config.urls[0]} and its like hold no image to validate on")
+        reasons = "; ".join(stream.broken.values()) or "they hold no image"
+        raise ConfigError(
+            f"nothing to validate on in {public(stream.config.urls[0])} and its like: {reasons}"
+        )
     return torch.stack(images), torch.stack(vectors) if z_dim else None
 
 

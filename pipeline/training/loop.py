@@ -14,13 +14,14 @@ from torch import Tensor, distributed
 
 from generators import parallel
 from generators.trainer import NotFinite, Validation
+from pipeline.config import ConfigError
 from pipeline.feed import AlignSettings
 from pipeline.training import state
 from pipeline.training.batches import Batch, Batches, first_images
 from pipeline.training.record import Record, Silence
 from pipeline.training.stream import Position, SampleStream, StreamConfig
 
-LAST, BEST, BAD_BATCH = "last.safetensors", "best.safetensors", "not_finite.pt"
+LAST, BEST, BAD_BATCH = "last.safetensors", "best.safetensors", "not_finite.{}.pt"
 
 
 class Trainer(Protocol):
@@ -68,7 +69,7 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
 
     Raises:
         ConfigError: shards without images, or a state that cannot be read.
-        NotFinite: a loss was no number; the batch is in ``not_finite.pt``.
+        NotFinite: a loss was no number; the batch is in ``not_finite.<worker>.pt``.
     """
     folder, n_workers, is_first = Path(config.out), parallel.n_workers(), parallel.rank() == 0
     settings = AlignSettings(config.align, "largest", *trainer.input_size)
@@ -78,12 +79,16 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
     stream = SampleStream(
         config.stream(config.shards, parallel.rank(), n_workers), progress.position
     )
+    told: set[str] = set()  # broken shards
     batches = Batches(stream, config.batch_size, settings, config.z_dim)
     with closing(batches), closing(_record(folder, config, progress)) as record:
         for batch in islice(batches, config.n_batches - progress.n_done):
             terms = _step(trainer, batch, folder)
             progress.n_done, progress.position = progress.n_done + 1, batch.position
             record.batch(progress.n_done, terms, _counts(batch, stream))
+            for url in stream.broken.keys() - told:
+                record.note(f"{stream.broken[url]}; what came before is used")
+                told.add(url)
             is_last = progress.n_done == config.n_batches
             if is_last or progress.n_done % config.validate_every == 0:
                 if is_first:
@@ -117,7 +122,7 @@ def _step(trainer: Trainer, batch: Batch, folder: Path) -> dict[str, float]:
     try:
         return trainer.step(batch.images, batch.z)
     except NotFinite as error:
-        path = folder / BAD_BATCH
+        path = folder / BAD_BATCH.format(parallel.rank())
         torch.save({"images": batch.images, "z": batch.z, "keys": list(batch.keys)}, path)
         raise NotFinite(
             f"{error}; training stopped, and that update was not made. The batch is in {path}: look at it, "
@@ -136,6 +141,14 @@ def _counts(batch: Batch, stream: SampleStream) -> dict[str, float]:
 def _resume(trainer: Trainer, folder: Path) -> _Progress:
     """Where this worker stopped; the trainer is given its state back."""
     found = state.load(folder)
+    if parallel.n_workers() > 1:
+        counts = [0] * parallel.n_workers()
+        distributed.all_gather_object(counts, found["n_done"] if found else 0)
+        if len(set(counts)) > 1:
+            raise ConfigError(
+                f"the workers found states of {counts} batches in {folder}; --out must be on storage that "
+                "all of them share"
+            )
     if found is None:
         return _Progress()
     trainer.load_state_dict(found["trainer"])

@@ -43,7 +43,10 @@ def find_shards(
     shards = tuple(storage.expand(patterns))
     if held_out:
         wanted = tuple(storage.expand(held_out))
-        return tuple(url for url in shards if url not in wanted) or shards, wanted
+        left = tuple(url for url in shards if url not in wanted)
+        if not left:
+            raise ConfigError("every shard is held out; pass shards to train on beside those")
+        return left, wanted
     if len(shards) < 2:
         raise ConfigError(
             "one shard cannot be trained and validated on; pass --held-out SHARD, or more shards (the last "
@@ -63,6 +66,11 @@ def execute(
     Raises:
         ConfigError, CheckpointError, ValueError: one sentence that says what to do.
     """
+    if storage.is_remote(config.out):
+        raise ConfigError(
+            f"training writes to a folder of the file system, not to {storage.public(config.out)}; pass "
+            "one, and copy the result"
+        )
     alone = how.n_workers == 1 and how.address is None
     with_gpu = alone and torch.cuda.is_available() and how.gpus_per_worker != 0
     try:

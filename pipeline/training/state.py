@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,10 @@ def claim(folder: Path, settings: Mapping[str, Any], may_differ: frozenset[str])
     """
     path = folder / SETTINGS
     new = json.loads(json.dumps(settings))
-    if path.exists():
+    if path.exists() and (folder / STATE).exists():
         old = json.loads(path.read_text())
         if kept(old, may_differ) != kept(new, may_differ):
-            changes = difference(kept(old, may_differ), kept(new, may_differ))
+            changes = difference(_short(kept(old, may_differ)), _short(kept(new, may_differ)))
             raise ConfigError(
                 f"{folder} holds a training of other settings ({changes}); choose another --out, or "
                 "begin with its weights: --start-from"
@@ -69,6 +70,16 @@ def claim(folder: Path, settings: Mapping[str, Any], may_differ: frozenset[str])
 
 def _write_json(content: Any, path: Path) -> None:
     path.write_text(json.dumps(content, indent=1))
+
+
+def _short(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Long lists, as those of shards, by their length and a hash, for people."""
+    return {
+        name: f"{len(value)} ({sha256(json.dumps(value).encode()).hexdigest()[:8]})"
+        if isinstance(value, list) and len(value) > 8
+        else value
+        for name, value in settings.items()
+    }
 
 
 def kept(settings: Mapping[str, Any], may_differ: frozenset[str]) -> dict[str, Any]:

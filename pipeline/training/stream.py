@@ -14,7 +14,7 @@ from itertools import islice
 from pipeline import reader
 from pipeline.config import ConfigError
 from pipeline.records import Sample
-from pipeline.storage import ShardError
+from pipeline.storage import ShardError, public
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class SampleStream:
     config: StreamConfig
     begin: Position = Position()
     broken: dict[str, str] = field(default_factory=dict)  # URL -> what was wrong
+    _empty: set[str] = field(default_factory=set)  # URLs that gave no sample when last read
 
     def __iter__(self) -> Iterator[tuple[Sample, Position]]:
         position = self.begin
@@ -63,11 +64,12 @@ class SampleStream:
                 n_seen += len(chunk)
                 end = chunk[-1][1]
                 self._shuffle(chunk, begin)
-                for n in range(position.taken, len(chunk)):
-                    is_last = n + 1 == len(chunk)
-                    yield chunk[n][0], end if is_last else replace(begin, taken=n + 1)
+                n_chunk, chunk = len(chunk), chunk[position.taken :]
+                for n in range(position.taken, n_chunk):
+                    sample, _ = chunk.pop(0)  # let go of, so that two chunks are never held
+                    yield sample, end if n + 1 == n_chunk else replace(begin, taken=n + 1)
                 begin = position = end
-            if not n_seen and begin == Position(begin.epoch):
+            if not n_seen and len(self._empty) == len(self.config.urls):
                 raise ConfigError(self._emptiness())
             position = Position(begin.epoch + 1)
 
@@ -97,8 +99,11 @@ class SampleStream:
         source = reader.samples(url, self.config.fields)
         if len(self.config.urls) < self.config.n_workers:
             source = islice(source, self.config.worker, None, self.config.n_workers)
+        self._empty.add(url)
         try:
-            yield from source
+            for sample in source:
+                self._empty.discard(url)
+                yield sample
         except ShardError as error:
             self.broken[url] = str(error)
 
@@ -107,4 +112,4 @@ class SampleStream:
         n = len(self.config.urls)
         if problems:
             return f"none of the {n} shards holds a sample that can be read: {problems}"
-        return f"there is no sample to train on in {n} shards; the first is {self.config.urls[0]}"
+        return f"there is no sample to train on in {n} shards; the first is {public(self.config.urls[0])}"

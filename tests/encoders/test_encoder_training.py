@@ -122,7 +122,7 @@ def test_compact_learns(tiny_generator):
     after = trainer.validate(held_out)
     assert after.distances["mse"][-1] < 0.6 * before.distances["mse"][-1]
     assert after.score < 0.8 * before.score
-    assert set(terms) == {"l2", "l1", "ms_ssim", "total"}
+    assert set(terms) == {"l2", "l1", "detail", "ms_ssim", "total"}
 
 
 def test_validation_is_of_the_saved_file(make, shapes_batch, tmp_path):

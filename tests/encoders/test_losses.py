@@ -210,4 +210,4 @@ def test_a_foreign_file_is_no_moco(tmp_path):
 def test_every_weight_is_a_term():
     config = replace(LossConfig(), **dict.fromkeys(TERMS, 1.0))
     assert all(getattr(config, name) == 1.0 for name in TERMS)
-    assert len(TERMS) == 13
+    assert len(TERMS) == 14

@@ -149,14 +149,34 @@ def test_no_number_stops_it_and_keeps_the_batch(config, tmp_path):
 
     with pytest.raises(NotFinite, match="training stopped.*lower learning rate"):
         train(Poisoned(TINY), config, "test")
-    saved = torch.load(tmp_path / "not_finite.pt", weights_only=True)
+    saved = torch.load(tmp_path / "not_finite.0.pt", weights_only=True)
     assert saved["images"].shape == (4, 3, 16, 16)
     assert len(saved["keys"]) == 4
     assert torch.load(tmp_path / state.STATE, weights_only=True)["n_done"] == 3
 
 
+def test_a_broken_shard_is_told(config, tmp_path, urls, capsys):
+    broken = tmp_path / "broken.tar"
+    broken.write_text("no tar")
+    train(DistillationTrainer(TINY), replace(config, shards=(str(broken), *urls[:1])), "test")
+    assert "broken.tar is not a whole tar file" in capsys.readouterr().out
+    assert log(tmp_path)[-1]["batch"] == 6
+
+
+def test_validating_changes_nothing(config, tmp_path):
+    often = replace(config, out=str(tmp_path / "often"), validate_every=1, checkpoint_every=1)
+    seldom = replace(config, out=str(tmp_path / "seldom"), validate_every=6, checkpoint_every=6)
+    for each in (often, seldom):
+        (tmp_path / each.out).mkdir()
+        train(DistillationTrainer(TINY), each, "test")
+    one, two = ((tmp_path / f / "last.safetensors").read_bytes() for f in ("often", "seldom"))
+    assert one == two
+
+
 def test_a_folder_of_another_training_is_refused(tmp_path):
+    state.claim(tmp_path, {"rate": 3.0, "out": "x"}, frozenset({"out"}))  # it learned nothing
     state.claim(tmp_path, {"rate": 1.0, "out": "x"}, frozenset({"out"}))
+    state.save(tmp_path, {})
     state.claim(tmp_path, {"rate": 1.0, "out": "y"}, frozenset({"out"}))
     with pytest.raises(ConfigError, match=r"rate: 1\.0 there, 2\.0 now.*--start-from"):
         state.claim(tmp_path, {"rate": 2.0, "out": "y"}, frozenset({"out"}))

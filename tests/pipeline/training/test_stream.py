@@ -78,6 +78,15 @@ def test_a_shard_that_breaks_off_gives_what_came_before(shards, tmp_path):
     assert "not a whole tar" in stream.broken[urls[1]]
 
 
+def test_a_worker_whose_share_cannot_be_read_does_without_for_an_epoch(shards, tmp_path):
+    urls = shards([6, 6])
+    (tmp_path / "1.tar").write_text("no tar")
+    for worker in range(2):
+        stream = SampleStream(StreamConfig(urls, worker=worker, n_workers=2))
+        seen = {sample.key for sample, _ in islice(stream, 12)}
+        assert seen == {f"0-{i}" for i in range(6)}
+
+
 def test_nothing_to_train_on_is_said(shards, tmp_path):
     with pytest.raises(ConfigError, match="no sample to train on"):
         next(iter(SampleStream(StreamConfig(shards([0, 0])))))
