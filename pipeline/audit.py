@@ -17,6 +17,8 @@ from pipeline.latents import footer
 from pipeline.schema import dense
 
 BATCH_ROWS = 1024
+# What tells the rows of a file apart; the last two in edits alone.
+PLACE = ("sample_index", "face", "direction", "strength")
 
 
 @dataclass
@@ -133,13 +135,12 @@ def _check_file(
     if record["shard"] in shards:
         say(f"{audit.name}: shard {record['shard']} is also in {shards[record['shard']]}")
     shards[record["shard"]] = audit.name
-    seen: set[tuple[int, int]] = set()
+    seen: set[tuple[Any, ...]] = set()
     counts: Counter[str] = Counter()
-    for batch in parquet.iter_batches(
-        BATCH_ROWS, columns=["sample_index", "face", "status", "latent"]
-    ):
-        _check_rows(audit, batch, seen, counts)
-    indices = {index for index, _ in seen}
+    place = [name for name in PLACE if name in parquet.schema_arrow.names]
+    for batch in parquet.iter_batches(BATCH_ROWS, columns=[*place, "status", "latent"]):
+        _check_rows(audit, batch, place, seen, counts)
+    indices = {index for index, *_ in seen}
     if indices != set(range(record["n_samples"])):
         say(f"{audit.name}: rows of {len(indices)} samples, {record['n_samples']} were read")
     if dict(counts) != record["n_by_status"]:
@@ -147,13 +148,17 @@ def _check_file(
 
 
 def _check_rows(
-    audit: FileAudit, batch: pa.RecordBatch, seen: set[tuple[int, int]], counts: Counter[str]
+    audit: FileAudit,
+    batch: pa.RecordBatch,
+    names: Sequence[str],
+    seen: set[tuple[Any, ...]],
+    counts: Counter[str],
 ) -> None:
     indices = batch.column("sample_index").to_pylist()
-    faces = batch.column("face").to_pylist()
-    for place in zip(indices, faces, strict=True):
+    for place in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
         if place in seen:
-            audit.problems.append(f"{audit.name}: sample {place[0]}, face {place[1]} stands twice")
+            which = f"sample {place[0]}, " + ", ".join(map(_spoken, names[1:], place[1:]))
+            audit.problems.append(f"{audit.name}: {which} stands twice")
         seen.add(place)
     statuses = batch.column("status").to_pylist()
     counts.update(statuses)
@@ -164,3 +169,7 @@ def _check_rows(
             audit.problems.append(f"{audit.name}: sample {index} is {word} {which}")
     if not np.isfinite(dense(latent.drop_null())).all():
         audit.problems.append(f"{audit.name}: a latent holds NaN or infinity")
+
+
+def _spoken(name: str, value: Any) -> str:
+    return f"{name} {value}"

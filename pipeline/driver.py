@@ -22,6 +22,7 @@ from generators import CheckpointError
 from pipeline.actor import ActorConfig
 from pipeline.config import ClusterConfig, ConfigError
 from pipeline.crew import Attempt, Crew
+from pipeline.editing.actor import EditorConfig
 from pipeline.records import ShardReport, ShardTask
 
 CONNECT_TIMEOUT_S = 10.0
@@ -103,9 +104,12 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
 
 
 def run(
-    tasks: Sequence[ShardTask], config: ActorConfig, how: ClusterConfig, progress: Progress
+    tasks: Sequence[ShardTask],
+    config: ActorConfig | EditorConfig,
+    how: ClusterConfig,
+    progress: Progress,
 ) -> Summary:
-    """Invert every shard; called inside :func:`cluster`.
+    """Invert, or edit, every shard; called inside :func:`cluster`.
 
     Shards that could not be finished are in the summary's ``failures``.
 

@@ -15,6 +15,7 @@ from pipeline import driver, labels, plan, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
 from pipeline.config import PATHS, ClusterConfig, ConfigError, RunConfig, fingerprint
 from pipeline.driver import Progress, Summary
+from pipeline.editing.actor import EditorConfig
 from pipeline.records import ShardTask
 from pipeline.scoring import Scorer
 
@@ -28,7 +29,7 @@ N_MAPS_ALIVE = 4
 class Prepared:
     """A run that may start."""
 
-    config: RunConfig
+    config: RunConfig | EditorConfig
     out: str
     asked: list[ShardTask]
     left: list[ShardTask]  # those without a committed file
@@ -78,7 +79,7 @@ def _label_columns(
 
 
 def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summary:
-    """Invert what is left; rows are committed shard by shard as it goes.
+    """Invert, or edit, what is left; rows are committed shard by shard as it goes.
 
     Raises:
         ConfigError, CheckpointError: see :func:`driver.run`.
@@ -87,20 +88,31 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
     if not prepared.left:
         plan.claim(out, prepared.identity, asked, overwrite=False)
         return Summary()
-    config = ActorConfig(
-        run=_absolute(prepared.config),
+    workers: ActorConfig | EditorConfig
+    if isinstance(prepared.config, RunConfig):
+        workers = actor_config(prepared.config, out, prepared.identity, how)
+    else:
+        workers = prepared.config
+    with driver.cluster(how):
+        plan.claim(out, prepared.identity, asked, prepared.overwrite)
+        summary = driver.run(prepared.left, workers, how, progress)
+    _believe_storage(prepared, summary)
+    return summary
+
+
+def actor_config(
+    config: RunConfig, out: str, identity: dict[str, Any], how: ClusterConfig
+) -> ActorConfig:
+    """What the actors of an inversion are told."""
+    return ActorConfig(
+        run=_absolute(config),
         out=out if storage.is_remote(out) else os.path.abspath(out),
-        identity=prepared.identity,
+        identity=identity,
         versions={name: _version(name) for name in RECORDED},
         batch_size=how.batch_size,
         n_in_flight=0,  # these two are set by the crew, from the cluster's size
         n_threads=0,
     )
-    with driver.cluster(how):
-        plan.claim(out, prepared.identity, asked, prepared.overwrite)
-        summary = driver.run(prepared.left, config, how, progress)
-    _believe_storage(prepared, summary)
-    return summary
 
 
 def _believe_storage(prepared: Prepared, summary: Summary) -> None:
