@@ -59,11 +59,16 @@ def _ours(path: Path) -> dict[str, str]:
         }
     elif header.kind == "generator":
         facts |= _generator(config_of(header, path)) | {"needs": TO_INVERT}
+    elif header.kind == "direction":
+        facts |= {name: str(value) for name, value in header.config.items()}
+        facts["needs"] = (
+            "latents of the generator that it was learned with; restyle edit applies it"
+        )
     else:
         facts |= _our_inverter(header, path)
     needs = facts.pop("needs")
     facts["parameters"] = _parameters(sum(math.prod(shape) for shape in sizes.values()))
-    if header.kind != "discriminator":
+    if header.kind in ("generator", "inverter"):
         facts["latent average"] = "yes"
     facts["needs"] = needs
     return facts | ({"notes": header.notes} if header.notes else {})

@@ -50,7 +50,7 @@ class CheckpointError(ValueError):
 class Header:
     """What a file of ours says of itself."""
 
-    kind: str  # "generator", "discriminator" or "inverter"
+    kind: str  # "generator", "discriminator", "inverter" or "direction"
     config: dict[str, Any]  # what rebuilds the network
     source_sha256: str | None = None  # of the foreign file it was converted from
     notes: str = ""  # one line for people: how it came about
@@ -152,6 +152,18 @@ def require_file(path: str | os.PathLike) -> None:
 
 
 def load_pt(path: str | os.PathLike, mapped: bool = False) -> dict[str, Any]:
+    """A torch.save file that holds a dict; see :func:`read_pt`.
+
+    Raises:
+        CheckpointError: as there, and for anything but a dict.
+    """
+    content = read_pt(path, mapped)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, where a dict is needed")
+    return content
+
+
+def read_pt(path: str | os.PathLike, mapped: bool = False) -> Any:
     """A torch.save file as plain data; tensors stay on the CPU.
 
     Args:
@@ -178,8 +190,6 @@ def load_pt(path: str | os.PathLike, mapped: bool = False) -> dict[str, Any]:
         ) from None
     except Exception as error:  # a damaged file fails in many ways inside torch's readers
         raise damaged(path, "torch file", error) from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, where a dict is needed")
     return content
 
 

@@ -10,11 +10,15 @@ import click
 
 from jobs.convert import convert
 from jobs.demo import demo
+from jobs.edit import edit
 from jobs.export import export
 from jobs.inspect import inspect
+from jobs.interpolate import interpolate
 from jobs.invert import invert
+from jobs.learn_direction import learn_direction
 from jobs.pack import pack
 from jobs.portraits import portraits
+from jobs.render import render
 from jobs.report import report
 from jobs.status import status
 from jobs.train import train
@@ -47,6 +51,8 @@ for command in (
     inspect,
     convert,
 ):
+    cli.add_command(command)
+for command in (learn_direction, edit, interpolate, render):
     cli.add_command(command)
 
 

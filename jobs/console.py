@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from pipeline.driver import Summary
     from pipeline.run import Prepared
 
-STAGES = ("read", "align", "invert", "score", "write")
+STAGES = ("read", "align", "invert", "edit", "draw", "score", "write")
 
 
 class ProgressBar:
     """Shards done, rows a second, failures and an estimate; called by the driver."""
 
-    def __init__(self, n_shards: int) -> None:
+    def __init__(self, n_shards: int, doing: str = "inverting") -> None:
         self._bar = tqdm(
             total=n_shards,
             disable=not n_shards,
             unit="shard",
             dynamic_ncols=True,
             bar_format="{desc} {bar:24} {n:.1f}/{total} shards, {elapsed} gone, {remaining} left{postfix}",
-            desc="inverting",
+            desc=doing,
         )
         self._start = time.monotonic()
         self._last_postfix = ""
@@ -85,8 +85,10 @@ def print_summary(prepared: Prepared, summary: Summary, seconds: float) -> None:
             f"{summary.n_shards} shards, {summary.n_samples} samples, {summary.n_rows} rows "
             f"({rows}) in {seconds:.1f} s, {rate:.1f} rows/s"
         )
-        busy = ", ".join(f"{stage} {summary.seconds[stage]:.1f} s" for stage in STAGES)
-        click.echo(f"busy time: {busy} (align and identity on CPU workers, side by side)")
+        stages = [stage for stage in STAGES if stage in summary.seconds]
+        busy = ", ".join(f"{stage} {summary.seconds[stage]:.1f} s" for stage in stages)
+        beside = " (align and identity on CPU workers, side by side)" if "align" in stages else ""
+        click.echo(f"busy time: {busy}{beside}")
     from pipeline.storage import public
 
     for task, error in summary.failures:

@@ -76,6 +76,10 @@ class ActorConfig:
     n_in_flight: int  # CPU tasks of one shard begun at once
     n_threads: int  # of torch on the CPU
 
+    @property
+    def actor_class(self) -> type[InversionActor]:
+        return InversionActor
+
 
 class InversionActor:
     """One model, one shard at a time. Nothing is loaded before :meth:`load`."""

@@ -21,6 +21,8 @@ from pipeline.schema import dense
 
 BATCH_ROWS = 1024
 N_FOOTER_THREADS = 16
+# What tells the rows of a file apart; the last two in edits alone.
+PLACE = ("sample_index", "face", "direction", "strength")
 
 
 @dataclass
@@ -166,11 +168,12 @@ def _check_file(
     if record["shard"] in shards:
         say(f"{audit.name}: shard {record['shard']} is also in {shards[record['shard']]}")
     shards[record["shard"]] = audit.name
-    seen: set[tuple[int, int]] = set()
+    seen: set[tuple[Any, ...]] = set()
     counts: Counter[str] = Counter()
+    place = [name for name in PLACE if name in parquet.schema_arrow.names]
     for batch in parquet.iter_batches(BATCH_ROWS):  # every column: damage shows in any
-        _check_rows(audit, batch, seen, counts)
-    indices = {index for index, _ in seen}
+        _check_rows(audit, batch, place, seen, counts)
+    indices = {index for index, *_ in seen}
     if indices != set(range(record["n_samples"])):
         say(f"{audit.name}: rows of {len(indices)} samples, {record['n_samples']} were read")
     if dict(counts) != record["n_by_status"]:
@@ -178,13 +181,17 @@ def _check_file(
 
 
 def _check_rows(
-    audit: FileAudit, batch: pa.RecordBatch, seen: set[tuple[int, int]], counts: Counter[str]
+    audit: FileAudit,
+    batch: pa.RecordBatch,
+    names: Sequence[str],
+    seen: set[tuple[Any, ...]],
+    counts: Counter[str],
 ) -> None:
     indices = batch.column("sample_index").to_pylist()
-    faces = batch.column("face").to_pylist()
-    for place in zip(indices, faces, strict=True):
+    for place in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
         if place in seen:
-            audit.problems.append(f"{audit.name}: sample {place[0]}, face {place[1]} stands twice")
+            which = f"sample {place[0]}, " + ", ".join(map(_spoken, names[1:], place[1:]))
+            audit.problems.append(f"{audit.name}: {which} stands twice")
         seen.add(place)
     statuses = batch.column("status").to_pylist()
     counts.update(statuses)
@@ -200,3 +207,7 @@ def _check_rows(
 
 def _is_finite(column: pa.Array) -> bool:
     return bool(np.isfinite(dense(column.drop_null())).all())
+
+
+def _spoken(name: str, value: Any) -> str:
+    return f"{name} {value}"

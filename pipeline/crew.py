@@ -13,9 +13,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from pipeline.actor import ActorConfig, InversionActor
+from pipeline.actor import ActorConfig
 from pipeline.careful import Care
 from pipeline.config import ClusterConfig, ConfigError
+from pipeline.editing.actor import EditorConfig
 from pipeline.journal import Begun
 from pipeline.records import ShardTask
 from pipeline.storage import public
@@ -51,7 +52,7 @@ class Work:
 class Crew:
     """The actors: as many as the cluster has room for. Work is given to those that have loaded."""
 
-    def __init__(self, config: ActorConfig, how: ClusterConfig) -> None:
+    def __init__(self, config: ActorConfig | EditorConfig, how: ClusterConfig) -> None:
         self._config, self._how = config, how
         self.idle: deque[Any] = deque()
         self.loading: dict[ray.ObjectRef, Any] = {}
@@ -104,7 +105,8 @@ class Crew:
         }
         n_alive = len(self.idle) + len(self.loading) + len(self.busy)
         for _ in range(min(target, n_wanted) - n_alive):
-            actor: Any = ray.remote(InversionActor).options(**options).remote(self._config)
+            kind = ray.remote(self._config.actor_class)
+            actor: Any = kind.options(**options).remote(self._config)
             self.loading[actor.load.remote()] = actor
         self._most = max(self._most, min(target, n_wanted))
 

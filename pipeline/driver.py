@@ -21,6 +21,7 @@ from pipeline.actor import ActorConfig
 from pipeline.careful import Care
 from pipeline.config import ClusterConfig, ConfigError
 from pipeline.crew import Attempt, Crew
+from pipeline.editing.actor import EditorConfig
 from pipeline.journal import Journal
 from pipeline.records import ShardReport, ShardTask
 from pipeline.storage import public
@@ -61,12 +62,12 @@ Progress = Callable[[Summary, int], None]
 
 def run(
     tasks: Sequence[ShardTask],
-    config: ActorConfig,
+    config: ActorConfig | EditorConfig,
     how: ClusterConfig,
     progress: Progress,
     journal: Journal | None = None,
 ) -> Summary:
-    """Invert every shard; called inside :func:`cluster`.
+    """Invert, or edit, every shard; called inside :func:`cluster`.
 
     journal: where what happens is written down.
 

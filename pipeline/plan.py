@@ -36,12 +36,16 @@ def task(url: str, identity: str, run: str) -> ShardTask:
     """The task of one shard; its output's name follows from its arguments alone.
 
     Args:
+        url: a tar, or a Parquet file that an earlier run put out.
         identity: of the shard's content.
         run: the run's fingerprint.
     """
     address = storage.public(url)
     path = address if url.startswith(storage.PIPE) else urlsplit(address).path
-    stem = re.sub(r"[^\w-]+", "_", PurePosixPath(path).name.split(".tar")[0])[-60:]
+    name = PurePosixPath(path).name
+    earlier = OUTPUT_NAME.match(name)  # its hashes are not carried on
+    stem = earlier[1].rpartition(".")[0] if earlier else name.split(".tar")[0]
+    stem = re.sub(r"[^\w-]+", "_", stem)[-60:]
     content = _digest(f"{identity} {run}", 8)
     return ShardTask(url, identity, f"{stem}.{_digest(address, 16)}.{content}.parquet")
 

@@ -15,6 +15,7 @@ from pipeline import audit, cluster, driver, journal, labels, plan, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
 from pipeline.config import PATHS, ClusterConfig, ConfigError, RunConfig, fingerprint
 from pipeline.driver import Progress, Summary
+from pipeline.editing.actor import EditorConfig
 from pipeline.journal import Journal
 from pipeline.records import RETRYABLE, ShardTask
 from pipeline.scoring import Scorer
@@ -29,7 +30,7 @@ N_MAPS_ALIVE = 4
 class Prepared:
     """A run that may start."""
 
-    config: RunConfig
+    config: RunConfig | EditorConfig
     out: str
     asked: list[ShardTask]
     left: list[ShardTask]  # those without a committed file, and those to be done again
@@ -103,7 +104,7 @@ def _label_columns(
 
 
 def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summary:
-    """Invert what is left; rows are committed shard by shard as it goes.
+    """Invert, or edit, what is left; rows are committed shard by shard as it goes.
 
     Raises:
         ConfigError, CheckpointError: see :func:`driver.run`.
@@ -112,12 +113,16 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
     if not prepared.left:
         plan.claim(out, prepared.identity, asked, overwrite=False)
         return Summary()
-    config = actor_config(prepared.config, out, prepared.identity, how)
+    workers: ActorConfig | EditorConfig
+    if isinstance(prepared.config, RunConfig):
+        workers = actor_config(prepared.config, out, prepared.identity, how)
+    else:
+        workers = prepared.config
     n_before = len(asked) - len(prepared.left)
     with cluster.cluster(how):
         plan.claim(out, prepared.identity, asked, prepared.overwrite)
         with Journal(out, len(asked), n_before) as log:
-            summary = driver.run(prepared.left, config, how, progress, log)
+            summary = driver.run(prepared.left, workers, how, progress, log)
     if prepared.rival:  # both have written what was asked for
         plan.claim(out, prepared.identity, asked, overwrite=False)
     _believe_storage(prepared, summary)
@@ -127,7 +132,7 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
 def actor_config(
     config: RunConfig, out: str, identity: dict[str, Any], how: ClusterConfig
 ) -> ActorConfig:
-    """What the actors of a run are told."""
+    """What the actors of an inversion are told."""
     return ActorConfig(
         run=_absolute(config),
         out=out if storage.is_remote(out) else os.path.abspath(out),

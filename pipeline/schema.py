@@ -76,7 +76,7 @@ def schema(config: RunConfig, n_styles: int, w_dim: int) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _nested_array(values: Sequence[np.ndarray | None], type_: pa.DataType) -> pa.Array:
+def nested_array(values: Sequence[np.ndarray | None], type_: pa.DataType) -> pa.Array:
     """Arrays of one shape, or None -> nested fixed-size lists, without a Python object a number."""
     shape: list[int] = []
     inner = type_
@@ -128,7 +128,7 @@ def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.Reco
     arrays = []
     for column in columns:
         if pa.types.is_fixed_size_list(column.type):
-            arrays.append(_nested_array(values[column.name], column.type))
+            arrays.append(nested_array(values[column.name], column.type))
         elif column.name in values:
             arrays.append(pa.array(values[column.name], column.type))
         elif column.name.startswith("label_"):

@@ -76,6 +76,11 @@ class ShardWriter:
         while len(self._rows) >= ROW_GROUP_ROWS:
             self._flush(ROW_GROUP_ROWS)
 
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Rows that are Arrow already, as a row group of their own."""
+        self._parquet.write_batch(batch)
+        self.n_rows += len(batch)
+
     def _flush(self, n: int) -> None:
         batch, self._rows = self._rows[:n], self._rows[n:]
         self._n_bytes = 0

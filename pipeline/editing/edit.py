@@ -1,0 +1,169 @@
+"""An edit from its settings: refused before Ray starts, or ready for the engine that inverts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import cluster, plan, storage
+from pipeline.config import ClusterConfig, ConfigError, Precision, fingerprint
+from pipeline.editing import expression, painter
+from pipeline.editing.actor import EditorConfig
+from pipeline.editing.rows import Edits
+from pipeline.latents import footer
+from pipeline.run import Prepared
+
+PROTOCOL = 1  # raised when the same settings would write other numbers or columns than before
+
+
+@dataclass(frozen=True)
+class EditConfig:
+    """Which edits, and how they are drawn."""
+
+    directions: tuple[str, ...]  # expressions: see `pipeline.editing.expression`
+    strengths: tuple[float, ...]  # multiples of each
+    save_images: bool = False  # draw every edit
+    precision: Precision = "fp32"  # of the generator that draws
+    model: str | None = None  # where the checkpoint is; None: where the run had it
+    generator: str | None = None  # the same for a generator file of its own
+
+    def __post_init__(self) -> None:
+        if not self.directions:
+            raise ConfigError("nothing to do: pass --direction, such as --direction smile.pt")
+        if not self.strengths or not np.isfinite(self.strengths).all():
+            raise ConfigError("--strengths takes numbers with commas between them, such as -2,2")
+        if len(set(self.strengths)) < len(self.strengths):
+            raise ConfigError("--strengths names a number twice")
+
+
+def prepare(
+    latents: str,
+    out: str,
+    config: EditConfig,
+    how: ClusterConfig,
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> Prepared:
+    """Check source, directions and output. Deletes nothing; writes nothing if ``dry_run``.
+
+    Args:
+        latents: folder or prefix of a run of `restyle invert`.
+
+    Raises:
+        ConfigError, CheckpointError: one sentence that says what to do.
+    """
+    parsed = expression.parse_all(config.directions)
+    urls = sources(latents)
+    if storage.filesystem(out) == storage.filesystem(latents):
+        raise ConfigError("--out is the folder that the latents are in; choose another one")
+    columns, record = _first(urls[0])
+    config = replace(config, model=_absolute(config.model), generator=_absolute(config.generator))
+    if config.save_images:  # refused here rather than by the first worker
+        painter.Painter(record, config.model, config.generator, config.precision)
+    edits = _edits(config, parsed, columns, record)
+    identity = _identity(record, config, [one.identity() for one in parsed])
+    run = fingerprint(identity)
+    asked = [plan.task(url, storage.identity(url), run) for url in urls]
+    plan.require_usable(out, identity, overwrite)
+    left = asked if overwrite else plan.pending(asked, out)
+    if not dry_run:
+        plan.require_writable(out)
+        cluster.require_reachable(how.address)
+    workers = EditorConfig(
+        out=_absolute_folder(out),
+        edits=edits,
+        columns=columns,
+        source_fingerprint=record["fingerprint"],
+        identity=identity,
+        save_images=config.save_images,
+        model=config.model,
+        generator=config.generator,
+        precision=config.precision,
+        batch_size=how.batch_size,
+    )
+    return Prepared(workers, out, asked, left, identity, overwrite)
+
+
+def sources(latents: str) -> list[str]:
+    """Addresses of the Parquet files of a folder.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    names = plan.committed(latents)
+    if not names:
+        raise ConfigError(
+            f"{storage.public(latents)} holds no Parquet file; pass the --out of `restyle invert`"
+        )
+    address, mark, options = _absolute_folder(latents).partition("?")
+    return [f"{address.rstrip('/')}/{name}{mark}{options}" for name in names]
+
+
+def _absolute_folder(folder: str) -> str:
+    return folder if storage.is_remote(folder) else os.path.abspath(folder)
+
+
+def _absolute(path: str | None) -> str | None:
+    """Workers have another working directory."""
+    return path if path in (None, "demo") else os.path.abspath(str(path))
+
+
+def _first(url: str) -> tuple[pa.Schema, dict[str, Any]]:
+    """Columns and footer of one file; the workers see that the others have the same."""
+    files, path = storage.filesystem(url)
+    try:
+        with files.open_input_file(path) as file:
+            source = pq.ParquetFile(file)
+            columns, record = source.schema_arrow, footer(source.metadata)
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"{storage.public(url)} cannot be read ({error})") from None
+    if any(name not in record for name in ("fingerprint", "identity", "shard", "n_samples")):
+        raise ConfigError(f"{storage.public(url)} was not written by `restyle invert`")
+    if "direction" in columns.names:
+        raise ConfigError(
+            f"{storage.public(url)} holds edits already; edit the latents that they were made from, "
+            "with several directions joined by ' + '"
+        )
+    return columns, record
+
+
+def _edits(
+    config: EditConfig,
+    parsed: list[expression.Expression],
+    columns: pa.Schema,
+    record: Mapping[str, Any],
+) -> Edits:
+    n_styles, w_dim = painter.shape(columns.field("latent").type)
+    vectors = [
+        expression.resolve(
+            one,
+            n_styles,
+            w_dim,
+            lambda: painter.load(record, config.model, config.generator).generator,
+        ).numpy()
+        for one in parsed
+    ]
+    return Edits(tuple(one.name for one in parsed), np.stack(vectors), config.strengths)
+
+
+def _identity(
+    record: Mapping[str, Any], config: EditConfig, directions: list[str]
+) -> dict[str, Any]:
+    """The source's settings and hashes, which hold for the edits too, and what makes the edits."""
+    added: dict[str, Any] = {
+        "edit_directions": directions,
+        "edit_strengths": list(config.strengths),
+        "edit_images": config.precision if config.save_images else "none",
+        "edit_protocol": PROTOCOL,
+        "edit_source": record["fingerprint"],
+    }
+    # What the edited files hold differs from the source's in these.
+    changed = {"save_images": config.save_images, "latents": "last"}
+    return {**record["identity"], **changed, **added}

@@ -1,0 +1,130 @@
+"""Paths through latents: from key to key, or along a direction; linear in W+."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.config import ConfigError, Precision
+from pipeline.editing import animation, expression, painter
+from pipeline.editing.edit import sources
+from pipeline.latents import footer
+from pipeline.schema import dense
+
+
+@dataclass(frozen=True)
+class PathConfig:
+    """A path and how it is drawn."""
+
+    keys: tuple[str, ...]  # through these, in order
+    steps: int = 24  # frames from one point to the next
+    loop: bool = False  # back to the first
+    direction: str | None = None  # at each key along this one: see `pipeline.editing.expression`
+    strengths: tuple[float, ...] = ()  # the points along it
+    frames_per_s: float = 24.0
+    precision: Precision = "fp32"  # of the generator
+    model: str | None = None  # where the checkpoint is; None: where the run had it
+    generator: str | None = None  # the same for a generator file of its own
+    batch_size: int = 8  # frames drawn together
+
+    def __post_init__(self) -> None:
+        if len(self.keys) * max(1, len(self.strengths)) < 2:
+            raise ConfigError("a path needs two points: name another key, or two --strengths")
+        if (self.direction is None) != (not self.strengths):
+            raise ConfigError("--direction and --strengths go together")
+
+
+def interpolate(latents: str, out: str, config: PathConfig) -> int:
+    """Draw a path into a folder of frames, a ``.webp`` or an ``.mp4``; returns the number of frames.
+
+    Raises:
+        ConfigError, CheckpointError: a key that there is not or that is in several shards, no model.
+    """
+    animation.require(out)
+    points, record = _found(latents, config.keys)
+    artist = painter.Painter(
+        record, config.model, config.generator, config.precision, config.batch_size
+    )
+    if config.direction is not None:
+        n_styles, w_dim = points.shape[1:]
+        step = expression.resolve(
+            expression.parse(config.direction),
+            n_styles,
+            w_dim,
+            lambda: painter.load(record, config.model, config.generator).generator,
+        ).numpy()
+        offsets = np.multiply.outer(np.asarray(config.strengths, np.float32), step)
+        points = (points[:, None] + offsets[None]).reshape(-1, *step.shape)
+    frames = along(points, config.steps, config.loop)
+    drawn = (
+        picture
+        for first in range(0, len(frames), config.batch_size)
+        for picture in artist.draw(frames[first : first + config.batch_size])
+    )
+    animation.write(out, drawn, config.frames_per_s)
+    return len(frames)
+
+
+def along(points: np.ndarray, steps: int, loop: bool) -> np.ndarray:
+    """Latents on the straight lines between points [K, n_styles, w_dim], points among them.
+
+    Args:
+        steps: from one point to the next.
+        loop: goes on to the first, which stands at the start only.
+
+    Returns [(K - 1) * steps + 1, ...], with a loop [K * steps, ...].
+    """
+    ends = np.concatenate([points, points[:1]]) if loop else points
+    shares = (np.arange(steps, dtype=np.float32) / steps).reshape(-1, 1, 1)
+    lines = [a + shares * (b - a) for a, b in pairwise(ends)]
+    return np.concatenate(lines if loop else [*lines, points[-1:]]).astype(np.float32)
+
+
+def _found(latents: str, keys: Sequence[str]) -> tuple[np.ndarray, dict]:
+    """Latents [K, n_styles, w_dim] of some keys, those of the largest face; and a footer."""
+    found: dict[str, tuple[str, np.ndarray]] = {}
+    record = {}
+    for url in sources(latents):
+        for shard, key, latent, of_file in _rows(url, frozenset(keys)):
+            record = of_file
+            if key in found:
+                other = f"{storage.public(found[key][0])} and {storage.public(shard)}"
+                raise ConfigError(
+                    f"the key {key!r} stands in several rows ({other}); take latents without edits, or "
+                    "a folder with one of the shards"
+                )
+            found[key] = shard, latent
+    for key in keys:
+        if key not in found:
+            raise ConfigError(
+                f"{storage.public(latents)} holds no latent of the key {key!r}; a key is the name of an "
+                "image in its shard, without the extension"
+            )
+    return np.stack([found[key][1] for key in keys]), record
+
+
+def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[str, str, np.ndarray, dict]]:
+    """Shard, key, latent [n_styles, w_dim] and footer of the rows of one file that are asked for."""
+    files, path = storage.filesystem(url)
+    wanted = pa.array(sorted(keys))
+    try:
+        with files.open_input_file(path) as file:
+            source = pq.ParquetFile(file)
+            for group in range(source.num_row_groups):
+                rows = source.read_row_group(group, columns=["key", "shard", "face", "status"])
+                is_meant = pc.is_in(rows["key"], wanted).to_numpy()
+                for i in np.flatnonzero(is_meant):
+                    row = rows.slice(i, 1).to_pylist()[0]
+                    if row["status"] == "ok" and row["face"] <= 0:
+                        latent = source.read_row_group(group, columns=["latent"])["latent"]
+                        value = dense(latent.slice(i, 1).combine_chunks())[0]
+                        yield row["shard"], row["key"], value, footer(source.metadata)
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"{storage.public(url)} cannot be read ({error})") from None

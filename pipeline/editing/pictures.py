@@ -1,0 +1,218 @@
+"""Latents -> pictures in a folder, at full size; or pasted back into the photos they came from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import images, reader, storage
+from pipeline.config import ConfigError, Precision
+from pipeline.editing import animation, names
+from pipeline.editing.edit import sources
+from pipeline.editing.painter import Painter
+from pipeline.editing.paste import FEATHER, paste
+from pipeline.latents import footer
+from pipeline.schema import dense
+from pipeline.storage import ShardError, public
+
+COLUMNS = ("key", "shard", "sample_index", "face", "status", "direction", "strength", "latent")
+FOR_PASTE = ("quad", "width", "height")
+ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {
+    "jpg": images.encode_jpeg,
+    "png": images.encode_png,
+}
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """Which pictures, and how."""
+
+    format: str = "jpg"  # or "png"
+    paste_back: bool = False  # into the source photo, rather than the picture alone
+    feather: float = FEATHER  # width of the seam, as a share of the face's square
+    keys: tuple[str, ...] = ()  # only these; none: all
+    limit: int | None = None  # at most so many pictures
+    precision: Precision = "fp32"  # of the generator
+    model: str | None = None  # where the checkpoint is; None: where the run had it
+    generator: str | None = None  # the same for a generator file of its own
+    batch_size: int = 8  # pictures drawn together
+
+
+@dataclass
+class Rendered:
+    """What was written."""
+
+    n_written: int = 0
+    n_there: int = 0  # written by an earlier call
+    n_without: int = 0  # rows without a latent
+    keys_missing: set[str] = field(default_factory=set)  # asked for and not found
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to be."""
+
+    path: Path
+    row: dict[str, Any]
+
+
+def render(
+    latents: str, out: str, config: RenderConfig, progress: Callable[[int], None]
+) -> Rendered:
+    """Draw the rows of a folder, edits among them, into ``out/<shard>/<key>.jpg``.
+
+    Pictures that are there already stay, so that the same call goes on where one was stopped.
+
+    Args:
+        progress: called with the number of rows of each batch.
+
+    Raises:
+        ConfigError, CheckpointError, ShardError: no latents, model or photo to draw from.
+    """
+    if storage.is_remote(out):
+        raise ConfigError(f"pictures go into a local folder; pass --out pictures/ instead of {out}")
+    done = Rendered(keys_missing=set(config.keys))
+    stems: dict[str, str] = {}
+    painter = None
+    for url in sources(latents):
+        files, path = storage.filesystem(url)
+        try:
+            with files.open_input_file(path) as file:
+                source = pq.ParquetFile(file)
+                record = footer(source.metadata)
+                if painter is None:
+                    painter = _painter(record, config, source.schema_arrow)
+                folder = Path(out) / names.folder(
+                    str(record.get("shard")), os.path.basename(path), stems
+                )
+                jobs = _jobs(source, folder, config, done, progress)
+                _write(_chunks(jobs, config.batch_size), painter, record, config, done)
+        except (pa.ArrowException, OSError) as error:
+            raise ConfigError(f"{public(url)}: {error}") from None
+        if config.limit is not None and done.n_written + done.n_there >= config.limit:
+            break
+    return done
+
+
+def _painter(record: dict[str, Any], config: RenderConfig, columns: pa.Schema) -> Painter:
+    if config.paste_back and "quad" not in columns.names:
+        raise ConfigError(
+            "--paste-back needs to know where the faces were: invert with --align face, or leave it out"
+        )
+    return Painter(record, config.model, config.generator, config.precision, config.batch_size)
+
+
+def _jobs(
+    source: pq.ParquetFile,
+    folder: Path,
+    config: RenderConfig,
+    done: Rendered,
+    progress: Callable[[int], None],
+) -> Iterator[Job]:
+    """Rows that are to be drawn, in stored order."""
+    given = names.Names()
+    wanted = [*COLUMNS, *(FOR_PASTE if config.paste_back else ())]
+    columns = [name for name in wanted if name in source.schema_arrow.names]
+    for batch in source.iter_batches(64, columns=columns):
+        for row in _rows(batch):
+            path = given.path(row["key"], row["face"], row.get("direction"), row.get("strength"))
+            if config.keys and row["key"] not in config.keys:
+                continue
+            done.keys_missing.discard(row["key"])
+            goal = folder / f"{path}.{config.format}"
+            if row["latent"] is None:
+                done.n_without += 1
+            elif config.limit is not None and done.n_written + done.n_there >= config.limit:
+                return
+            elif goal.exists():
+                done.n_there += 1
+            else:
+                done.n_written += 1
+                yield Job(goal, row)
+        progress(len(batch))
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    plain = [c for c in batch.schema.names if c not in ("latent", "quad")]
+    for i, row in enumerate(batch.select(plain).to_pylist()):
+        for name in ("latent", "quad"):
+            if name in batch.schema.names:
+                value = batch.column(name).slice(i, 1)
+                row[name] = None if value.null_count else dense(value)[0]
+        yield row
+
+
+def _chunks(jobs: Iterator[Job], n: int) -> Iterator[list[Job]]:
+    chunk: list[Job] = []
+    for job in jobs:
+        chunk.append(job)
+        if len(chunk) == n:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _write(
+    chunks: Iterator[Sequence[Job]],
+    painter: Painter,
+    record: dict[str, Any],
+    config: RenderConfig,
+    done: Rendered,
+) -> None:
+    photos = _Photos(record["shard"]) if config.paste_back else None
+    for chunk in chunks:
+        drawn = painter.draw(np.stack([job.row["latent"] for job in chunk]))
+        for job, picture in zip(chunk, drawn, strict=True):
+            if photos is not None:
+                picture = paste(photos.of(job.row), picture, job.row["quad"], config.feather)
+            data = ENCODERS[config.format](picture)
+            job.path.parent.mkdir(parents=True, exist_ok=True)
+            animation.save(job.path, data)
+
+
+class _Photos:
+    """Source photos of one shard, asked for in stored order: the tar is read once, as a stream."""
+
+    def __init__(self, url: str) -> None:
+        if url.startswith(storage.PIPE):
+            # Whoever wrote the Parquet file chose this text; no command is run for it.
+            raise ShardError("a shard that came out of a command is not read a second time")
+        self._url = url
+        self._samples = reader.samples(url)
+        self._index = -1
+        self._photo: np.ndarray | None = None
+        self._key = ""
+
+    def of(self, row: dict[str, Any]) -> np.ndarray:
+        """The photo that a row was made from, [H, W, 3] uint8.
+
+        Raises:
+            ShardError: the shard cannot be read, or has changed.
+        """
+        while self._index < row["sample_index"]:
+            sample = next(self._samples, None)
+            if sample is None:
+                break
+            self._index, self._key, self._photo = sample.index, sample.key, None
+            if sample.index == row["sample_index"]:
+                self._photo = _decoded(sample.image)
+        photo = self._photo
+        size = None if photo is None else photo.shape[:2]
+        if photo is None or self._key != row["key"] or size != (row["height"], row["width"]):
+            raise ShardError(f"{public(self._url)} has changed since it was inverted")
+        return photo
+
+
+def _decoded(data: bytes | None) -> np.ndarray | None:
+    try:
+        return None if data is None else images.decode(data)
+    except images.ImageError:
+        return None

@@ -1,0 +1,123 @@
+"""Directions learned from labels that are known to lie along known ones."""
+
+import numpy as np
+import pytest
+
+from pipeline.config import ConfigError
+from pipeline.editing.learning import LearnConfig, learn, save
+
+N_SHARDS, N_ROWS = 4, 150
+
+
+@pytest.fixture(scope="module")
+def world(make_latents, tmp_path_factory):
+    """Latents in which `smile` and `age` have a direction each, and go together in the data."""
+    source = np.random.default_rng(0)
+    n = N_SHARDS * N_ROWS
+    smile = source.normal(size=n)
+    age = 0.7 * smile + 0.7 * source.normal(size=n)
+    axes = source.normal(size=(2, 10, 16))
+    axes /= np.linalg.norm(axes, axis=(1, 2), keepdims=True)
+    axes[1] -= (axes[0] * axes[1]).sum() * axes[0]
+    latents = source.normal(size=(n, 10, 16)) + 4 * (
+        smile[:, None, None] * axes[0] + age[:, None, None] * axes[1]
+    )
+    labels = {
+        "smile": smile,
+        "age": age,
+        "happy": smile > 0,
+        "mood": np.where(smile > 0, "glad", "calm"),
+        "city": np.array(["rome", "oslo", "bern"])[np.arange(n) % 3],
+        "twin": smile * 2 + 1,
+        "noise": source.normal(size=n),
+        "rare": (np.arange(n) == 0).astype(int),
+        "parts": np.where(np.arange(n) % 2, smile, np.nan),
+    }
+    folder = tmp_path_factory.mktemp("learn") / "latents"
+    made = make_latents(folder, N_SHARDS, N_ROWS, labels, latents.astype(np.float32))
+    return made, axes
+
+
+def cosine(a, b):
+    return float((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+@pytest.mark.parametrize("label", ["smile", "label_smile", "happy", "parts"])
+def test_a_label_finds_its_direction(world, label):
+    made, axes = world
+    found = learn(made.path, LearnConfig(label))
+    assert cosine(found.vectors, axes[0]) > 0.6
+    assert found.target.accuracy > 0.85
+    assert found.target.majority < 0.65
+    assert found.target.n_test == pytest.approx(0.25 * found.target.n_train, abs=2)
+
+
+def test_strength_one_is_a_standard_deviation(world):
+    made, _ = world
+    step = learn(made.path, LearnConfig("smile")).vectors
+    along = (made.latents * step).sum(axis=(1, 2)) / (step**2).sum()
+    assert along.std() == pytest.approx(1, abs=0.05)
+
+
+def test_conditions_are_projected_out(world):
+    made, axes = world
+    plain = learn(made.path, LearnConfig("smile"))
+    conditioned = learn(made.path, LearnConfig("smile", conditions=("age",)))
+    age = learn(made.path, LearnConfig("age"))
+    assert cosine(plain.vectors, age.vectors) > 0.3
+    assert abs(cosine(conditioned.vectors, age.target.normal.reshape(10, 16))) < 1e-5
+    assert abs(cosine(conditioned.vectors, axes[1])) < cosine(plain.vectors, axes[1])
+    assert 0 < conditioned.remainder < 1
+    assert [b.label for b in conditioned.conditions] == ["age"]
+
+
+def test_a_label_of_nothing_is_told_no_better_than_by_chance(world):
+    made, _ = world
+    assert abs(learn(made.path, LearnConfig("noise")).target.accuracy - 0.5) < 0.15
+
+
+def test_layers_thresholds_texts_and_fewer_rows(world):
+    made, _ = world
+    found = learn(made.path, LearnConfig("smile", layers=(2, 3), threshold=0.5))
+    assert np.abs(found.vectors[[2, 3]]).sum() > 0
+    assert np.abs(np.delete(found.vectors, [2, 3], axis=0)).sum() == 0
+    assert found.about["yes"] == "above 0.5"
+    glad = learn(made.path, LearnConfig("mood"))
+    calm = learn(made.path, LearnConfig("mood", positive="calm"))
+    assert glad.about["yes"] == "'glad'"
+    assert cosine(glad.vectors, calm.vectors) == pytest.approx(-1, abs=0.05)  # held out: others
+    few = learn(made.path, LearnConfig("smile", max_rows=200))
+    assert few.about["n_rows"] == 200
+    again = learn(made.path, LearnConfig("smile", max_rows=200))
+    assert np.array_equal(few.vectors, again.vectors)
+
+
+def test_its_file_is_one_that_edit_takes(world, tmp_path):
+    from generators import checkpoint, directions
+
+    made, _ = world
+    found = learn(made.path, LearnConfig("smile", conditions=("age",)))
+    path = tmp_path / "smile.safetensors"
+    save(str(path), found)
+    assert np.array_equal(directions.load(path, 10, 16).numpy(), found.vectors)
+    header = checkpoint.read_header(path)
+    assert header.config["conditions"] == ["age"]
+    assert "held out" in header.notes
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"label": "frown"}, r"no label 'frown' \(it has smile, age, happy"),
+        ({"label": "city"}, r"city has 3 values \('bern', 'oslo', 'rome' ...\); pass one as --pos"),
+        ({"label": "city", "positive": "paris"}, "pass one as --positive"),
+        ({"label": "rare"}, "1 are on one side of its boundary"),
+        ({"label": "smile", "threshold": 99.0}, "0 are on one side"),
+        ({"label": "smile", "conditions": ("twin",)}, "cannot be told from twin"),
+        ({"label": "smile", "layers": (10,)}, "must lie in 0 to 9"),
+        ({"label": "latent"}, "latent is a column of"),
+    ],
+)
+def test_refusals(world, config, says):
+    with pytest.raises(ConfigError, match=says):
+        learn(world[0].path, LearnConfig(**config))
