@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from jobs.compare import compare
 from jobs.convert import convert
 from jobs.demo import demo
 from jobs.inspect import inspect
@@ -31,7 +32,8 @@ def cli() -> None:
     """
 
 
-for command in (demo, pack, portraits, invert, train, status, verify, report, inspect, convert):
+COMMANDS = (demo, pack, portraits, invert, train, status, verify, report, compare, inspect, convert)
+for command in COMMANDS:
     cli.add_command(command)
 
 

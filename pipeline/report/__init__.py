@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from encoders import ReStyle
-from pipeline import storage, timing
-from pipeline.config import ConfigError
-from pipeline.report import drawing, page, pictures, source
+from pipeline import timing
+from pipeline.report import drawing, output, page, pictures, source
 from pipeline.report.choice import choose
 from pipeline.report.metrics import Metric, metric
 from pipeline.report.page import Card, Content
@@ -19,8 +17,6 @@ from pipeline.report.statistics import statistics
 
 # Side of the crops where no model tells what the encoder sees.
 DEFAULT_INPUT_SIZE = (256, 256)
-# A page that a browser opens at once and a mail takes along; the rest of it is small beside pictures.
-MAX_PICTURE_BYTES = 18_000_000
 
 
 @dataclass(frozen=True)
@@ -56,10 +52,10 @@ def write(
     Raises:
         ConfigError, CheckpointError: one sentence that says what to do.
     """
-    goal = _writable(out)
+    goal = output.writable(out)
     content = collect(str(latents), limit=limit, model=model, generator=generator)
     data = page.render(content).encode()
-    _replace(goal, data)
+    output.put(goal, data)
     return Written(
         goal,
         content.run.n_rows,
@@ -103,48 +99,11 @@ def _show(content: Content, model: ReStyle | None, metrics: Sequence[Metric]) ->
         for number, row, of_row, steps in zip(choice.shown, rows[:n], seen[:n], drawn, strict=True)
     ]
     failures = [Card(*failed) for failed in zip(rows[n:], seen[n:], strict=True)]
-    n_bytes = sum(card.n_bytes for card in (*cards, *failures))
-    share = min(1.0, MAX_PICTURE_BYTES / max(1, n_bytes))
-    content.cards = page.worst_first(_evenly(cards, share))
-    content.failures = _evenly(failures, share)
+    share = output.share([*cards, *failures])
+    content.cards = page.worst_first(output.evenly(cards, share))
+    content.failures = output.evenly(failures, share)
     if share < 1:
         content.notes.append(
             f"Pictures of {n} rows would make this page larger than 20 MB, so it has those of "
             f"{len(content.cards)}."
         )
-
-
-def _evenly(cards: list[Card], share: float) -> list[Card]:
-    n = int(len(cards) * share)
-    return [cards[i * len(cards) // n] for i in range(n)]
-
-
-def _writable(out: str | os.PathLike[str]) -> Path:
-    """The path to write to, once it is known that this will work: drawing takes a while."""
-    goal = Path(out)
-    if storage.is_remote(str(out)):
-        raise ConfigError(f"a report is a local file; pass --out report.html instead of {out}")
-    if goal.is_dir():
-        raise ConfigError(f"{out} is a folder; pass a file, such as --out {goal / 'report.html'}")
-    try:
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=goal.parent).close()
-    except OSError as error:
-        raise _not_writable(goal, error) from None
-    return goal
-
-
-def _replace(goal: Path, data: bytes) -> None:
-    """Whole or not at all: a browser may be showing the page before."""
-    part = goal.with_name(f".{goal.name}.{os.getpid()}")
-    try:
-        part.write_bytes(data)
-        os.replace(part, goal)
-    except OSError as error:
-        raise _not_writable(goal, error) from None
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _not_writable(goal: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"cannot write {goal} ({error.strerror}); choose another --out")

@@ -61,11 +61,12 @@ def statistics(metric: Metric, values: np.ndarray) -> Statistics | None:
         return None
     column = values[:, steps[-1].number - 1]
     measured = column[np.isfinite(column)].astype(np.float64)
-    counts, edges = _histogram(measured)
+    counts, edges = bins(measured)
     return Statistics(metric, steps, counts, edges, float(measured.min()), float(measured.max()))
 
 
-def _histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Counts and edges of a histogram; the outermost bins hold what lies far out."""
     n_bins = min(MAX_BINS, max(8, math.ceil(2 * len(values) ** 0.5)))
     first, third = np.percentile(values, [25, 75])
     room = FENCE * (third - first)

@@ -17,7 +17,7 @@ from pipeline import report, timing
 from pipeline.config import ConfigError, RunConfig
 from pipeline.driver import Summary
 from pipeline.records import Status
-from pipeline.report import source
+from pipeline.report import output, source
 from pipeline.report.charts import histogram, ticks
 from pipeline.report.choice import choose
 from pipeline.report.metrics import metric
