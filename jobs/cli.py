@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
+from jobs.compare import compare
 from jobs.convert import convert
 from jobs.demo import demo
 from jobs.edit import edit
@@ -38,21 +39,25 @@ def cli() -> None:
     """
 
 
-for command in (
+COMMANDS = (
     demo,
     pack,
     portraits,
     invert,
-    train,
     status,
     verify,
     report,
+    compare,
     export,
+    learn_direction,
+    edit,
+    interpolate,
+    render,
+    train,
     inspect,
     convert,
-):
-    cli.add_command(command)
-for command in (learn_direction, edit, interpolate, render):
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 

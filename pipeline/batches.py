@@ -90,7 +90,10 @@ class BatchInverter:
     def _run_model(self, pixels: np.ndarray) -> Inversion:
         tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
         try:
-            return self._model.invert(tensor, n_steps=self._run.steps)
+            result = self._model.invert(tensor, n_steps=self._run.steps)
+            if result.latents.is_cuda:  # it only ordered the work; scoring would wait in its place
+                torch.cuda.synchronize(result.latents.device)
+            return result
         except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU it is just that
             if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
                 raise OutOfMemory(

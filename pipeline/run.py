@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from encoders import Bootstrap, ReStyle, require_precision
-from pipeline import audit, cluster, driver, journal, labels, plan, storage
+from pipeline import audit, cluster, driver, journal, labels, plan, storage, timing
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
 from pipeline.config import PATHS, ClusterConfig, ConfigError, RunConfig, fingerprint
 from pipeline.driver import Progress, Summary
@@ -122,7 +123,10 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
     with cluster.cluster(how):
         plan.claim(out, prepared.identity, asked, prepared.overwrite)
         with Journal(out, len(asked), n_before) as log:
+            start = time.monotonic()
             summary = driver.run(prepared.left, workers, how, progress, log)
+            wall_s = time.monotonic() - start
+    timing.record(out, fingerprint(prepared.identity), summary, wall_s)
     if prepared.rival:  # both have written what was asked for
         plan.claim(out, prepared.identity, asked, overwrite=False)
     _believe_storage(prepared, summary)

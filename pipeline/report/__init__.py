@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import storage
-from pipeline.config import ConfigError
-from pipeline.report import drawing, page, pictures, source
-from pipeline.report.metrics import metric
+from encoders import ReStyle
+from pipeline import timing
+from pipeline.report import drawing, output, page, pictures, source
+from pipeline.report.choice import choose
+from pipeline.report.metrics import Metric, metric
 from pipeline.report.page import Card, Content
 from pipeline.report.statistics import statistics
 
@@ -40,8 +41,9 @@ def write(
 ) -> Written:
     """Write the page of a run.
 
-    Numbers are of all rows. Pictures are of at most ``limit`` rows, and as many failures, spread
-    evenly over the data set.
+    Numbers are of all rows. Pictures are of at most ``limit`` rows, the worst by each metric and
+    others spread evenly over the data set, and of as many failures; fewer, where they would make
+    the page larger than 20 MB.
 
     Args:
         latents: the ``--out`` of `restyle invert`.
@@ -50,10 +52,10 @@ def write(
     Raises:
         ConfigError, CheckpointError: one sentence that says what to do.
     """
-    goal = _writable(out)
+    goal = output.writable(out)
     content = collect(str(latents), limit=limit, model=model, generator=generator)
     data = page.render(content).encode()
-    _replace(goal, data)
+    output.put(goal, data)
     return Written(
         goal,
         content.run.n_rows,
@@ -70,55 +72,38 @@ def collect(
     """What the page of a run shows; see :func:`write`."""
     run = source.open_run(latents)
     n_steps = run.identity["steps"]
-    metrics = [metric(name) for name in run.identity["metrics"]]
-    found = [statistics(m, source.values(run, m.name, n_steps)) for m in metrics]
+    measured = {metric(name): source.values(run, name, n_steps) for name in run.identity["metrics"]}
+    found = [statistics(m, values) for m, values in measured.items()]
     content = Content(run, [s for s in found if s is not None])
-
+    content.timing = timing.read(latents, run.footer["fingerprint"])
+    content.choice = choose(source.statuses(run), measured, limit)
     restyle = drawing.load(run, model, generator, content.notes) if run.n_ok else None
-    input_size = restyle.input_size if restyle is not None else DEFAULT_INPUT_SIZE
-    chosen, failed = source.choose(run, limit)
-    # Not both: the latents of every step end with the latent.
-    unused = ["latent"] if run.identity["latents"] == "all" else []
-    rows = source.rows(run, [*chosen, *failed], unused)
-    seen = pictures.collect(rows, input_size, content.notes)
-    n = len(chosen)
-    drawn = drawing.steps(rows[:n], restyle, n_steps)
-    content.cards = [
-        Card(row, seen_of_row, steps, page.lines(row, metrics))
-        for row, seen_of_row, steps in zip(rows[:n], seen[:n], drawn, strict=True)
-    ]
-    content.failures = [Card(*of_row) for of_row in zip(rows[n:], seen[n:], strict=True)]
+    _show(content, restyle, list(measured))
     if restyle is not None:
         content.average = drawing.draw(restyle, restyle.latent_avg[None].cpu().numpy())[0]
     return content
 
 
-def _writable(out: str | os.PathLike[str]) -> Path:
-    """The path to write to, once it is known that this will work: drawing takes a while."""
-    goal = Path(out)
-    if storage.is_remote(str(out)):
-        raise ConfigError(f"a report is a local file; pass --out report.html instead of {out}")
-    if goal.is_dir():
-        raise ConfigError(f"{out} is a folder; pass a file, such as --out {goal / 'report.html'}")
-    try:
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=goal.parent).close()
-    except OSError as error:
-        raise _not_writable(goal, error) from None
-    return goal
-
-
-def _replace(goal: Path, data: bytes) -> None:
-    """Whole or not at all: a browser may be showing the page before."""
-    part = goal.with_name(f".{goal.name}.{os.getpid()}")
-    try:
-        part.write_bytes(data)
-        os.replace(part, goal)
-    except OSError as error:
-        raise _not_writable(goal, error) from None
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _not_writable(goal: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"cannot write {goal} ({error.strerror}); choose another --out")
+def _show(content: Content, model: ReStyle | None, metrics: Sequence[Metric]) -> None:
+    """Read and draw the chosen rows, and keep as many as a page holds."""
+    run, choice = content.run, content.choice
+    # Not both: the latents of every step end with the latent.
+    unused = ["latent"] if run.identity["latents"] == "all" else []
+    rows = source.rows(run, [*choice.shown, *choice.failed], unused)
+    input_size = model.input_size if model is not None else DEFAULT_INPUT_SIZE
+    seen = pictures.collect(rows, input_size, content.notes)
+    n = len(choice.shown)
+    drawn = drawing.steps(rows[:n], model, run.identity["steps"])
+    cards = [
+        Card(row, of_row, steps, page.lines(row, metrics), choice.ranks.get(number, ""), number)
+        for number, row, of_row, steps in zip(choice.shown, rows[:n], seen[:n], drawn, strict=True)
+    ]
+    failures = [Card(*failed) for failed in zip(rows[n:], seen[n:], strict=True)]
+    share = output.share([*cards, *failures])
+    content.cards = page.worst_first(output.evenly(cards, share))
+    content.failures = output.evenly(failures, share)
+    if share < 1:
+        content.notes.append(
+            f"Pictures of {n} rows would make this page larger than 20 MB, so it has those of "
+            f"{len(content.cards)}."
+        )

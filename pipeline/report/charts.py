@@ -119,17 +119,20 @@ def histogram(found: Statistics) -> Histogram:
     for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
         if count:
             left, right, top = x(low), x(high), y(count)
-            title = f"{metric.text(low)} to {metric.text(high)}: {_images(int(count))}"
+            # The outermost bins hold what lies beyond them too.
+            at_end = low == edges[0], high == edges[-1]
+            ends = found.low if at_end[0] else low, found.high if at_end[1] else high
+            title = f"{metric.text(ends[0])} to {metric.text(ends[1])}: {_images(int(count))}"
             width, height = round(right - left - 1, 1), round(y.start - top, 1)
             bars.append(Bar(left + 0.5, top, width, height, title))
     last = found.last
     return Histogram(
         bars=bars,
-        mean=x(last.mean),
+        mean=x(min(max(last.mean, x.low), x.high)),
         x_ticks=[Tick(x(v), label) for v, label in ticks(x.low, x.high, 4)],
         y_ticks=[Tick(y(n), str(n)) for n in _whole_ticks(0, int(counts.max()), 3)],
         summary=f"{metric.label} of {_images(last.n)} at step {last.number}: "
-        f"{metric.text(float(edges[0]))} to {metric.text(float(edges[-1]))}, "
+        f"{metric.text(found.low)} to {metric.text(found.high)}, "
         f"median {metric.text(last.median)}",
     )
 

@@ -37,6 +37,10 @@ class Metric:
         written = f"{value:.{self.digits}f}"
         return f"{written} {self.unit}" if unit and self.unit else written
 
+    def signed(self, value: float) -> str:
+        """A difference, with its sign."""
+        return f"{value:+.{self.digits}f}".replace("-", "−")
+
 
 _KNOWN = (
     Metric("mse", "MSE", "mean squared difference, on a range of −1 to 1", False, 4),

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import PurePath
 from typing import Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
-from pipeline.report import charts
+from pipeline.report import charts, rendering
+from pipeline.report.choice import Choice
 from pipeline.report.metrics import Metric
 from pipeline.report.pictures import Pictures, Thumbnail
 from pipeline.report.source import Run
 from pipeline.report.statistics import Statistics
 from pipeline.storage import public
+from pipeline.timing import Timing
 
 
 @dataclass
@@ -29,6 +26,8 @@ class Content:
 
     run: Run
     statistics: list[Statistics]
+    timing: Timing | None = None
+    choice: Choice = Choice([], [])
     cards: list[Card] = field(default_factory=list)
     failures: list[Card] = field(default_factory=list)
     average: Thumbnail | None = None  # where every inversion starts
@@ -60,6 +59,14 @@ class Card:
     pictures: Pictures
     steps: Sequence[Thumbnail | None] = ()
     lines: Sequence[Line] = ()
+    rank: str = ""  # why a worst row is shown
+    order: int = 0  # its number in the data set
+
+    @property
+    def n_bytes(self) -> int:
+        """Of its pictures in the page."""
+        shown = (self.pictures.source, self.pictures.crop, *self.steps)
+        return sum(len(picture.uri) for picture in shown if picture is not None)
 
     @property
     def place(self) -> str:
@@ -101,51 +108,53 @@ def lines(row: Mapping[str, Any], metrics: Sequence[Metric]) -> list[Line]:
     return found
 
 
+def worst_first(cards: Sequence[Card]) -> list[Card]:
+    """By the first metric, as the gallery opens; rows without it last."""
+
+    def badness(card: Card) -> float:
+        line = next(iter(card.lines), None)
+        if line is None or line.last is None or not math.isfinite(line.last):
+            return math.inf
+        return line.last if line.metric.higher_is_better else -line.last
+
+    return sorted(cards, key=badness)
+
+
 def render(content: Content) -> str:
     """The page."""
-    folder = resources.files("pipeline.report") / "templates"
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text("utf-8")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = (folder / "style.css").read_text("utf-8")
-    script = (folder / "script.js").read_text("utf-8")
-    return environment.get_template("page.html").render(
+    run = content.run
+    return rendering.page(
+        "page.html",
+        styles=["style.css", "gallery.css"],
+        scripts=["script.js"],
         content=content,
-        run=content.run,
-        title=PurePath(public(content.run.latents.rstrip("/"))).name,
+        run=run,
+        title=PurePath(public(run.latents.rstrip("/"))).name,
+        noun="faces" if run.identity["faces"] == "all" else "images",
         headline=charts.headline(content.statistics),
         tiles=_tiles(content),
-        settings=_settings(content.run),
+        settings=_settings(run),
         charts=charts,
         # Without alignment nothing is cropped.
-        seen="crop" if content.run.identity["align"] == "face" else "input",
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_csp_hash(style),
-        script_hash=_csp_hash(script),
+        seen="crop" if run.identity["align"] == "face" else "input",
     )
-
-
-def _csp_hash(text: str) -> str:
-    """Names the one inline script (or style) that a browser may run on this page."""
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return f"'sha256-{digest}'"
 
 
 def _tiles(content: Content) -> list[Fact]:
     run = content.run
-    n_shards = len(run.names)
+    n_shards = len(run.files)
+    is_aligned = run.identity["align"] == "face"
     share = f", {run.n_failed / run.n_rows:.1%}" if run.n_failed else ""
     facts = [
         Fact(f"{run.n_samples:,}", f"images in {n_shards:,} shard{'s' * (n_shards != 1)}"),
-        Fact(f"{run.n_ok:,}", "rows inverted"),
-        Fact(f"{run.n_failed:,}", f"rows failed{share}"),
+        Fact(f"{run.n_ok:,}", "faces inverted" if is_aligned else "images inverted"),
+        Fact(f"{run.n_failed:,}", f"failed{share}"),
         Fact(str(run.identity["steps"]), "steps each"),
     ]
+    if content.timing is not None:
+        n, what = content.timing.n_workers, "GPU" if content.timing.on_gpu else "CPU worker"
+        rate = f"{content.timing.samples_per_s:.3g}"
+        facts.append(Fact(rate, f"images a second on {n:,} {what}{'s' * (n != 1)}"))
     for found in content.statistics:
         metric, last = found.metric, found.last
         facts.append(
@@ -162,8 +171,8 @@ def _settings(run: Run) -> dict[str, str]:
     return {
         "model": PurePath(footer["model"]).name,
         "generator": PurePath(footer.get("generator") or "").name,
-        "encoder sha256": identity["encoder_sha256"][:12],
-        "generator sha256": identity["generator_sha256"][:12],
+        "encoder sha256": identity["encoder_sha256"],
+        "generator sha256": identity["generator_sha256"],
         "latent": f"{n_styles} × {w_dim}, {identity['latent_dtype']}",
         "latents kept": "every step" if identity["latents"] == "all" else "last step",
         "alignment": "by face (FFHQ)" if is_aligned else "none",

@@ -20,14 +20,23 @@ from pipeline.schema import dense
 BATCH_ROWS = 64
 
 
+@dataclass(frozen=True)
+class File:
+    """One Parquet file: the rows of one shard."""
+
+    name: str
+    shard: str  # URL
+    input_identity: str  # of the shard's content; "" where its source does not tell
+    n_rows: int
+
+
 @dataclass
 class Run:
-    """A run as its footers tell it."""
+    """A run as its footers tell it. Its rows are numbered through, file by file."""
 
     latents: str  # folder or prefix, as given
-    names: list[str]  # its Parquet files
-    footer: dict[str, Any]  # of the first file; what all files share
-    n_rows: int = 0
+    files: list[File] = field(default_factory=list)
+    footer: dict[str, Any] = field(default_factory=dict)  # of the first file: what all share
     n_samples: int = 0
     n_by_status: Counter[str] = field(default_factory=Counter)
     n_unfinished: int = 0  # shards that were asked for and have no file
@@ -36,6 +45,10 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """Settings and checkpoint hashes."""
         return self.footer["identity"]
+
+    @property
+    def n_rows(self) -> int:
+        return sum(file.n_rows for file in self.files)
 
     @property
     def n_ok(self) -> int:
@@ -50,14 +63,6 @@ class Run:
         return self.footer["model"] == "demo"
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a row lies."""
-
-    name: str  # of the file
-    index: int  # of the row in it
-
-
 def open_run(latents: str) -> Run:
     """Read the footers of a folder.
 
@@ -70,15 +75,16 @@ def open_run(latents: str) -> Run:
         raise ConfigError(
             f"{where} holds no Parquet file; pass the --out folder of a finished `restyle invert`"
         )
-    run = Run(latents, names, {})
+    run = Run(latents)
     for name in names:
-        with _opened(latents, name) as file:
-            record = footer(file.metadata)
-            _require_ours(record, run.footer, f"{where.rstrip('/')}/{name}")
-            run.footer = run.footer or record
-            run.n_rows += file.metadata.num_rows
-            run.n_samples += record["n_samples"]
-            run.n_by_status.update(record["n_by_status"])
+        with opened(latents, name) as file:
+            record, n_rows = footer(file.metadata), file.metadata.num_rows
+        _require_ours(record, run.footer, f"{where.rstrip('/')}/{name}")
+        run.footer = run.footer or record
+        shard, identity = record.get("shard", ""), record.get("input_identity", "")
+        run.files.append(File(name, shard, identity, n_rows))
+        run.n_samples += record["n_samples"]
+        run.n_by_status.update(record["n_by_status"])
     run.n_unfinished = len(audit.unfinished(latents, names))
     return run
 
@@ -92,7 +98,12 @@ def _require_ours(record: dict[str, Any], first: dict[str, Any], path: str) -> N
         raise ConfigError(f"{path} is of another run ({differs}); keep one run in a folder")
 
 
-def _opened(latents: str, name: str) -> pq.ParquetFile:
+def opened(latents: str, name: str) -> pq.ParquetFile:
+    """One file of a run.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
     files, folder = storage.filesystem(latents)
     try:
         return pq.ParquetFile(f"{folder}/{name}", filesystem=files)
@@ -104,69 +115,56 @@ def _opened(latents: str, name: str) -> pq.ParquetFile:
 
 
 def values(run: Run, name: str, n_steps: int) -> np.ndarray:
-    """One metric of all rows that have it, [N, n_steps] float32, NaN where a step was not measured.
+    """One metric of every row, [n_rows, n_steps] float32, NaN where a step was not measured.
 
     Raises:
         ConfigError: the column does not fit the run's settings.
     """
-    parts = [np.empty((0, n_steps), np.float32)]
-    for file_name in run.names:
-        with _opened(run.latents, file_name) as file:
+    found = np.full((run.n_rows, n_steps), np.nan, np.float32)
+    start = 0
+    for part in run.files:
+        with opened(run.latents, part.name) as file:
             for batch in file.iter_batches(columns=[name]):
-                column = batch.column(0).drop_null()
+                column = batch.column(0)
+                there = start + np.flatnonzero(np.asarray(column.is_valid()))
                 flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-                if len(flat) != len(column) * n_steps:
+                if len(flat) != len(there) * n_steps:
                     raise ConfigError(
-                        f"{file_name}: {name} does not hold {n_steps} values a row; the file is "
+                        f"{part.name}: {name} does not hold {n_steps} values a row; the file is "
                         "damaged, so delete it and run the same `restyle invert` again"
                     )
-                parts.append(flat.reshape(-1, n_steps))
+                found[there] = flat.reshape(-1, n_steps)
+                start += len(column)
+    return found
+
+
+def statuses(run: Run) -> np.ndarray:
+    """The status of every row, [n_rows] of str."""
+    parts = [np.empty(0, "U1")]
+    for part in run.files:
+        with opened(run.latents, part.name) as file:
+            column = file.read(columns=["status"]).column(0)
+            parts.append(np.asarray(column.to_pylist(), dtype="U32"))
     return np.concatenate(parts)
 
 
-def choose(run: Run, limit: int) -> tuple[list[Place], list[Place]]:
-    """Rows to show: of those that came out and of those that failed, at most ``limit`` each.
-
-    Spread evenly over the data set, in stored order.
-    """
-    n_seen = {True: 0, False: 0}
-    wanted = {True: _spread(run.n_ok, limit), False: _spread(run.n_failed, limit)}
-    chosen: dict[bool, list[Place]] = {True: [], False: []}
-    for name in run.names:
-        start = 0
-        with _opened(run.latents, name) as file:
-            for batch in file.iter_batches(columns=["status"]):
-                is_ok = np.asarray(batch.column(0)) == "ok"
-                for kind in (True, False):
-                    found = np.flatnonzero(is_ok == kind)
-                    ranks = n_seen[kind] + np.arange(len(found))
-                    picked = found[np.isin(ranks, wanted[kind])]
-                    chosen[kind] += [Place(name, start + int(i)) for i in picked]
-                    n_seen[kind] += len(found)
-                start += len(is_ok)
-    return chosen[True], chosen[False]
-
-
-def _spread(n: int, limit: int) -> np.ndarray:
-    """At most ``limit`` of ``n`` ranks, evenly spaced."""
-    n_chosen = min(n, limit)
-    return (np.arange(n_chosen) * n // max(1, n_chosen)).astype(int)
-
-
-def rows(run: Run, places: Sequence[Place], without: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The rows at some places, in their order, as plain dictionaries; latents as arrays.
+def rows(run: Run, numbers: Sequence[int], without: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Rows by their numbers, in that order, as plain dictionaries; latents as arrays.
 
     Args:
         without: columns that are not wanted.
     """
-    found: dict[Place, dict[str, Any]] = {}
-    for name in dict.fromkeys(place.name for place in places):
-        wanted = sorted(place.index for place in places if place.name == name)
-        with _opened(run.latents, name) as file:
-            columns = [c for c in file.schema_arrow.names if c not in (*without, "landmarks")]
-            for index, row in _picked(file, wanted, columns):
-                found[Place(name, index)] = row
-    return [found[place] for place in places]
+    found: dict[int, dict[str, Any]] = {}
+    start = 0
+    for part in run.files:
+        wanted = sorted({n - start for n in numbers if start <= n < start + part.n_rows})
+        if wanted:
+            with opened(run.latents, part.name) as file:
+                columns = [c for c in file.schema_arrow.names if c not in (*without, "landmarks")]
+                for index, row in _picked(file, wanted, columns):
+                    found[start + index] = row
+        start += part.n_rows
+    return [found[number] for number in numbers]
 
 
 def _picked(

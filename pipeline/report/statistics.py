@@ -10,6 +10,9 @@ import numpy as np
 from pipeline.report.metrics import Metric
 
 MAX_BINS = 40
+# A value so many interquartile ranges away is counted in the outermost bin: one bad image would
+# otherwise press all others into one bar.
+FENCE = 4
 SPREAD = (10, 90)  # percentiles between which four of five images lie
 
 
@@ -33,6 +36,8 @@ class Statistics:
     steps: list[Step]  # those at which it was measured
     counts: np.ndarray  # images in each bin, at the last step
     edges: np.ndarray  # of the bins, one more than counts
+    low: float  # smallest and largest value at the last step, in the outermost bins
+    high: float
 
     @property
     def first(self) -> Step:
@@ -55,13 +60,17 @@ def statistics(metric: Metric, values: np.ndarray) -> Statistics | None:
     if not steps:
         return None
     column = values[:, steps[-1].number - 1]
-    counts, edges = _histogram(column[np.isfinite(column)].astype(np.float64))
-    return Statistics(metric, steps, counts, edges)
+    measured = column[np.isfinite(column)].astype(np.float64)
+    counts, edges = bins(measured)
+    return Statistics(metric, steps, counts, edges, float(measured.min()), float(measured.max()))
 
 
-def _histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Counts and edges of a histogram; the outermost bins hold what lies far out."""
     n_bins = min(MAX_BINS, max(8, math.ceil(2 * len(values) ** 0.5)))
-    low, high = float(values.min()), float(values.max())
-    if high - low < 1e-9:  # one image, or all equal: a bar with room beside it
+    first, third = np.percentile(values, [25, 75])
+    room = FENCE * (third - first)
+    low, high = max(values.min(), first - room), min(values.max(), third + room)
+    if high - low < 1e-9:  # one image, or (nearly) all equal: a bar with room beside it
         low, high = low - 0.5 * max(abs(low), 1e-3), high + 0.5 * max(abs(high), 1e-3)
-    return np.histogram(values, bins=n_bins, range=(low, high))
+    return np.histogram(values.clip(low, high), bins=n_bins, range=(low, high))

@@ -17,6 +17,7 @@ from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row, schema
 from pipeline.writer import ShardWriter
 
+HOSTILE = "<script>alert(1)</script>"
 N_STEPS, N_STYLES = 3, 10
 QUAD = np.array([[20, 10], [18, 50], [58, 52], [60, 12]], np.float32)
 
@@ -36,14 +37,15 @@ def write_shard(path: Path, keys: list[str]) -> None:
             tar.addfile(info, io.BytesIO(data))
 
 
-def row(i: int, key: str, config: RunConfig) -> Row:
+def row(i: int, key: str, config: RunConfig, better: float = 0.0) -> Row:
+    """One face. ``better`` is taken off its MSE."""
     rng = np.random.default_rng(i)
     marks = np.zeros((68, 2), np.float32)
     face = AlignedFace(
         i, key, Status.OK, face=0, n_faces=1, landmarks=marks, quad=QUAD, width=80, height=64
     )
     metrics: dict = {
-        "mse": [0.5 + i / 100, 0.25 + i / 100, 0.125 + i / 100],
+        "mse": [0.5 + i / 100, 0.25 + i / 100, 0.125 + i / 100 - better],
         "psnr": [10.0 + i, 12.0 + i, 11.0 + i],
         "identity": [None, None, 0.4 + i / 100],
     }
@@ -80,6 +82,8 @@ class Run:
                 "identity": identity,
                 "model": str(self.config.model),
                 "generator": None,
+                "shard": shard,
+                "input_identity": "size=1 mtime_ns=1",
                 "n_samples": len(rows),
                 "n_by_status": counts,
                 "latent_avg_shape": [N_STYLES, 16],

@@ -1,60 +1,27 @@
 """The report: real Parquet in, one HTML file out, parsed and shown in a browser."""
 
 import re
-import shutil
-import subprocess
-from dataclasses import replace
-from pathlib import Path
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from click.testing import CliRunner
-from report_runs import N_STEPS, Parsed, Run, failed, parse, row, write_shard
+from report_runs import HOSTILE, N_STEPS, Parsed, Run, failed, parse, row, write_shard
 
 from encoders import load_inverter, save_inverter
 from generators import CheckpointError
 from jobs.report import report as command
-from pipeline import report
+from pipeline import report, timing
 from pipeline.config import ConfigError, RunConfig
+from pipeline.driver import Summary
 from pipeline.records import Status
 from pipeline.report import source
-from pipeline.report.charts import ticks
+from pipeline.report.charts import histogram, ticks
+from pipeline.report.choice import choose
 from pipeline.report.metrics import metric
 from pipeline.report.statistics import statistics
-
-HOSTILE = "<script>alert(1)</script>"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Networks this small lose by threads, on a busy machine tenfold."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def make_run(tmp_path, tiny_inverter):
-    """Runs of four faces and two failures, the shard beside them."""
-
-    def make(**settings) -> Run:
-        usual = {"model": str(tiny_inverter), "metrics": ("mse", "psnr", "identity")}
-        config = RunConfig(steps=N_STEPS, **usual | settings)
-        run = Run(tmp_path / "latents", tiny_inverter, config)
-        keys = ["a/first", "second", HOSTILE, "fourth", "nobody", "broken"]
-        write_shard(tmp_path / "photos.tar", keys)
-        rows = [row(i, key, config) for i, key in enumerate(keys[:4])]
-        nobody = failed(4, "nobody", Status.NO_FACE, "no face was found")
-        nobody.face = replace(nobody.face, width=80, height=64)
-        rows += [nobody, failed(5, "broken", Status.DECODE_ERROR, "<b>cut & short</b>")]
-        run.add("photos.parquet", rows, str(tmp_path / "photos.tar"))
-        return run
-
-    return make
 
 
 def page_of(run: Run, **options) -> tuple[Parsed, report.Written]:
@@ -93,13 +60,13 @@ def test_is_one_file_that_asks_for_nothing(make_run):
 def test_best_step_is_marked(make_run):
     _, written = page_of(make_run(latents="all"))
     best = re.findall(r'<td class="best">([^<]*)', written.path.read_text("utf-8"))
-    assert best[:2] == ["0.1250", "12.00"]  # not the last step's 11 dB
+    assert best[:2] == ["0.1550", "15.00"]  # of the worst; not the last step's 14 dB
 
 
 def test_without_alignment_nothing_is_called_a_crop(make_run):
     page, _ = page_of(make_run(latents="all", align="none"))
     assert page.alts("What the encoder saw") == 4
-    assert page.texts.count("input") == 4
+    assert page.texts.count("input") == 8  # the stage of each card, and its table
     assert "crop" not in page.texts
 
 
@@ -148,18 +115,20 @@ def test_numbers_are_of_all_rows_and_pictures_of_some(make_run):
     assert written.n_rows == 1506
     assert any(text.startswith("6 of 1,504 inverted rows") for text in page.texts)
     shown = [text for text in page.texts if text.startswith("more")]
-    assert shown == [f"more{i * 1504 // 6}" for i in range(6)]  # two row groups, read by the piece
+    # Evenly spread over two row groups, which are read by the piece; the worst first.
+    assert shown == [f"more{i * 1504 // 6}" for i in reversed(range(6))]
     found = source.values(source.open_run(str(run.folder)), "psnr", N_STEPS)
-    assert len(found) == 1504
+    assert np.isfinite(found).all(1).sum() == 1504
+    assert len(found) == 1506
 
 
-def test_an_empty_run_has_a_page(make_run, tmp_path, tiny_inverter):
+def test_an_empty_run_has_a_page(tmp_path, tiny_inverter):
     run = Run(
         tmp_path / "latents", tiny_inverter, RunConfig(model=str(tiny_inverter), steps=N_STEPS)
     )
     run.add("empty.parquet", [], "empty.tar")
     page, _ = page_of(run)
-    assert "0 of 0 rows inverted." in page.texts
+    assert "0 of 0 images inverted." in page.texts
     assert page.all("section")
 
 
@@ -237,6 +206,60 @@ def test_command(make_run, tmp_path):
     assert [p.name for p in out.parent.iterdir()] == ["page.html"]
 
 
+def test_of_many_rows_the_worst_are_shown_and_some_of_every_status():
+    statuses = np.array(["ok"] * 990 + ["no_face"] * 9 + ["decode_error"])
+    values = np.full((1000, 2), np.nan, np.float32)
+    values[:990, 1] = np.random.default_rng(0).permutation(990)
+    choice = choose(statuses, {metric("mse"): values, metric("psnr"): values}, 16)
+    assert len(choice.shown) == 16
+    assert choice.n_worst == 2
+    for name in ("mse", "psnr"):
+        order = np.argsort(values[:990, 1])[:: -1 if name == "mse" else 1]
+        assert choice.ranks[order[0]] == f"worst {metric(name).label} of all"
+        assert choice.ranks[order[1]] == f"2. worst {metric(name).label} of all"
+        assert set(order[:2]) <= set(choice.shown)
+    spread = [number for number in choice.shown if number not in choice.ranks]
+    assert np.ptp(np.diff(spread)) < 5
+    assert choose(statuses, {}, 2).failed == [990, 999]
+
+
+def test_a_page_of_many_pictures_stays_small(make_run, monkeypatch):
+    _, whole = page_of(make_run(latents="all"))
+    monkeypatch.setattr(
+        report, "MAX_PICTURE_BYTES", sum(c.n_bytes for c in whole_cards(whole)) // 2
+    )
+    _, written = page_of(make_run(latents="all"))
+    assert 0 < written.n_shown < 4
+    assert "larger than 20 MB, so it has those of" in written.notes[0]
+
+
+def whole_cards(written):
+    content = report.collect(str(written.path.parent / "latents"))
+    return [*content.cards, *content.failures]
+
+
+def test_what_ran_is_timed_and_told(make_run):
+    run = make_run()
+    summary = Summary(2, 6, Counter(ok=4, no_face=2), Counter(invert=8.0), Counter({"n gpu 0": 2}))
+    mark = source.open_run(str(run.folder)).footer["fingerprint"]
+    timing.record(str(run.folder), mark, summary, 3.0)
+    timing.record(str(run.folder), mark, summary, 1.0)
+    timing.record(str(run.folder), "another", summary, 1000.0)
+    found = timing.read(str(run.folder), mark)
+    assert found is not None
+    assert (found.samples_per_s, found.model_s_per_image, found.on_gpu) == (3.0, 2.0, True)
+    page, _ = page_of(run)
+    assert page.texts[page.texts.index("images a second on 1 GPU") + 1 :][:2].count("3") == 1
+
+
+def test_one_bad_image_leaves_the_others_their_bars():
+    values = np.append(np.linspace(0, 1, 99), 100.0).astype(np.float32)[:, None]
+    found = statistics(metric("mse"), values)
+    assert (found.counts > 0).sum() > 5
+    assert found.counts.sum() == 100
+    assert "to 100.0000" in histogram(found).bars[-1].title
+
+
 def test_statistics_leave_out_what_was_not_measured():
     values = np.array([[np.nan, 1.0], [np.nan, 3.0], [np.nan, np.nan]], np.float32)
     found = statistics(metric("identity"), values)
@@ -257,44 +280,3 @@ def test_statistics_leave_out_what_was_not_measured():
 )
 def test_ticks_are_round(low, high, labels):
     assert [label for _, label in ticks(low, high)] == labels
-
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-
-
-def show(page: Path, profile: Path) -> tuple[str, str]:
-    """The document after its script has run, and what the console said."""
-    assert BROWSER is not None
-    done = subprocess.run(
-        [
-            BROWSER,
-            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-            *("--enable-logging=stderr", f"--user-data-dir={profile}"),
-            *("--dump-dom", page.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout, "\n".join(s for s in done.stderr.splitlines() if "CONSOLE" in s)
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine to show the page in")
-def test_in_a_browser(make_run, tmp_path):
-    _, written = page_of(make_run(latents="all"))
-    document, console = show(written.path, tmp_path / "profile")
-    assert console == ""
-    assert 'class="scripted"' in document
-    assert document.count('class="hold"') == 4 * N_STEPS
-
-    # A visitor who sorts; the policy that lets no foreign script run is lifted for it.
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", written.path.read_text())
-    pick = """const s = document.getElementById("sort");
-    s.selectedIndex = [...s.options].findIndex((o) => o.text === "PSNR, best first");
-    s.dispatchEvent(new Event("change"));"""
-    visited = tmp_path / "visited.html"
-    visited.write_text(text.replace("</body>", f"<script>{pick}</script></body>"))
-    document, console = show(visited, tmp_path / "profile")
-    assert console == ""
-    assert re.findall(r'data-psnr="([0-9.]+)"', document) == ["14.0", "13.0", "12.0", "11.0"]

@@ -1,0 +1,41 @@
+"""``restyle compare``: several runs over the same images."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(epilog="Example: restyle compare five_steps/ two_steps/ --out compare.html")
+@click.argument("latents", nargs=-1, required=True)
+@click.option("--out", help="Write a page too, one HTML file with the images in which runs differ.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=48,
+    show_default=True,
+    help="Images shown on the page; numbers are of all.",
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=100),
+    default=2000,
+    show_default=True,
+    help="Of the bootstrap over images, which the intervals come from.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+def compare(
+    latents: tuple[str, ...], out: str | None, limit: int, resamples: int, seed: int
+) -> None:
+    """Compare LATENTS folders of the same images: models, step counts, precisions.
+
+    The first folder is what the others are held against, image by image. Runs over other inputs are
+    refused.
+    """
+    from pipeline import comparison
+
+    found = comparison.compare(latents, n_resamples=resamples, seed=seed)
+    click.echo(comparison.table(found))
+    if out is not None:
+        for note in comparison.write(found, out, limit=limit):
+            click.echo(note, err=True)
+        click.echo(f"\npage: {out}")

@@ -1,0 +1,162 @@
+"""A comparison -> the geometry of its charts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.comparison.metrics import MetricComparison
+from pipeline.comparison.runs import Compared
+from pipeline.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, Bar, Tick, ticks
+from pipeline.report.statistics import bins
+
+ROW = 26  # height of a run's line
+
+
+@dataclass(frozen=True)
+class Whisker:
+    """The mean of one run and its interval."""
+
+    y: float
+    low: float
+    mean: float
+    high: float
+    run: int
+    title: str
+
+
+@dataclass(frozen=True)
+class Whiskers:
+    """The means of all runs, one under the other."""
+
+    whiskers: list[Whisker]
+    x_ticks: list[Tick]
+    height: float
+    summary: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A run's means over the seconds that its model took."""
+
+    run: int
+    name: str
+    points: list[tuple[float, float, str]]  # x, y, what is said there
+
+    @property
+    def path(self) -> str:
+        return " ".join(f"{x:g},{y:g}" for x, y, _ in self.points)
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """Quality against time."""
+
+    lines: list[Line]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    summary: str
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How one run differs from the first, image by image."""
+
+    run: int
+    bars: list[Bar]
+    better: list[bool]  # of each bar
+    zero: float | None  # place of no difference; None where it lies outside
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    summary: str
+
+
+def whiskers(found: MetricComparison, runs: Sequence[Compared]) -> Whiskers:
+    metric = found.metric
+    low, high = min(m.low for m in found.means), max(m.high for m in found.means)
+    room = (high - low) * 0.08 or abs(high) * 0.05 or 1.0
+    x = Axis(low - room, high + room, 12, WIDTH - 12)
+    lines = [
+        Whisker(
+            TOP + ROW * (i + 0.5),
+            x(mean.low),
+            x(mean.mean),
+            x(mean.high),
+            i,
+            f"{run.name}: {metric.text(mean.mean, unit=True)}, {metric.text(mean.low)} to "
+            f"{metric.text(mean.high)}",
+        )
+        for i, (run, mean) in enumerate(zip(runs, found.means, strict=True))
+    ]
+    return Whiskers(
+        lines,
+        [Tick(x(v), label) for v, label in ticks(x.low, x.high)],
+        TOP + ROW * len(runs) + BOTTOM,
+        f"Mean {metric.label} with intervals. " + "; ".join(line.title for line in lines),
+    )
+
+
+def tradeoff(found: MetricComparison, runs: Sequence[Compared]) -> Tradeoff | None:
+    """Steps are taken to be of one length; None where no run was timed."""
+    timed = [
+        (i, run.name, run.timing.model_s_per_image / run.run.identity["steps"], course)
+        for i, (run, course) in enumerate(zip(runs, found.courses, strict=True))
+        if run.timing is not None and run.timing.invert_s > 0
+    ]
+    if not timed:
+        return None
+    metric = found.metric
+    means = [mean for _, _, _, course in timed for mean in course.means]
+    low, high = min(means), max(means)
+    room = (high - low) * 0.1 or abs(high) * 0.1 or 1.0
+    longest = max(seconds * course.steps[-1] for _, _, seconds, course in timed)
+    x = Axis(0, longest * 1.06, LEFT, WIDTH - RIGHT)
+    y = Axis(low - room, high + room, HEIGHT - BOTTOM, TOP)
+    lines = []
+    for i, name, seconds, course in timed:
+        points = [
+            (
+                x(seconds * step),
+                y(mean),
+                f"{name}, step {step}: {metric.text(mean, unit=True)} after {seconds * step:.3g} s",
+            )
+            for step, mean in zip(course.steps, course.means, strict=True)
+        ]
+        lines.append(Line(i, name, points))
+    said = "; ".join(line.points[-1][2] for line in lines)
+    return Tradeoff(
+        lines,
+        [Tick(x(v), label) for v, label in ticks(0, x.high)],
+        [Tick(y(v), label) for v, label in ticks(y.low, y.high)],
+        f"Mean {metric.label} against seconds an image. {said}",
+    )
+
+
+def spread(found: MetricComparison, runs: Sequence[Compared], run: int) -> Spread:
+    metric, difference = found.metric, found.differences[run]
+    assert difference is not None
+    gained = (found.values[run] - found.values[0])[np.isfinite(found.values).all(axis=0)]
+    counts, edges = bins(gained)
+    x = Axis(float(edges[0]), float(edges[-1]), LEFT, WIDTH - RIGHT)
+    y = Axis(0, int(counts.max()) * 1.08, HEIGHT - BOTTOM, TOP)
+    bars, better = [], []
+    for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
+        if count:
+            title = f"{metric.signed(low)} to {metric.signed(high)}: {count:,} rows"
+            top = y(float(count))
+            width = round(x(high) - x(low) - 1, 1)
+            bars.append(Bar(x(low) + 0.5, top, width, round(y.start - top, 1), title))
+            better.append(((low + high) / 2 > 0) == metric.higher_is_better)
+    share = f"{difference.n_better / difference.n:.0%}"
+    return Spread(
+        run,
+        bars,
+        better,
+        x(0.0) if x.low <= 0 <= x.high else None,
+        [Tick(x(v), label) for v, label in ticks(x.low, x.high, 3)],
+        [Tick(y(n), label) for n, label in ticks(0, int(counts.max()), 3) if n == int(n)],
+        f"{metric.label} of {runs[run].name} minus that of {runs[0].name}: "
+        f"{metric.signed(difference.by.mean)} on average, better in {share} of rows",
+    )

@@ -1,0 +1,115 @@
+"""One metric of several runs: means, intervals, paired differences, the course over the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.comparison.bootstrap import Estimate, estimate, resampled_means
+from pipeline.comparison.runs import Common, Compared, measures_the_same
+from pipeline.report import source
+from pipeline.report.metrics import Metric, metric
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A run against the first, image by image."""
+
+    by: Estimate  # its mean minus the first's
+    n_better: int  # rows in which it is better
+    n: int  # rows
+
+
+@dataclass(frozen=True)
+class Course:
+    """The means of one run over its steps, where they were measured."""
+
+    steps: list[int]
+    means: list[float]
+
+
+@dataclass(frozen=True)
+class MetricComparison:
+    """A metric at the last step of every run; lists have one entry a run."""
+
+    metric: Metric
+    values: np.ndarray  # [n_runs, n]: of the common rows, NaN where one was not measured
+    means: list[Estimate]
+    differences: list[Difference | None]  # None for the first
+    courses: list[Course]
+    best: int | None  # the run that is clearly better than every other one
+
+    @property
+    def n(self) -> int:
+        return int(np.isfinite(self.values).all(axis=0).sum())
+
+    def verdict(self, i: int) -> str:
+        """What the difference of a run says, for people."""
+        difference = self.differences[i]
+        if difference is None:
+            return ""
+        if not difference.by.excludes_zero:
+            return "not clear"
+        return "better" if (difference.by.mean > 0) == self.metric.higher_is_better else "worse"
+
+
+def compare_metric(
+    runs: Sequence[Compared], common: Common, name: str, n_resamples: int, seed: int
+) -> MetricComparison | None:
+    """None where no row was measured in every run."""
+    values, courses = [], []
+    for compared, numbers in zip(runs, common.numbers, strict=True):
+        found = source.values(compared.run, name, compared.run.identity["steps"])[numbers]
+        measured = np.flatnonzero(np.isfinite(found).any(axis=0))
+        if not len(measured):
+            return None
+        values.append(found[:, measured[-1]].astype(np.float64))
+        courses.append(_course(found, measured))
+    stacked = np.stack(values)
+    finite = np.isfinite(stacked).all(axis=0)
+    if not finite.any():
+        return None
+    known = metric(name)
+    there = stacked[:, finite]
+    resampled = resampled_means(there.T, common.images[finite], n_resamples, seed)
+    means = [estimate(of_run.mean(), resampled[:, i]) for i, of_run in enumerate(there)]
+    differences = [None, *(_difference(known, there, resampled, i) for i in range(1, len(runs)))]
+    best = _best(known, there, resampled)
+    return MetricComparison(known, stacked, means, differences, courses, best)
+
+
+def _course(found: np.ndarray, measured: np.ndarray) -> Course:
+    means = np.nanmean(found[:, measured].astype(np.float64), axis=0)
+    return Course([int(step) + 1 for step in measured], means.tolist())
+
+
+def _difference(known: Metric, there: np.ndarray, resampled: np.ndarray, i: int) -> Difference:
+    gained = there[i] - there[0]
+    by = estimate(gained.mean(), resampled[:, i] - resampled[:, 0])
+    is_better = gained > 0 if known.higher_is_better else gained < 0
+    return Difference(by, int(is_better.sum()), len(gained))
+
+
+def _best(known: Metric, there: np.ndarray, resampled: np.ndarray) -> int | None:
+    means = there.mean(axis=1)
+    best = int(means.argmax() if known.higher_is_better else means.argmin())
+    for i, mean in enumerate(means):
+        difference = estimate(means[best] - mean, resampled[:, best] - resampled[:, i])
+        if i != best and not difference.excludes_zero:
+            return None
+    return best
+
+
+def comparable(runs: Sequence[Compared]) -> tuple[list[str], list[str]]:
+    """Names of the metrics that all runs have, and of those that some have, or measured otherwise."""
+    first = runs[0].run
+    names = list(dict.fromkeys(n for compared in runs for n in compared.run.identity["metrics"]))
+    same = [
+        name
+        for name in names
+        if name in first.identity["metrics"]
+        and all(measures_the_same(first, compared.run, name) for compared in runs[1:])
+    ]
+    return same, [name for name in names if name not in same]

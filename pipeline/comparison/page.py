@@ -1,0 +1,143 @@
+"""A comparison -> one HTML file, with the images in which runs differ."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from pipeline import report
+from pipeline.comparison import charts
+from pipeline.comparison.choice import choose
+from pipeline.comparison.core import Comparison
+from pipeline.comparison.metrics import MetricComparison
+from pipeline.comparison.runs import Compared
+from pipeline.report import charts as geometry
+from pipeline.report import drawing, output, pictures, rendering, source
+from pipeline.report.metrics import Metric
+from pipeline.report.pictures import Thumbnail
+from pipeline.storage import public
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric of one image in one run."""
+
+    text: str
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class Card:
+    """One image in every run."""
+
+    key: str
+    place: str  # shard, sample and face, for people
+    crop: Thumbnail | None
+    drawn: Sequence[Thumbnail | None]  # by each run
+    lines: Sequence[tuple[Metric, list[Value]]]
+    values: Mapping[str, list[float | None]]  # by metric, one a run: what the gallery is sorted by
+
+    @property
+    def json(self) -> str:
+        return json.dumps(self.values)
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(len(shown.uri) for shown in (self.crop, *self.drawn) if shown is not None)
+
+
+def write(found: Comparison, out: str | os.PathLike[str], *, limit: int = 48) -> list[str]:
+    """Write the page; pictures are of at most ``limit`` images. Returns what it says is missing.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    goal = output.writable(out)
+    notes = list(found.notes)
+    cards = _cards(found, limit, notes)
+    text = rendering.page(
+        "compare.html",
+        styles=["style.css", "gallery.css", "compare.css"],
+        scripts=["compare.js"],
+        found=found,
+        cards=cards,
+        notes=notes,
+        charts=charts,
+        geometry=geometry,
+        seen="crop" if found.runs[0].run.identity["align"] == "face" else "input",
+    )
+    output.put(goal, text.encode())
+    return notes
+
+
+def _cards(found: Comparison, limit: int, notes: list[str]) -> list[Card]:
+    chosen = choose(found.metrics, found.common.numbers.shape[1], limit)
+    rows, drawn, input_size = [], [], report.DEFAULT_INPUT_SIZE
+    for compared, numbers in zip(found.runs, found.common.numbers, strict=True):
+        of_run = source.rows(compared.run, numbers[chosen].tolist(), ["latents_by_step"])
+        rows.append(of_run)
+        shown, size = _drawn(compared, of_run, notes)
+        drawn.append(shown)
+        input_size = size or input_size
+    # Crops are those of the first run: all saw the same.
+    seen = pictures.collect(rows[0], input_size, notes)
+    cards = [
+        _card(found, row, position, seen[i].crop, [of_run[i] for of_run in drawn])
+        for i, (position, row) in enumerate(zip(chosen, rows[0], strict=True))
+    ]
+    fitting = output.evenly(cards, output.share(cards))
+    if len(fitting) < len(cards):
+        notes.append(
+            f"Of {len(cards)} images, {len(fitting)} are shown, so that the page stays small."
+        )
+    return fitting
+
+
+def _drawn(
+    compared: Compared, rows: Sequence[dict[str, Any]], notes: list[str]
+) -> tuple[list[Thumbnail | None], tuple[int, int] | None]:
+    """The last step of each row, saved or drawn, and what the encoder's input measures."""
+    missing: list[str] = []
+    model = drawing.load(compared.run, None, None, missing)
+    notes += [
+        f"{compared.name}: {note}".replace(", pass --model", ", use `restyle report`")
+        for note in missing
+    ]
+    shown = [steps[-1] for steps in drawing.steps(rows, model, 1)]
+    return shown, None if model is None else model.input_size
+
+
+def _card(
+    found: Comparison,
+    row: Mapping[str, Any],
+    position: int,
+    crop: Thumbnail | None,
+    drawn: Sequence[Thumbnail | None],
+) -> Card:
+    shard, face, n_faces = PurePath(public(row["shard"])).name, row["face"], row["n_faces"]
+    place = f"{shard}, sample {row['sample_index']}"
+    if n_faces > 1:
+        place += f", face {face + 1} of {n_faces}"
+    values = {
+        compared.metric.name: [
+            v if math.isfinite(v) else None for v in compared.values[:, position].tolist()
+        ]
+        for compared in found.metrics
+    }
+    lines = [(compared.metric, _texts(compared, position)) for compared in found.metrics]
+    return Card(row["key"], place, crop, drawn, lines, values)
+
+
+def _texts(compared: MetricComparison, position: int) -> list[Value]:
+    known, values = compared.metric, compared.values[:, position].tolist()
+    texts = [known.text(value) for value in values]
+    measured = [value for value in values if math.isfinite(value)]
+    best = ""
+    if len(set(texts)) > 1 and measured:
+        best = known.text((max if known.higher_is_better else min)(measured))
+    return [Value(text, text == best) for text in texts]

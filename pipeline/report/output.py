@@ -1,0 +1,76 @@
+"""Where a page is written to, and how many pictures it takes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pipeline import storage
+from pipeline.config import ConfigError
+
+# A page that a browser opens at once and a mail takes along stays under 20 MB; the rest of it is
+# small beside pictures.
+MAX_PICTURE_BYTES = 18_000_000
+
+
+class Sized(Protocol):
+    """Something with pictures."""
+
+    @property
+    def n_bytes(self) -> int: ...
+
+
+T = TypeVar("T")
+
+
+def share(cards: Sequence[Sized]) -> float:
+    """How much of these fit into a page, 1 where all do."""
+    return min(1.0, MAX_PICTURE_BYTES / max(1, sum(card.n_bytes for card in cards)))
+
+
+def evenly(cards: Sequence[T], share: float) -> list[T]:
+    """A share of some cards, from their beginning to their end."""
+    n = int(len(cards) * share)
+    return [cards[i * len(cards) // n] for i in range(n)]
+
+
+def writable(out: str | os.PathLike[str]) -> Path:
+    """The path to write to, once it is known that this will work: drawing takes a while.
+
+    Raises:
+        ConfigError: it will not.
+    """
+    goal = Path(out)
+    if storage.is_remote(str(out)):
+        raise ConfigError(f"a report is a local file; pass --out report.html instead of {out}")
+    if goal.is_dir():
+        raise ConfigError(f"{out} is a folder; pass a file, such as --out {goal / 'report.html'}")
+    try:
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=goal.parent).close()
+    except OSError as error:
+        raise _not_writable(goal, error) from None
+    return goal
+
+
+def put(goal: Path, data: bytes) -> None:
+    """Whole or not at all: a browser may be showing the page before.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    part = goal.with_name(f".{goal.name}.{os.getpid()}")
+    try:
+        part.write_bytes(data)
+        os.replace(part, goal)
+    except OSError as error:
+        raise _not_writable(goal, error) from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _not_writable(goal: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot write {goal} ({error.strerror}); choose another --out")
