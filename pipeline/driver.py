@@ -91,7 +91,7 @@ class _Run:
     def __init__(
         self,
         tasks: Sequence[ShardTask],
-        config: ActorConfig,
+        config: ActorConfig | EditorConfig,
         how: ClusterConfig,
         journal: Journal | None,
     ) -> None:
