@@ -1,12 +1,14 @@
-"""What a run leaves behind for those who watch it: `_run/progress.json` and one log of lines a run.
+"""What a run leaves behind for those who watch it: `_run/progress.json`, and of each run a log of lines and
+its last heartbeat.
 
-Neither is believed by the pipeline: what is done is what lies in the folder. So a journal that cannot be
+None is believed by the pipeline: what is done is what lies in the folder. So a journal that cannot be
 written (a full disk) never ends a run. Durations are of the monotonic clock; the wall clock only dates
 lines and tells whether a heartbeat is fresh.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -24,6 +26,7 @@ from pipeline.writer import RUN_FOLDER
 
 PROGRESS = f"{RUN_FOLDER}/progress.json"
 LOGS = f"{RUN_FOLDER}/logs"
+RUNS = f"{RUN_FOLDER}/runs"
 BEAT_S = 5.0  # how often progress is written
 FRESH_S = 20.0  # a running job's last sign is younger
 UPLOAD_S = 60.0  # in an object store, how often new lines become an object
@@ -45,9 +48,9 @@ class Progress:
     """A run as it was at its last heartbeat."""
 
     run: str  # its own name, also of its log
-    state: str = (
-        "running"  # "finished", "unfinished" (shards failed), "stopped" (by a signal or an error)
-    )
+    fingerprint: str = ""  # of the settings that it writes rows with
+    # "running", "finished", "unfinished" (shards failed), "stopped" (by a signal or an error)
+    state: str = "running"
     started: str = ""  # UTC
     written: float = 0.0  # seconds of the wall clock
     by: str = ""  # machine and process of the driver
@@ -57,13 +60,14 @@ class Progress:
     n_done: int = 0  # shards by this run
     n_rows: int = 0  # by this run, those of begun shards among them
     n_by_status: dict[str, int] = field(default_factory=dict)  # rows of shards done by this run
+    n_samples: int = 0  # of shards done by this run
+    busy_s: dict[str, float] = field(default_factory=dict)  # by stage, added up over the workers
+    workers: list[str] = field(default_factory=list)  # that finished a shard
     n_retries: int = 0
     n_deaths: int = 0  # of workers
     begun: list[Begun] = field(default_factory=list)
     n_failed: int = 0  # shards given up
-    failures: list[dict[str, str]] = field(
-        default_factory=list
-    )  # the first of them: shard and error
+    failures: list[dict[str, str]] = field(default_factory=list)  # the first: shard and error
 
     @property
     def rows_per_s(self) -> float:
@@ -83,11 +87,27 @@ class Progress:
 
 def read(out: str) -> Progress | None:
     """The last heartbeat in a folder; None where there is none, or none that this version can read."""
+    return _read(out, PROGRESS)
+
+
+def runs(out: str) -> list[Progress]:
+    """The last heartbeat of every run, of one that goes on or was killed only if no other came after it."""
     try:
         files, path = storage.filesystem(out)
-        if files.get_file_info(f"{path}/{PROGRESS}").type != pafs.FileType.File:
+        where = pafs.FileSelector(f"{path}/{RUNS}", allow_not_found=True)
+        names = [f"{RUNS}/{info.base_name}" for info in files.get_file_info(where)]
+    except (OSError, pa.ArrowException, ValueError):
+        names = []
+    found = [_read(out, name) for name in [PROGRESS, *names]]
+    return list({progress.run: progress for progress in found if progress is not None}.values())
+
+
+def _read(out: str, name: str) -> Progress | None:
+    try:
+        files, path = storage.filesystem(out)
+        if files.get_file_info(f"{path}/{name}").type != pafs.FileType.File:
             return None
-        with files.open_input_stream(f"{path}/{PROGRESS}") as stream:
+        with files.open_input_stream(f"{path}/{name}") as stream:
             found = json.loads(stream.read())
         known = {f.name for f in fields(Progress)}
         begun = [Begun(**item) for item in found.pop("begun", [])]
@@ -103,9 +123,9 @@ def rival(out: str, run: str = "") -> Progress | None:
 
 
 class Journal:
-    """Writes both for one run. Use as a context: an exception marks the run as stopped."""
+    """Writes all of it for one run. Use as a context: an exception marks the run as stopped."""
 
-    def __init__(self, out: str, n_asked: int, n_before: int) -> None:
+    def __init__(self, out: str, n_asked: int, n_before: int, fingerprint: str = "") -> None:
         self._out = out
         self._files, self._folder = storage.filesystem(out)
         self._local = isinstance(self._files, pafs.LocalFileSystem)
@@ -118,6 +138,7 @@ class Journal:
         self._yields = rival(out, self.run) is not None  # progress.json is another run's
         self._last = Progress(
             self.run,
+            fingerprint,
             started=f"{now:%Y-%m-%dT%H:%M:%SZ}",
             by=f"{socket.gethostname()} pid {os.getpid()}",
             n_asked=n_asked,
@@ -137,6 +158,8 @@ class Journal:
         self.log("run_ended", None, state=state, n_done=done, seconds=round(seconds, 1), **facts)
         self._next_beat = self._next_upload = 0.0
         self.beat(replace(self._last, state=state, begun=[]))
+        with contextlib.suppress(OSError, pa.ArrowException):
+            self._put(f"{RUNS}/{self.run}.json", self._content())
 
     def log(self, event: str, shard: str | None, **facts: Any) -> None:
         """One line: what happened to which shard (null: to the run)."""
@@ -164,7 +187,7 @@ class Journal:
             if self._yields:
                 self._yields = rival(self._out, self.run) is not None
             if not self._yields:
-                self._put(PROGRESS, json.dumps(asdict(self._last), indent=1).encode())
+                self._put(PROGRESS, self._content())
         except (OSError, pa.ArrowException):
             return  # the next heartbeat may succeed
 
@@ -187,9 +210,14 @@ class Journal:
             return
         self._lines = []
 
+    def _content(self) -> bytes:
+        return json.dumps(asdict(self._last), indent=1).encode()
+
     def _put(self, name: str, content: bytes) -> None:
         path = f"{self._folder}/{name}"
         part = f"{path}.{uuid.uuid4().hex}" if self._local else path
+        if self._local:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
         with self._files.open_output_stream(part) as stream:
             stream.write(content)
         if self._local:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from encoders import Bootstrap, ReStyle, require_precision
-from pipeline import audit, cluster, driver, journal, labels, plan, storage, timing
+from pipeline import audit, cluster, driver, journal, labels, plan, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
 from pipeline.config import PATHS, ClusterConfig, ConfigError, RunConfig, fingerprint
 from pipeline.driver import Progress, Summary
@@ -122,11 +121,8 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
     n_before = len(asked) - len(prepared.left)
     with cluster.cluster(how):
         plan.claim(out, prepared.identity, asked, prepared.overwrite)
-        with Journal(out, len(asked), n_before) as log:
-            start = time.monotonic()
+        with Journal(out, len(asked), n_before, fingerprint(prepared.identity)) as log:
             summary = driver.run(prepared.left, workers, how, progress, log)
-            wall_s = time.monotonic() - start
-    timing.record(out, fingerprint(prepared.identity), summary, wall_s)
     if prepared.rival:  # both have written what was asked for
         plan.claim(out, prepared.identity, asked, overwrite=False)
     _believe_storage(prepared, summary)

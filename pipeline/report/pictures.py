@@ -7,6 +7,7 @@ import io
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,10 @@ FACE_SIDE = 256
 WEBP_QUALITY = 82
 # Shards that may fail before the others are not tried: each may wait a minute for its server.
 MAX_UNREADABLE = 3
+
+
+class _Unusable(Exception):
+    """A shard that no longer tells what its rows were made from; says why."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +76,16 @@ def collect(
         try:
             for index, photo in _photos(url, wanted, rows):
                 _add(found[index], photo, rows[index], input_size)
-        except (ShardError, ConfigError) as error:
-            unreadable.append(str(error))
+        except (ShardError, ConfigError, _Unusable) as error:
+            name = PurePath(public(url)).name  # the page travels; where the shard lies does not
+            reason = str(error) if isinstance(error, _Unusable) else "cannot be read any more"
+            unreadable.append(f"{name} {reason}")
             if len(unreadable) == MAX_UNREADABLE and n_tried + 1 == MAX_UNREADABLE:
                 break
     if unreadable:
         notes.append(
-            f"Some source photos are missing here, for their shards cannot be read any more "
-            f"({unreadable[0]})."
+            f"Some source photos are missing here: {unreadable[0]}"
+            + (f", and {n_more:,} more." if (n_more := len(unreadable) - 1) else ".")
         )
     return found
 
@@ -89,13 +96,13 @@ def _photos(
     """Index of a row and its photo, one at a time; the shard is read up to the last one wanted."""
     if url.startswith(storage.PIPE):
         # Whoever wrote the Parquet file chose this text; a report runs no command for it.
-        raise ShardError("a shard that came out of a command is not read a second time")
+        raise _Unusable("came out of a command, which no report runs")
     last = max(wanted)
     for sample in reader.samples(url):
         for index in wanted.get(sample.index, []):
             photo = _decoded(sample)
             if sample.key != rows[index]["key"] or not _fits(photo, rows[index]):
-                raise ShardError(f"{public(url)} has changed since it was inverted")
+                raise _Unusable("has changed since it was inverted")
             if photo is not None:
                 yield index, photo
         if sample.index >= last:

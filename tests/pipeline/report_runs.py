@@ -1,8 +1,9 @@
 """Runs for the report's tests, written by the real writer, and a parser of its pages."""
 
 import io
+import json
 import tarfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 from PIL import Image
 
 from encoders import load_inverter
+from pipeline import journal
 from pipeline.actor import checkpoint_hashes
 from pipeline.config import RunConfig, fingerprint
 from pipeline.images import encode_png
+from pipeline.journal import Progress
 from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row, schema
 from pipeline.writer import ShardWriter
@@ -91,6 +94,13 @@ class Run:
                 "versions": {"torch": "2"},
             }
         )
+
+
+def timed(folder: Path, fingerprint: str, run: str, **facts) -> None:
+    """What a run that ended leaves behind."""
+    path = Path(folder) / journal.RUNS / f"{run}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(Progress(run, fingerprint, **facts))))
 
 
 @dataclass

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from browser import Browser
 from click.testing import CliRunner
-from report_runs import HOSTILE, Run, failed, parse, row
+from report_runs import HOSTILE, Run, failed, parse, row, timed
 
 from jobs.compare import compare as command
-from pipeline import comparison, timing
+from pipeline import comparison
 from pipeline.comparison.bootstrap import estimate, resampled_means
 from pipeline.comparison.choice import choose
 from pipeline.config import ConfigError
-from pipeline.driver import Summary
 from pipeline.records import Status
 from pipeline.report import source
 
@@ -134,7 +133,7 @@ def _rewrite(run: Run, change) -> None:
 
     path = run.folder / "photos.parquet"
     table = pq.read_table(path)
-    footer = change(json.loads(table.schema.metadata[b"restyle"]))
+    footer = change(json.loads(pq.read_metadata(path).metadata[b"restyle"]))
     pq.write_table(table.replace_schema_metadata({b"restyle": json.dumps(footer)}), path)
 
 
@@ -148,8 +147,8 @@ def test_a_metric_of_other_networks_is_left_out_and_said(make_run):
 def test_command_prints_a_table_and_writes_a_page(two, tmp_path):
     for folder, busy in zip(two, (8.8, 4.4), strict=True):
         mark = source.open_run(folder).footer["fingerprint"]
-        summary = Summary(1, 44, {"ok": 44}, {"invert": busy}, {"node gpu none pid 1": 1})
-        timing.record(folder, mark, summary, 22.0)
+        rows = {"n_samples": 44, "n_by_status": {"ok": 44}}
+        timed(folder, mark, "a", seconds=22.0, busy_s={"invert": busy}, **rows)
     out = tmp_path / "compare.html"
     result = CliRunner().invoke(command, [*two, "--out", str(out), "--limit", "12"])
     assert result.exit_code == 0, result.output

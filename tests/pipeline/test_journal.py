@@ -36,6 +36,20 @@ def test_progress_and_log_of_a_run(tmp_path):
     assert {line["run"] for line in lines(tmp_path)} == {log.run}
 
 
+def test_every_run_is_kept_and_the_last_even_when_it_was_killed(tmp_path):
+    for n in (1, 2):
+        with Journal(str(tmp_path), 3, 0, "f") as log:
+            log.beat(replace(log.blank(), n_samples=n))
+    killed = Journal(str(tmp_path), 3, 0, "f")
+    killed.beat(replace(killed.blank(), n_samples=4))
+    (tmp_path / "_run" / "runs" / "foreign.json").write_text("[]")
+    found = journal.runs(str(tmp_path))
+    assert sorted(run.n_samples for run in found) == [1, 2, 4]
+    assert {run.fingerprint for run in found} == {"f"}
+    assert {run.state for run in found} == {"finished", "running"}
+    assert journal.runs(str(tmp_path / "nothing")) == []
+
+
 def test_how_a_run_ended(tmp_path):
     with pytest.raises(KeyboardInterrupt), Journal(str(tmp_path), 1, 0):
         raise KeyboardInterrupt

@@ -1,21 +1,19 @@
 """The report: real Parquet in, one HTML file out, parsed and shown in a browser."""
 
 import re
-from collections import Counter
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from report_runs import HOSTILE, N_STEPS, Parsed, Run, failed, parse, row, write_shard
+from report_runs import HOSTILE, N_STEPS, Parsed, Run, failed, parse, row, timed, write_shard
 
 from encoders import load_inverter, save_inverter
 from generators import CheckpointError
 from jobs.report import report as command
 from pipeline import report, timing
 from pipeline.config import ConfigError, RunConfig
-from pipeline.driver import Summary
 from pipeline.records import Status
 from pipeline.report import source
 from pipeline.report.charts import histogram, ticks
@@ -225,26 +223,22 @@ def test_of_many_rows_the_worst_are_shown_and_some_of_every_status():
 
 def test_a_page_of_many_pictures_stays_small(make_run, monkeypatch):
     _, whole = page_of(make_run(latents="all"))
-    monkeypatch.setattr(
-        report, "MAX_PICTURE_BYTES", sum(c.n_bytes for c in whole_cards(whole)) // 2
-    )
+    content = report.collect(str(whole.path.parent / "latents"))
+    n_bytes = sum(card.n_bytes for card in [*content.cards, *content.failures])
+    monkeypatch.setattr(report.output, "MAX_PICTURE_BYTES", n_bytes // 2)
     _, written = page_of(make_run(latents="all"))
     assert 0 < written.n_shown < 4
     assert "larger than 20 MB, so it has those of" in written.notes[0]
 
 
-def whole_cards(written):
-    content = report.collect(str(written.path.parent / "latents"))
-    return [*content.cards, *content.failures]
-
-
 def test_what_ran_is_timed_and_told(make_run):
     run = make_run()
-    summary = Summary(2, 6, Counter(ok=4, no_face=2), Counter(invert=8.0), Counter({"n gpu 0": 2}))
     mark = source.open_run(str(run.folder)).footer["fingerprint"]
-    timing.record(str(run.folder), mark, summary, 3.0)
-    timing.record(str(run.folder), mark, summary, 1.0)
-    timing.record(str(run.folder), "another", summary, 1000.0)
+    rows = {"n_samples": 6, "n_by_status": {"ok": 4, "no_face": 2}}
+    worked = {"busy_s": {"invert": 8.0}, "workers": ["n gpu 0 pid 1"]}
+    timed(run.folder, mark, "a", seconds=3.0, **rows, **worked)
+    timed(run.folder, mark, "b", seconds=1.0, **rows, **worked)
+    timed(run.folder, "another", "c", seconds=1000.0, **rows, **worked)
     found = timing.read(str(run.folder), mark)
     assert found is not None
     assert (found.samples_per_s, found.model_s_per_image, found.on_gpu) == (3.0, 2.0, True)
