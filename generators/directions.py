@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from generators.checkpoint import CheckpointError, Header
 from generators.stylegan2 import Generator
 
 KIND = "direction"
+DEMO = Path(str(resources.files("generators") / "weights" / "directions"))
 SUFFIXES = (".safetensors", ".pt", ".pth", ".npy", ".npz")
 # Names of the principal components, their mean and standard deviations: as e4e and ReStyle keep GANSpace's
 # results, and as GANSpace itself does.
@@ -129,6 +131,19 @@ def _checked(values: Any, path: str | os.PathLike, n_styles: int, w_dim: int) ->
     if not rows.isfinite().all():
         raise CheckpointError(f"{path} holds a direction with NaN or infinity; get the file again")
     return rows.float().expand(n_styles, -1).contiguous()
+
+
+def demo_path(name: str) -> Path:
+    """The packaged direction of the demo's generator.
+
+    Raises:
+        CheckpointError: none has this name.
+    """
+    path = DEMO / f"{name}.safetensors"
+    if not path.exists():
+        known = ", ".join(sorted(f"demo:{there.stem}" for there in DEMO.glob("*.safetensors")))
+        raise CheckpointError(f"there is no direction demo:{name}; there are {known}")
+    return path
 
 
 def save(path: str | os.PathLike, direction: Tensor, about: dict[str, Any], notes: str) -> None:

@@ -14,6 +14,16 @@ PORTRAIT_SIZE = 256
 # Far from the seeds that the demo model was trained on.
 SEED = 20_261_124
 SAMPLES_PER_SHARD = 13
+# Directions, and how far along each.
+EDITS = (
+    ("smile", (-3, "no smile"), (3, "smile")),
+    (
+        "glasses",
+        (3, "glasses"),
+    ),
+    ("yaw", (-2, "turned left"), (2, "turned right")),
+    ("hair_lightness", (-3, "darker hair"), (3, "lighter hair")),
+)
 
 
 @click.command(epilog="Example: restyle demo --out demo")
@@ -54,12 +64,16 @@ def demo(out: str, portraits: int) -> None:
     if summary.failures:
         sys.exit(1)
     report.write(str(folder / "latents"), folder / "report.html")
-    click.echo(f"open {folder / 'report.html'} in a browser")
+    _edit(folder / "latents", folder / "edited.jpg")
+    click.echo(f"open {folder / 'report.html'} in a browser, and {folder / 'edited.jpg'}")
     click.echo(
         "next, your own photos:\n"
         "  restyle pack photos/ 'shards/%06d.tar'\n"
         "  restyle invert 'shards/*.tar' --out latents/ --latents all --save-images\n"
-        "  restyle report latents/ --out report.html"
+        "  restyle report latents/ --out report.html\n"
+        "and these ones, edited:\n"
+        f"  restyle edit {folder / 'latents'} --out edited/ --direction demo:smile --strengths=-3,0,3\n"
+        "  restyle report edited/ --out edited.html"
     )
 
 
@@ -73,6 +87,34 @@ def _photos(folder: Path, n: int) -> None:
         (folder / f"portrait_{i:02}.jpg").write_bytes(images.encode_jpeg(to_u8(image)))
     astronaut = resources.files("pipeline.portraits") / "astronaut.jpg"
     (folder / "astronaut.jpg").write_bytes(astronaut.read_bytes())
+
+
+def _edit(latents: Path, out: Path) -> None:
+    """Draw the portrait that was inverted best, moved along the directions of the demo's generator."""
+    import numpy as np
+    import torch
+
+    from generators import directions
+    from pipeline import LatentDataset, images
+    from pipeline.editing.painter import Painter
+    from pipeline.editing.sheet import sheet
+
+    ds = LatentDataset(
+        str(latents), where="status == 'ok'", columns=["latent", "mse", "aligned_image"]
+    )
+    errors = [float(row["mse"][-1]) for row in ds]
+    row = ds[int(np.argmin(errors))]
+    n_styles, w_dim = row["latent"].shape
+    known = {
+        name: directions.load(directions.demo_path(name), n_styles, w_dim) for name, *_ in EDITS
+    }
+    edits = [strength * known[name] for name, *ends in EDITS for strength, _ in ends]
+    latents_ = row["latent"] + torch.stack([torch.zeros(n_styles, w_dim), *edits])
+    words = [word for _, *ends in EDITS for _, word in ends]
+    drawn = Painter(ds.footer).draw(latents_.numpy())
+    pictures = [images.to_u8(row["aligned_image"]), *drawn]
+    picture = sheet(["aligned input", "inverted", *words], [pictures])
+    out.write_bytes(images.encode_jpeg(picture))
 
 
 def _pack(photos: Path, shards: Path) -> None:

@@ -26,10 +26,11 @@ class Comparison:
     def opening(self) -> str:
         left_out = self.common.n_left_out
         rest = f"; {left_out:,} that failed in one at least are left out" if left_out else ""
+        n = len(self.runs)
         return (
             f"{self.common.numbers.shape[1]:,} rows of {self.common.n_images:,} images came out in "
-            f"all {len(self.runs)} runs{rest}. Intervals of 95 % from {self.n_resamples:,} resamples "
-            f"of images, seed {self.seed}."
+            f"{'both' if n == 2 else f'all {n}'} runs{rest}. Intervals of 95 % from "
+            f"{self.n_resamples:,} resamples of images, seed {self.seed}."
         )
 
     @property

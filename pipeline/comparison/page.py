@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 from pipeline import report
@@ -20,7 +19,6 @@ from pipeline.report import charts as geometry
 from pipeline.report import drawing, output, pictures, rendering, source
 from pipeline.report.metrics import Metric
 from pipeline.report.pictures import Thumbnail
-from pipeline.storage import public
 
 
 @dataclass(frozen=True)
@@ -119,10 +117,6 @@ def _card(
     crop: Thumbnail | None,
     drawn: Sequence[Thumbnail | None],
 ) -> Card:
-    shard, face, n_faces = PurePath(public(row["shard"])).name, row["face"], row["n_faces"]
-    place = f"{shard}, sample {row['sample_index']}"
-    if n_faces > 1:
-        place += f", face {face + 1} of {n_faces}"
     values = {
         compared.metric.name: [
             v if math.isfinite(v) else None for v in compared.values[:, position].tolist()
@@ -130,7 +124,7 @@ def _card(
         for compared in found.metrics
     }
     lines = [(compared.metric, _texts(compared, position)) for compared in found.metrics]
-    return Card(row["key"], place, crop, drawn, lines, values)
+    return Card(row["key"], source.place(row), crop, drawn, lines, values)
 
 
 def _texts(compared: MetricComparison, position: int) -> list[Value]:

@@ -60,6 +60,11 @@ def open_runs(folders: Sequence[str]) -> list[Compared]:
         raise ConfigError("a comparison needs two runs at least; pass two folders of latents")
     found = [source.open_run(folder) for folder in folders]
     names = _names(folders)
+    for name, run in zip(names, found, strict=True):
+        if run.n_edits:
+            raise ConfigError(
+                f"{name} holds edits; compare the inversions that they were made from"
+            )
     for name, run in zip(names[1:], found[1:], strict=True):
         _require_same_input(names[0], found[0], name, run)
         _require_same_protocol(names[0], found[0], name, run)

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from generators import Generator
 
 SEFA = "sefa"
-GRAMMAR = "[NAME=][FACTOR*]FILE[:COMPONENT][@LAYERS], or sefa:COMPONENT[@LAYERS]; joined by ' + '"
+DEMO = "demo:"
+GRAMMAR = (
+    "[NAME=][FACTOR*]FILE[:COMPONENT][@LAYERS], with sefa:COMPONENT or demo:NAME for a file too; "
+    "joined by ' + '"
+)
 _NAME = re.compile(r"^([\w-]+)=")
 _TERM = re.compile(
-    r"^(?:(?P<factor>[-+]?(?:\d+\.?\d*|\.\d+))\*)?(?P<source>.+?)"
+    r"^(?:(?P<factor>[-+]?(?:\d+\.?\d*|\.\d+))\*)?(?P<source>demo:\w+|.+?)"
     r"(?::(?P<component>\d+))?(?:@(?P<layers>\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*))?$"
 )
 MAX_LAYER = 1000  # far above any generator's; a range is spelled out
@@ -94,7 +98,16 @@ def _term(text: str, whole: str) -> Term:
     if match["source"] == SEFA and component is None:
         raise ConfigError("sefa needs a component, such as sefa:0")
     layers = None if match["layers"] is None else _layers(match["layers"])
-    return Term(float(match["factor"] or 1), match["source"], component, layers)
+    return Term(float(match["factor"] or 1), _source(match["source"]), component, layers)
+
+
+def _source(text: str) -> str:
+    """A packaged direction by its name, or what is there."""
+    if not text.startswith(DEMO):
+        return text
+    from generators.directions import demo_path
+
+    return str(demo_path(text.removeprefix(DEMO)))
 
 
 def _layers(text: str) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from encoders import ReStyle
 from pipeline import timing
-from pipeline.report import drawing, output, page, pictures, source
+from pipeline.report import drawing, edited, output, page, pictures, source
 from pipeline.report.choice import choose
 from pipeline.report.metrics import Metric, metric
 from pipeline.report.page import Card, Content
@@ -71,13 +71,17 @@ def collect(
 ) -> Content:
     """What the page of a run shows; see :func:`write`."""
     run = source.open_run(latents)
+    content = Content(run, timing=timing.read(latents, run.footer["fingerprint"]))
+    restyle = drawing.load(run, model, generator, content.notes) if run.n_ok else None
+    if run.n_edits:
+        size = DEFAULT_INPUT_SIZE if restyle is None else restyle.input_size
+        edited.show(content, restyle, limit, size)
+        return content
     n_steps = run.identity["steps"]
     measured = {metric(name): source.values(run, name, n_steps) for name in run.identity["metrics"]}
     found = [statistics(m, values) for m, values in measured.items()]
-    content = Content(run, [s for s in found if s is not None])
-    content.timing = timing.read(latents, run.footer["fingerprint"])
+    content.statistics = [s for s in found if s is not None]
     content.choice = choose(source.statuses(run), measured, limit)
-    restyle = drawing.load(run, model, generator, content.notes) if run.n_ok else None
     _show(content, restyle, list(measured))
     if restyle is not None:
         content.average = drawing.draw(restyle, restyle.latent_avg[None].cpu().numpy())[0]
@@ -95,15 +99,16 @@ def _show(content: Content, model: ReStyle | None, metrics: Sequence[Metric]) ->
     n = len(choice.shown)
     drawn = drawing.steps(rows[:n], model, run.identity["steps"])
     cards = [
-        Card(row, of_row, steps, page.lines(row, metrics), choice.ranks.get(number, ""), number)
+        Card(
+            row,
+            of_row,
+            steps,
+            page.lines(row, metrics),
+            rank=choice.ranks.get(number, ""),
+            order=number,
+        )
         for number, row, of_row, steps in zip(choice.shown, rows[:n], seen[:n], drawn, strict=True)
     ]
     failures = [Card(*failed) for failed in zip(rows[n:], seen[n:], strict=True)]
-    share = output.share([*cards, *failures])
-    content.cards = page.worst_first(output.evenly(cards, share))
-    content.failures = output.evenly(failures, share)
-    if share < 1:
-        content.notes.append(
-            f"Pictures of {n} rows would make this page larger than 20 MB, so it has those of "
-            f"{len(content.cards)}."
-        )
+    output.fit(content, cards, failures)
+    content.cards = page.worst_first(content.cards)

@@ -10,7 +10,7 @@ from pipeline.report.statistics import Statistics
 
 # Of the drawing, in its own units; it scales with the page.
 WIDTH, HEIGHT = 270, 180
-LEFT, RIGHT, TOP, BOTTOM = 57, 8, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 64, 8, 10, 40
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def ticks(low: float, high: float, n: int = 4) -> list[tuple[float, str]]:
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw * 0.999)
     digits = max(0, -math.floor(math.log10(step)) + (round(step / magnitude, 6) == 2.5))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [(i * step, f"{i * step:.{digits}f}") for i in range(first, last + 1)]
+    return [(i * step, f"{i * step:.{digits}f}".replace("-", "−")) for i in range(first, last + 1)]
 
 
 def change(found: Statistics) -> str:

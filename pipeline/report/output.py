@@ -6,10 +6,13 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pipeline import storage
 from pipeline.config import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.report.page import Card, Content
 
 # A page that a browser opens at once and a mail takes along stays under 20 MB; the rest of it is
 # small beside pictures.
@@ -35,6 +38,17 @@ def evenly(cards: Sequence[T], share: float) -> list[T]:
     """A share of some cards, from their beginning to their end."""
     n = int(len(cards) * share)
     return [cards[i * len(cards) // n] for i in range(n)]
+
+
+def fit(content: Content, cards: Sequence[Card], failures: Sequence[Card]) -> None:
+    """Put as many of them into the page as keep it small, and say so where that is not all."""
+    kept = share([*cards, *failures])
+    content.cards, content.failures = evenly(cards, kept), evenly(failures, kept)
+    if kept < 1:
+        content.notes.append(
+            f"Pictures of {len(cards)} images would make this page larger than 20 MB, so it has those of "
+            f"{len(content.cards)}."
+        )
 
 
 def writable(out: str | os.PathLike[str]) -> Path:

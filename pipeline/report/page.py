@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report import charts, rendering
+from pipeline.labels import PREFIX
+from pipeline.report import charts, rendering, source
 from pipeline.report.choice import Choice
 from pipeline.report.metrics import Metric
 from pipeline.report.pictures import Pictures, Thumbnail
@@ -19,13 +20,15 @@ from pipeline.report.statistics import Statistics
 from pipeline.storage import public
 from pipeline.timing import Timing
 
+MAX_LABEL = 200  # characters of a text
+
 
 @dataclass
 class Content:
     """Everything that a page shows."""
 
     run: Run
-    statistics: list[Statistics]
+    statistics: list[Statistics] = field(default_factory=list)
     timing: Timing | None = None
     choice: Choice = Choice([], [])
     cards: list[Card] = field(default_factory=list)
@@ -59,25 +62,33 @@ class Card:
     pictures: Pictures
     steps: Sequence[Thumbnail | None] = ()
     lines: Sequence[Line] = ()
+    edits: Sequence[tuple[str, Sequence[Thumbnail | None]]] = ()  # by direction, one a strength
     rank: str = ""  # why a worst row is shown
     order: int = 0  # its number in the data set
 
     @property
     def n_bytes(self) -> int:
         """Of its pictures in the page."""
-        shown = (self.pictures.source, self.pictures.crop, *self.steps)
+        edits = (picture for _, of_direction in self.edits for picture in of_direction)
+        shown = (self.pictures.source, self.pictures.crop, *self.steps, *edits)
         return sum(len(picture.uri) for picture in shown if picture is not None)
 
     @property
     def place(self) -> str:
-        """Where the image is from, for people."""
-        shard, index = PurePath(public(self.row["shard"])).name, self.row["sample_index"]
-        return f"{shard}, sample {index}"
+        return source.place(self.row)
 
     @property
-    def face(self) -> str:
-        n, face = self.row["n_faces"], self.row["face"]
-        return f"face {face + 1} of {n}" if n > 1 and face >= 0 else ""
+    def labels(self) -> dict[str, Any]:
+        """What came beside the image and was kept."""
+        found = {
+            name.removeprefix(PREFIX): value
+            for name, value in self.row.items()
+            if name.startswith(PREFIX) and value is not None
+        }
+        return {
+            name: f"{value:.4g}" if isinstance(value, float) else str(value)[:MAX_LABEL]
+            for name, value in found.items()
+        }
 
     @property
     def quad(self) -> str:
@@ -120,11 +131,18 @@ def worst_first(cards: Sequence[Card]) -> list[Card]:
     return sorted(cards, key=badness)
 
 
+def typical(cards: Sequence[Card], n: int = 10) -> list[Card]:
+    """Some cards to open the page with: the middle of those with both pictures, neither worst nor best."""
+    whole = [card for card in cards if card.pictures.crop and card.steps and card.steps[-1]]
+    first = (len(whole) - n) // 2
+    return whole[max(0, first) : max(0, first) + n]
+
+
 def render(content: Content) -> str:
     """The page."""
     run = content.run
     return rendering.page(
-        "page.html",
+        "edited.html" if run.n_edits else "page.html",
         styles=["style.css", "gallery.css"],
         scripts=["script.js"],
         content=content,
@@ -132,6 +150,7 @@ def render(content: Content) -> str:
         title=PurePath(public(run.latents.rstrip("/"))).name,
         noun="faces" if run.identity["faces"] == "all" else "images",
         headline=charts.headline(content.statistics),
+        typical=typical(content.cards),
         tiles=_tiles(content),
         settings=_settings(run),
         charts=charts,
@@ -147,19 +166,20 @@ def _tiles(content: Content) -> list[Fact]:
     share = f", {run.n_failed / run.n_rows:.1%}" if run.n_failed else ""
     facts = [
         Fact(f"{run.n_samples:,}", f"images in {n_shards:,} shard{'s' * (n_shards != 1)}"),
-        Fact(f"{run.n_ok:,}", "faces inverted" if is_aligned else "images inverted"),
+        Fact(f"{run.n_ok:,}", f"{'faces' if is_aligned else 'images'} inverted"),
         Fact(f"{run.n_failed:,}", f"failed{share}"),
         Fact(str(run.identity["steps"]), "steps each"),
     ]
+    if run.n_edits:
+        facts[1] = Fact(f"{run.n_ok:,}", "edits")
+        facts[3:] = [
+            Fact(str(len(run.directions)), f"direction{'s' * (len(run.directions) > 1)}"),
+            Fact(str(len(run.strengths)), f"strength{'s' * (len(run.strengths) > 1)} of each"),
+        ]
     if content.timing is not None:
         n, what = content.timing.n_workers, "GPU" if content.timing.on_gpu else "CPU worker"
         rate = f"{content.timing.samples_per_s:.3g}"
         facts.append(Fact(rate, f"images a second on {n:,} {what}{'s' * (n != 1)}"))
-    for found in content.statistics:
-        metric, last = found.metric, found.last
-        facts.append(
-            Fact(metric.text(last.mean, unit=True), f"mean {metric.label}, step\u00a0{last.number}")
-        )
     return facts
 
 
@@ -169,7 +189,10 @@ def _settings(run: Run) -> dict[str, str]:
     n_styles, w_dim = footer["latent_avg_shape"]
     is_aligned = identity["align"] == "face"
     return {
+        "edits of the run": identity.get("edit_source", ""),
+        "directions": "; ".join(identity.get("edit_directions", [])),
         "model": PurePath(footer["model"]).name,
+        "then": PurePath(footer.get("then") or "").name,
         "generator": PurePath(footer.get("generator") or "").name,
         "encoder sha256": identity["encoder_sha256"],
         "generator sha256": identity["generator_sha256"],
@@ -178,6 +201,7 @@ def _settings(run: Run) -> dict[str, str]:
         "alignment": "by face (FFHQ)" if is_aligned else "none",
         "faces": identity["faces"] if is_aligned else "",
         "precision": identity["precision"],
+        "labels": ", ".join(n.removeprefix(PREFIX) for n in identity if n.startswith(PREFIX)),
         "run": footer["fingerprint"],
         "measured on": footer["metric_protocol"],
         "versions": ", ".join(f"{name} {v}" for name, v in footer["versions"].items()),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,21 @@ class Run:
     @property
     def n_failed(self) -> int:
         return self.n_rows - self.n_ok
+
+    @property
+    def directions(self) -> list[str]:
+        """Names of the directions that its rows are edits along; none where they are inversions."""
+        return [text.partition("=")[0] for text in self.identity.get("edit_directions", [])]
+
+    @property
+    def strengths(self) -> list[float]:
+        """How far along each direction."""
+        return self.identity.get("edit_strengths", [])
+
+    @property
+    def n_edits(self) -> int:
+        """Rows for each row of the source, which follow one another: strengths, then directions."""
+        return len(self.directions) * len(self.strengths)
 
     @property
     def is_demo(self) -> bool:
@@ -165,6 +181,13 @@ def rows(run: Run, numbers: Sequence[int], without: Sequence[str] = ()) -> list[
                     found[start + index] = row
         start += part.n_rows
     return [found[number] for number in numbers]
+
+
+def place(row: Mapping[str, Any]) -> str:
+    """Where the image of a row is from, for people."""
+    found = f"{PurePath(storage.public(row['shard'])).name}, sample {row['sample_index']}"
+    n, face = row["n_faces"], row["face"]
+    return f"{found}, face {face + 1} of {n}" if n > 1 and face >= 0 else found
 
 
 def _picked(
