@@ -14,15 +14,15 @@ PORTRAIT_SIZE = 256
 # Far from the seeds that the demo model was trained on.
 SEED = 20_261_124
 SAMPLES_PER_SHARD = 13
-# Directions, and how far along each.
+# What is drawn of one portrait: a direction, how far along it, and what that makes.
 EDITS = (
-    ("smile", (-3, "no smile"), (3, "smile")),
-    (
-        "glasses",
-        (3, "glasses"),
-    ),
-    ("yaw", (-2, "turned left"), (2, "turned right")),
-    ("hair_lightness", (-3, "darker hair"), (3, "lighter hair")),
+    ("smile", -5, "serious"),
+    ("smile", 5, "smiling"),
+    ("glasses", 2.5, "with glasses"),
+    ("yaw", -2, "turned left"),
+    ("yaw", 1.5, "turned right"),
+    ("hair_lightness", -2, "dark hair"),
+    ("hair_lightness", 2, "fair hair"),
 )
 
 
@@ -65,7 +65,9 @@ def demo(out: str, portraits: int) -> None:
         sys.exit(1)
     report.write(str(folder / "latents"), folder / "report.html")
     _edit(folder / "latents", folder / "edited.jpg")
-    click.echo(f"open {folder / 'report.html'} in a browser, and {folder / 'edited.jpg'}")
+    click.echo(
+        f"open {folder / 'report.html'} in a browser; {folder / 'edited.jpg'} is one portrait, edited"
+    )
     click.echo(
         "next, your own photos:\n"
         "  restyle pack photos/ 'shards/%06d.tar'\n"
@@ -90,30 +92,25 @@ def _photos(folder: Path, n: int) -> None:
 
 
 def _edit(latents: Path, out: Path) -> None:
-    """Draw the portrait that was inverted best, moved along the directions of the demo's generator."""
+    """Draw the portrait that came out best, moved along directions of the demo's generator."""
     import numpy as np
-    import torch
 
     from generators import directions
     from pipeline import LatentDataset, images
     from pipeline.editing.painter import Painter
     from pipeline.editing.sheet import sheet
 
-    ds = LatentDataset(
-        str(latents), where="status == 'ok'", columns=["latent", "mse", "aligned_image"]
-    )
-    errors = [float(row["mse"][-1]) for row in ds]
-    row = ds[int(np.argmin(errors))]
-    n_styles, w_dim = row["latent"].shape
-    known = {
-        name: directions.load(directions.demo_path(name), n_styles, w_dim) for name, *_ in EDITS
-    }
-    edits = [strength * known[name] for name, *ends in EDITS for strength, _ in ends]
-    latents_ = row["latent"] + torch.stack([torch.zeros(n_styles, w_dim), *edits])
-    words = [word for _, *ends in EDITS for _, word in ends]
-    drawn = Painter(ds.footer).draw(latents_.numpy())
-    pictures = [images.to_u8(row["aligned_image"]), *drawn]
-    picture = sheet(["aligned input", "inverted", *words], [pictures])
+    columns = ["latent", "mse", "aligned_image"]
+    ds = LatentDataset(str(latents), where="status == 'ok'", columns=columns)
+    row = min(ds, key=lambda row: float(row["mse"][-1]))
+    latent = row["latent"].numpy()
+    edited = [latent]
+    for name, strength, _ in EDITS:
+        step = directions.load(directions.demo_path(name), *latent.shape)
+        edited.append(latent + strength * step.numpy())
+    drawn = Painter(ds.footer).draw(np.stack(edited))
+    words = ["aligned input", "inverted", *(word for _, _, word in EDITS)]
+    picture = sheet(words, [[images.to_u8(row["aligned_image"]), *drawn]])
     out.write_bytes(images.encode_jpeg(picture))
 
 
