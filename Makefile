@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test check chaos clean
+.PHONY: demo test check pictures chaos clean
 
 demo: .venv/installed
 	$(BIN)/restyle demo --out demo
@@ -26,6 +26,10 @@ check: .venv/installed-dev
 .venv/installed-dev: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install -q -e '.[dev]'
 	@touch .venv/installed $@
+
+# The pictures of the README, out of a demo; needs a Chromium.
+pictures: demo
+	$(BIN)/python docs/pictures.py demo
 
 # Every fault many times, about a quarter of an hour; the numbers go to docs/reliability.md.
 chaos: .venv/installed-dev

@@ -59,7 +59,7 @@ def write(
     return Written(
         goal,
         content.run.n_rows,
-        len(content.cards),
+        len(content.cards) * max(1, content.run.n_edits),
         len(content.failures),
         len(data),
         content.notes,

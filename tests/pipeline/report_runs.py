@@ -56,6 +56,8 @@ def row(i: int, key: str, config: RunConfig, better: float = 0.0) -> Row:
     result = Row(face, Status.OK, None, latents, metrics)
     if config.save_images:
         result.aligned_image = result.reconstruction = encode_png(photo(i)[:64, :64])
+    if config.keep_fields:
+        result.labels = {"label_smile": 0.25, "label_who": "<i>nobody</i>"}
     return result
 
 

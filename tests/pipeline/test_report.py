@@ -1,19 +1,33 @@
 """The report: real Parquet in, one HTML file out, parsed and shown in a browser."""
 
+import json
 import re
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from report_runs import HOSTILE, N_STEPS, Parsed, Run, failed, parse, row, timed, write_shard
+from report_runs import (
+    HOSTILE,
+    N_STEPS,
+    N_STYLES,
+    Parsed,
+    Run,
+    failed,
+    parse,
+    row,
+    timed,
+    write_shard,
+)
 
 from encoders import load_inverter, save_inverter
 from generators import CheckpointError
 from jobs.report import report as command
-from pipeline import report, timing
+from pipeline import comparison, report, timing
 from pipeline.config import ConfigError, RunConfig
+from pipeline.editing.rows import Edits
 from pipeline.records import Status
 from pipeline.report import source
 from pipeline.report.charts import histogram, ticks
@@ -244,6 +258,51 @@ def test_what_ran_is_timed_and_told(make_run):
     assert (found.samples_per_s, found.model_s_per_image, found.on_gpu) == (3.0, 2.0, True)
     page, _ = page_of(run)
     assert page.texts[page.texts.index("images a second on 1 GPU") + 1 :][:2].count("3") == 1
+
+
+def edit_of(run: Run, folder, names=("smile", "age"), strengths=(-2.0, 0.0, 2.0)) -> None:
+    """The edits of a run, by the code that `restyle edit` runs."""
+    folder.mkdir()
+    path = run.folder / "photos.parquet"
+    footer = json.loads(pq.read_metadata(path).metadata[b"restyle"])
+    edits = Edits(names, np.ones((len(names), N_STYLES, 16), np.float32), strengths)
+    table = pq.read_table(path)
+    batch = table.combine_chunks().to_batches()[0]
+    edited = edits.batch(edits.apply(batch)[0], None, edits.columns(table.schema, False))
+    told = {"edit_directions": [f"{n}=1.0*x:None@all" for n in names], "latents": "last"}
+    footer["identity"] |= {**told, "edit_strengths": list(strengths), "edit_source": "source-run"}
+    counts = pa.compute.value_counts(edited["status"]).to_pylist()
+    footer["n_by_status"] = {c["values"]: c["counts"] for c in counts}
+    metadata = {b"restyle": json.dumps(footer | {"fingerprint": "edited"})}
+    out = pa.Table.from_batches([edited]).replace_schema_metadata(metadata)
+    pq.write_table(out, folder / "photos.parquet")
+
+
+def test_edits_are_shown_beside_their_source(make_run, tmp_path):
+    run = make_run(latents="all")
+    edit_of(run, tmp_path / "edited")
+    written = report.write(tmp_path / "edited", tmp_path / "edited.html")
+    page = parse(written.path)
+    assert len(page.all("article", "card")) == 4  # one a face, not one an edit
+    assert page.alts("Aligned crop") == 4
+    for name in ("smile −2", "smile 0", "age +2"):
+        assert page.alts(name) == 4, name
+    assert (written.n_rows, written.n_shown) == (36, 24)
+    assert "24 of 36 edits made." in page.texts
+    assert page.texts.count("no face was found") == 1  # of six rows that failed with their source
+    assert "MSE" not in page.texts  # the rows' numbers are of the inversion
+    assert "source-run" in page.texts
+    with pytest.raises(ConfigError, match="edited holds edits; compare the inversions"):
+        comparison.compare([str(run.folder), str(tmp_path / "edited")])
+
+
+def test_labels_are_shown(make_run):
+    run = make_run(keep_fields=("json",), labels={"label_smile": "double", "label_who": "string"})
+    page, _ = page_of(run)
+    assert page.texts.count("smile") == 4
+    assert page.texts.count("0.25") == 4
+    assert page.texts.count("<i>nobody</i>") == 4
+    assert "<i>nobody</i>" not in (run.folder.parent / "report.html").read_text("utf-8")
 
 
 def test_one_bad_image_leaves_the_others_their_bars():
