@@ -14,7 +14,7 @@ import os
 import socket
 import time
 import uuid
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -109,11 +109,16 @@ def _read(out: str, name: str) -> Progress | None:
             return None
         with files.open_input_stream(f"{path}/{name}") as stream:
             found = json.loads(stream.read())
-        known = {f.name for f in fields(Progress)}
         begun = [Begun(**item) for item in found.pop("begun", [])]
-        return Progress(**{k: v for k, v in found.items() if k in known}, begun=begun)
+        blank = {k: v for k, v in vars(Progress("")).items() if k != "begun"}
+        known = {k: v for k, v in found.items() if k in blank and _is_like(v, blank[k])}
+        return Progress(**known, begun=begun)
     except (OSError, pa.ArrowException, ValueError, TypeError, AttributeError):
         return None
+
+
+def _is_like(value: Any, blank: Any) -> bool:
+    return isinstance(value, int | float if isinstance(blank, int | float) else type(blank))
 
 
 def rival(out: str, run: str = "") -> Progress | None:

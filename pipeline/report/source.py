@@ -15,10 +15,20 @@ import pyarrow.parquet as pq
 from pipeline import audit, plan, storage
 from pipeline.config import ConfigError, difference
 from pipeline.latents import footer
+from pipeline.report.metrics import metric
 from pipeline.schema import dense
 
 # Rows decoded at once when single rows are picked: with 18 x 512 latents of five steps, 12 MB.
 BATCH_ROWS = 64
+# What a file must have: columns, and entries of its footer and of the settings there.
+COLUMNS = ("key", "shard", "sample_index", "face", "n_faces", "status", "error", "latent")
+NEEDED = (
+    "fingerprint", "model", "n_samples", "n_by_status", "latent_avg_shape", "metric_protocol", "versions"
+)  # fmt: skip
+SETTINGS = (
+    "steps", "metrics", "latents", "latent_dtype", "align", "faces", "precision", "encoder_sha256",
+    "generator_sha256",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,8 +104,9 @@ def open_run(latents: str) -> Run:
     run = Run(latents)
     for name in names:
         with opened(latents, name) as file:
-            record, n_rows = footer(file.metadata), file.metadata.num_rows
-        _require_ours(record, run.footer, f"{where.rstrip('/')}/{name}")
+            path = f"{where.rstrip('/')}/{name}"
+            record, n_rows = _record(file, path), file.metadata.num_rows
+        _require_same(record, run.footer, path)
         run.footer = run.footer or record
         shard, identity = record.get("shard", ""), record.get("input_identity", "")
         run.files.append(File(name, shard, identity, n_rows))
@@ -105,10 +116,26 @@ def open_run(latents: str) -> Run:
     return run
 
 
-def _require_ours(record: dict[str, Any], first: dict[str, Any], path: str) -> None:
-    needed = ("identity", "fingerprint", "model", "n_samples", "n_by_status")
-    if any(name not in record for name in needed):
-        raise ConfigError(f"{path} was not written by `restyle invert`; move it out of the folder")
+def _record(file: pq.ParquetFile, path: str) -> dict[str, Any]:
+    """The footer of a file that has all that a report reads."""
+    try:
+        found = footer(file.metadata)
+        identity = found["identity"]
+        columns = {*COLUMNS, *(metric(name).name for name in identity["metrics"])}
+        missing = [name for name in NEEDED if name not in found]
+        missing += [name for name in SETTINGS if name not in identity]
+        missing += sorted(columns - set(file.schema_arrow.names))
+    except (ValueError, KeyError, TypeError) as error:
+        missing = [str(error)]
+    if missing:
+        raise ConfigError(
+            f"{path} was not written by `restyle invert`, or by another version ({missing[0]}); move it "
+            "out of the folder"
+        )
+    return found
+
+
+def _require_same(record: dict[str, Any], first: dict[str, Any], path: str) -> None:
     if first and record["fingerprint"] != first["fingerprint"]:
         differs = difference(first["identity"], record["identity"])
         raise ConfigError(f"{path} is of another run ({differs}); keep one run in a folder")

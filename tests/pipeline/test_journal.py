@@ -99,5 +99,5 @@ def test_unreadable_progress_is_none(tmp_path):
     for content in ("", "[]", "{", '{"begun": 3}', '{"state": "running"}'):
         path.write_text(content)
         assert journal.read(str(tmp_path)) is None
-    path.write_text(json.dumps({"run": "x", "of_a_later_version": 1}))
+    path.write_text(json.dumps({"run": "x", "of_a_later_version": 1, "n_samples": "many"}))
     assert journal.read(str(tmp_path)) == Progress("x")

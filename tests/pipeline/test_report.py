@@ -184,6 +184,19 @@ def test_what_cannot_be_reported_on_is_refused(make_run, tmp_path, tiny_inverter
     pq.write_table(pa.table({"a": [1]}), tmp_path / "nothing" / "foreign.parquet")
     with pytest.raises(ConfigError, match="not written by `restyle invert`"):
         report.write(tmp_path / "nothing", tmp_path / "r.html")
+    run = make_run("odd")
+    good = pq.read_table(run.folder / "photos.parquet")
+    footer = json.loads(pq.read_metadata(run.folder / "photos.parquet").metadata[b"restyle"])
+    for table, record, says in (
+        (good, b"{no json", "double quotes"),
+        (good, json.dumps({"identity": 3}), "subscriptable"),
+        (good, json.dumps({k: v for k, v in footer.items() if k != "versions"}), "versions"),
+        (good.drop_columns(["psnr"]), json.dumps(footer), "psnr"),
+    ):
+        metadata = {b"restyle": record}
+        pq.write_table(table.replace_schema_metadata(metadata), run.folder / "photos.parquet")
+        with pytest.raises(ConfigError, match=f"another version .*{says}"):
+            report.write(run.folder, tmp_path / "r.html")
     (tmp_path / "nothing" / "foreign.parquet").write_bytes(b"PAR1 nonsense")
     with pytest.raises(ConfigError, match="cannot be read"):
         report.write(tmp_path / "nothing", tmp_path / "r.html")
