@@ -21,8 +21,8 @@ from jobs.options import numbers
     "directions",
     multiple=True,
     required=True,
-    help="[NAME=][FACTOR*]FILE[:COMPONENT][@LAYERS], or sefa:COMPONENT[@LAYERS]; terms joined by ' + '. "
-    "May be given several times.",
+    help="[NAME=][FACTOR*]FILE[:COMPONENT][@LAYERS], with sefa:COMPONENT or demo:NAME for a file too; terms "
+    "joined by ' + '. May be given several times.",
 )
 @click.option(
     "--strengths", default="1", show_default=True, help="Comma-separated multiples of a direction."

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from generators import directions
+from generators import CheckpointError, directions
 from pipeline.config import ConfigError
 from pipeline.editing import expression
 
@@ -47,6 +47,22 @@ def test_sefa_takes_the_generator(smile, tiny_generator):
 )
 def test_names(text, name):
     assert expression.parse(text).name == name
+
+
+def test_directions_of_the_demo_come_with_it():
+    from generators import load_generator
+
+    generator = load_generator("demo")
+    shape = generator.n_styles, generator.w_dim
+    one = expression.parse("demo:smile + 0.5*demo:hair_lightness@0-3")
+    assert one.name == "smile + 0.5*hair_lightness@0-3"
+    found = expression.resolve(one, *shape, lambda: None)
+    smile, hair = (
+        directions.load(directions.demo_path(n), *shape) for n in ("smile", "hair_lightness")
+    )
+    torch.testing.assert_close(found, smile + 0.5 * directions.at_layers(hair, range(4)))
+    with pytest.raises(CheckpointError, match="no direction demo:frown; there are demo:glasses, "):
+        expression.parse("demo:frown")
 
 
 def test_identity_follows_the_content_not_the_name(smile):
