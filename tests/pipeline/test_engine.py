@@ -129,16 +129,29 @@ def test_more_gpus_than_there_are_is_refused(invert, shards):
         invert(shards, how={"gpus_per_actor": 3.0})
 
 
-def test_a_bad_shard_is_retried_then_listed_and_the_others_are_done(invert, shards, tmp_path):
+def test_a_bad_shard_is_retried_then_listed_and_the_others_are_done(
+    cluster, shards, tmp_path, tiny_inverter
+):
+    from click.testing import CliRunner
+
+    from jobs.cli import cli
+
     whole = (shards / "002.tar").read_bytes()
     (shards / "002.tar").write_bytes(whole[: len(whole) // 2])
-    summary = invert(shards)
-    assert summary.n_shards == 3
-    [(task, error)] = summary.failures
-    assert task.url.endswith("002.tar")
-    assert "not a whole tar" in error
-    assert audit.status(str(tmp_path / "out")).missing == [task.url]
-    assert not list((tmp_path / "out" / "_run" / "parts").iterdir())
+    out = tmp_path / "out"
+    words = (
+        f"invert {shards} --out {out} --model {tiny_inverter} --align none --metrics= --actors 1"
+    )
+    result = CliRunner().invoke(cli, [*words.split(), "--address", cluster])
+    assert result.exit_code == 1
+    assert "3 shards, 15 samples, 15 rows (3 decode_error, 3 missing_image, 9 ok)" in result.stdout
+    assert "002.tar is not a whole tar file" in result.stderr
+    assert "1 shards are unfinished" in result.stderr
+    assert [Path(url).name for url in audit.status(str(out)).missing] == ["002.tar"]
+    assert not list((out / "_run" / "parts").iterdir())
+    verify = CliRunner().invoke(cli, ["verify", str(out)])
+    assert verify.exit_code == 1
+    assert "002.tar has no file" in verify.stdout
 
 
 def test_nan_from_the_model_is_a_row(invert, shards, tmp_path, tiny_inverter):

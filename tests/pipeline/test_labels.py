@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 
 import pytest
 
@@ -98,7 +97,7 @@ def test_members_that_do_not_hold_what_they_say(field, data, error):
     assert found == ({} if field == "txt" else {"label_txt": "ok"})
 
 
-def test_labels_stand_beside_the_latents(tmp_path, write_tar, photo, tiny_inverter):
+def test_labels_stand_beside_the_latents(invert, tmp_path, write_tar, photo, tiny_inverter):
     members = [
         ("a.png", photo(0)),
         ("a.json", b'{"smile": 0.25, "glasses": 1, "box": [1, 2]}'),
@@ -112,19 +111,10 @@ def test_labels_stand_beside_the_latents(tmp_path, write_tar, photo, tiny_invert
         ("d.png", photo(2)),
     ]
     url = write_tar(tmp_path / "s.tar", members)
-    out = str(tmp_path / "out")
-    config = RunConfig(
-        model=str(tiny_inverter),
-        align="none",
-        metrics=(),
-        steps=1,
-        keep_fields=("cls", "json", "txt"),
-    )
-    how = ClusterConfig(n_actors=1, batch_size=2)
-
-    prepared = run.prepare([url], out, config, how)
-    summary = run.execute(prepared, how, lambda summary, n: None)
+    settings = {"metrics": (), "steps": 1, "keep_fields": ("cls", "json", "txt")}
+    summary = invert(url, how={"n_actors": 1, "batch_size": 2}, **settings)
     assert summary.n_by_status == {"ok": 2, "decode_error": 1, "field_error": 1}
+    out = str(tmp_path / "out")
     table = LatentDataset(out).table()
     names = [name for name in table.column_names if name.startswith("label_")]
     columns = table.select(names).to_pydict()
@@ -136,15 +126,20 @@ def test_labels_stand_beside_the_latents(tmp_path, write_tar, photo, tiny_invert
         "label_txt": ["größer", None, None, None],
     }
     assert ".json: not JSON" in table["error"][2].as_py()
+
     # A shard that is added has the columns of the run, whatever it holds.
+    def prepare(*urls, overwrite=False, **changed):
+        config = RunConfig(model=str(tiny_inverter), align="none", **settings | changed)
+        return run.prepare(urls, out, config, ClusterConfig(), overwrite=overwrite, dry_run=True)
+
     more = write_tar(tmp_path / "0.tar", [("e.png", photo(3)), ("e.json", b'{"new": 1}')])
-    again = run.prepare([more, url], out, config, how)
-    assert again.config.labels == prepared.config.labels
+    again = prepare(more, url)
+    assert again.identity.keys() & set(names) == set(names)
+    assert "label_new" not in again.identity
     assert [task.url for task in again.left] == [more]
     with pytest.raises(ConfigError, match="keep_fields: json,txt,cls there, None now"):
-        run.prepare([url], out, replace(config, keep_fields=()), how)
-    afresh = run.prepare([more], out, config, how, overwrite=True)
-    assert "label_new" in afresh.config.labels
+        prepare(url, keep_fields=())
+    assert "label_new" in prepare(more, overwrite=True).identity
 
 
 def test_runs_without_labels_have_the_identity_they_always_had():
