@@ -16,8 +16,8 @@ import numpy as np
 import torch
 import webdataset
 
-from pipeline.config import METRICS, ConfigError
-from pipeline.labels import PREFIX, REST
+from pipeline.config import METRICS, PREFIX, ConfigError
+from pipeline.labels import REST
 from pipeline.latents import LatentDataset
 from pipeline.latents.columns import Columns, decoded
 from pipeline.packing import shard_name

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_columns_have_the_type_of_most_values(shard):
             {"last": 1},
         ],
     )
-    assert labels.columns([url], ["json", "cls"]) == {
+    assert labels.columns([url], ["json", "cls"], {}) == {
         "label_json": "string",
         "label_cls": "int64",
         "label_smile": "double",
@@ -51,7 +52,25 @@ def test_columns_have_the_type_of_most_values(shard):
         "label_late": "double",
         "label_last": "int64",
     }
-    assert labels.columns([url], ["txt"]) == {"label_txt": "string"}
+    assert labels.columns([url], ["txt"], {}) == {"label_txt": "string"}
+    # What the user says of a key counts, also of one that is not seen.
+    declared = {"label_n": "double", "label_later": "bool"}
+    found = labels.columns([url], ["json"], declared)
+    assert {name: found[name] for name in declared} == declared
+    assert found["label_last"] == "int64"
+
+
+def test_a_key_that_shards_know_by_two_types_has_one_column_and_loses_nothing(shard):
+    urls = [shard("a.tar", [{"x": 1}, {"x": 2}]), shard("b.tar", [{"x": "high"}])]
+    names = labels.columns(urls, ["json"], {})
+    assert names == labels.columns(urls[::-1], ["json"], {}) == {
+        "label_json": "string", "label_x": "int64",
+    }  # fmt: skip
+    values = [
+        labels.values(sample(json=json.dumps({"x": x}).encode()), names)[0] for x in (2.0, 0.5)
+    ]
+    assert values == [{"label_x": 2}, {"label_json": '{"x": 0.5}'}]
+    assert isinstance(values[0]["label_x"], int)
 
 
 def test_first_middle_and_last_shard_are_looked_at_and_a_broken_one_says_what_it_can(
@@ -60,10 +79,10 @@ def test_first_middle_and_last_shard_are_looked_at_and_a_broken_one_says_what_it
     urls = [shard(f"{i}.tar", [{f"k{i}": 1}, {"s": 1}]) for i in range(5)]
     whole = (tmp_path / "2.tar").read_bytes()
     (tmp_path / "2.tar").write_bytes(whole[: len(whole) // 4])
-    found = labels.columns(urls, ["json"])
+    found = labels.columns(urls, ["json"], {})
     assert set(found) >= {"label_k0", "label_k4", "label_s"}
     assert not set(found) & {"label_k1", "label_k3"}
-    assert labels.columns([urls[2]], ["json"])["label_json"] == "string"
+    assert labels.columns([urls[2]], ["json"], {})["label_json"] == "string"
 
 
 def test_what_has_no_column_is_kept_as_json():
@@ -139,11 +158,29 @@ def test_labels_stand_beside_the_latents(invert, tmp_path, write_tar, photo, tin
     assert [task.url for task in again.left] == [more]
     with pytest.raises(ConfigError, match="keep_fields: json,txt,cls there, None now"):
         prepare(url, keep_fields=())
+    with pytest.raises(ConfigError, match="label_smile: double there, string now"):
+        prepare(url, keep_fields=("json", "txt", "cls", "smile=str"))
     assert "label_new" in prepare(more, overwrite=True).identity
 
 
 def test_runs_without_labels_have_the_identity_they_always_had():
     assert "keep_fields" not in RunConfig().settings()
     assert "labels" not in RunConfig().settings()
-    with pytest.raises(ConfigError, match="takes json, txt, cls, not 'npy'"):
-        RunConfig(keep_fields=("npy",))
+
+
+def test_fields_and_types_of_their_keys():
+    config = RunConfig(keep_fields=("age=float", "cls", "hair colour=str"))
+    assert config.keep_fields == ("json", "cls")
+    assert config.labels == {"label_age": "double", "label_hair colour": "string"}
+    assert replace(config, labels={**config.labels, "label_n": "int64"}).keep_fields == (
+        "json",
+        "cls",
+    )
+    for word, said in {
+        "npy": "takes json, txt, cls, and types of keys .* such as age=float",
+        "age=number": r"\(float, int, bool, str\), not 'age=number'",
+        "a.b=int": "cannot make a column of the key 'a.b'",
+        "cls=int": "cannot make a column of the key 'cls'",
+    }.items():
+        with pytest.raises(ConfigError, match=said):
+            RunConfig(keep_fields=(word,))
