@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import operator
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -49,9 +50,12 @@ class LatentDataset:
     """
 
     def __init__(
-        self, path: str, where: str | None = None, columns: Sequence[str] | None = None
+        self,
+        path: str | os.PathLike[str],
+        where: str | None = None,
+        columns: Sequence[str] | None = None,
     ) -> None:
-        self._files = open_files(path)
+        self._files = open_files(os.fspath(path))
         schema = self._files.schema
         self.columns = schema.names if columns is None else list(columns)
         self._require(self.columns)

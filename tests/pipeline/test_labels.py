@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline import LatentDataset, labels, run
+from pipeline import labels, plan, run
 from pipeline.config import ClusterConfig, ConfigError, RunConfig
 from pipeline.records import Sample
 
@@ -116,51 +116,26 @@ def test_members_that_do_not_hold_what_they_say(field, data, error):
     assert found == ({} if field == "txt" else {"label_txt": "ok"})
 
 
-def test_labels_stand_beside_the_latents(invert, tmp_path, write_tar, photo, tiny_inverter):
-    members = [
-        ("a.png", photo(0)),
-        ("a.json", b'{"smile": 0.25, "glasses": 1, "box": [1, 2]}'),
-        ("a.txt", "größer".encode()),
-        ("a.cls", b"7\n"),
-        ("b.png", b"no image"),
-        ("b.json", b'{"smile": 1}'),
-        ("c.png", photo(1)),
-        ("c.json", b"broken"),
-        ("c.cls", b"3"),
-        ("d.png", photo(2)),
-    ]
-    url = write_tar(tmp_path / "s.tar", members)
-    settings = {"metrics": (), "steps": 1, "keep_fields": ("cls", "json", "txt")}
-    summary = invert(url, how={"n_actors": 1, "batch_size": 2}, **settings)
-    assert summary.n_by_status == {"ok": 2, "decode_error": 1, "field_error": 1}
+def test_shards_that_are_added_have_the_columns_of_the_run(shard, tmp_path, tiny_inverter):
     out = str(tmp_path / "out")
-    table = LatentDataset(out).table()
-    names = [name for name in table.column_names if name.startswith("label_")]
-    columns = table.select(names).to_pydict()
-    assert columns == {
-        "label_cls": [7, None, 3, None],
-        "label_glasses": [1, None, None, None],
-        "label_json": ['{"box": [1, 2]}', None, None, None],
-        "label_smile": [0.25, 1.0, None, None],
-        "label_txt": ["größer", None, None, None],
-    }
-    assert ".json: not JSON" in table["error"][2].as_py()
 
-    # A shard that is added has the columns of the run, whatever it holds.
-    def prepare(*urls, overwrite=False, **changed):
-        config = RunConfig(model=str(tiny_inverter), align="none", **settings | changed)
-        return run.prepare(urls, out, config, ClusterConfig(), overwrite=overwrite, dry_run=True)
+    def prepare(*urls, overwrite=False, keep_fields=("json", "cls")):
+        config = RunConfig(
+            model=str(tiny_inverter), align="none", metrics=(), keep_fields=keep_fields
+        )
+        return run.prepare(urls, out, config, ClusterConfig(), overwrite=overwrite)
 
-    more = write_tar(tmp_path / "0.tar", [("e.png", photo(3)), ("e.json", b'{"new": 1}')])
-    again = prepare(more, url)
-    assert again.identity.keys() & set(names) == set(names)
-    assert "label_new" not in again.identity
-    assert [task.url for task in again.left] == [more]
-    with pytest.raises(ConfigError, match="keep_fields: json,txt,cls there, None now"):
-        prepare(url, keep_fields=())
+    old, new = shard("old.tar", [{"smile": 0.5}]), shard("new.tar", [{"new": 1}])
+    first = prepare(old)
+    plan.claim(out, first.identity, first.asked, overwrite=False)
+    again = prepare(new, old)
+    assert again.identity == first.identity
+    assert again.identity["label_smile"] == "double"
+    with pytest.raises(ConfigError, match="keep_fields: json,cls there, None now"):
+        prepare(old, keep_fields=())
     with pytest.raises(ConfigError, match="label_smile: double there, string now"):
-        prepare(url, keep_fields=("json", "txt", "cls", "smile=str"))
-    assert "label_new" in prepare(more, overwrite=True).identity
+        prepare(old, keep_fields=("smile=str", "cls"))
+    assert prepare(new, overwrite=True).identity["label_new"] == "int64"
 
 
 def test_runs_without_labels_have_the_identity_they_always_had():

@@ -23,7 +23,13 @@ def test_a_folder_a_file_and_globs(write_latents, tmp_path, monkeypatch):
     folder = write_latents(sizes=(2, 2, 2))
     (tmp_path / "latents" / "notes.txt").write_text("not a part of it")
     everything = [f"k{i}" for i in range(6)]
-    assert keys(folder) == keys(f"{folder}/") == keys(f"{folder}/*.parquet") == everything
+    assert (
+        keys(folder)
+        == keys(Path(folder))
+        == keys(f"{folder}/")
+        == keys(f"{folder}/*.parquet")
+        == everything
+    )
     assert keys(f"{folder}/1.parquet") == ["k2", "k3"]
     assert keys(f"{folder}/[02].parquet") == ["k0", "k1", "k4", "k5"]
     monkeypatch.chdir(tmp_path)
