@@ -66,9 +66,9 @@ def print_plan(prepared: Prepared) -> None:
 
 def print_labels(prepared: Prepared) -> None:
     """The columns that labels have in this run, and their types."""
-    from pipeline.config import PREFIX
+    from pipeline import labels
 
-    found = [f"{n} {kind}" for n, kind in prepared.identity.items() if n.startswith(PREFIX)]
+    found = [f"{name} {kind}" for name, kind in labels.of_settings(prepared.identity).items()]
     if found:
         more = f" and {len(found) - N_LABELS_SHOWN} more" if len(found) > N_LABELS_SHOWN else ""
         click.echo(f"labels: {', '.join(found[:N_LABELS_SHOWN])}{more}")

@@ -60,6 +60,11 @@ def columns(
     return dict(sorted((found | dict(declared)).items()))
 
 
+def of_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The label columns of a run, and their types, from its recorded settings."""
+    return {name: kind for name, kind in settings.items() if name.startswith(PREFIX)}
+
+
 def _some_objects(urls: Sequence[str]) -> Iterator[dict[str, Any]]:
     chosen = {round(i * (len(urls) - 1) / max(1, N_SHARDS - 1)) for i in range(N_SHARDS)}
     for url in (urls[i] for i in sorted(chosen)):

@@ -14,7 +14,7 @@ import torch
 from encoders import Bootstrap, ReStyle, require_precision
 from pipeline import audit, cluster, driver, journal, labels, plan, storage, timing
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
-from pipeline.config import PATHS, PREFIX, ClusterConfig, ConfigError, RunConfig, fingerprint
+from pipeline.config import PATHS, ClusterConfig, ConfigError, RunConfig, fingerprint
 from pipeline.driver import Progress, Summary
 from pipeline.editing.actor import EditorConfig
 from pipeline.journal import Journal
@@ -100,8 +100,7 @@ def _label_columns(
     files, path = storage.filesystem(out)
     old = None if overwrite else plan.read_json(files, f"{path}/{plan.SETTINGS}")
     if old and old.get("keep_fields") == list(config.keep_fields):
-        known = {name: kind for name, kind in old.items() if name.startswith(PREFIX)}
-        return {**known, **config.labels}
+        return {**labels.of_settings(old), **config.labels}
     return labels.columns(list(storage.expand(shards)), config.keep_fields, config.labels)
 
 
