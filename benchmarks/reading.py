@@ -4,7 +4,8 @@
 
 Made-up latents in FFHQ's shape (18 x 512 float32, 37 kB a row) in four files, in the page cache for both.
 Either way ends in arrays that torch takes: pyarrow's read_table and to_batches, and NumPy views of their
-buffers, are the floor. Ways take turns, the least time of each counts; other work only ever slows.
+buffers, are the floor. Ways take turns, the least time of each counts; other work only ever slows. Seconds of
+CPU, of all threads, tell what a busy machine hides.
 """
 
 from __future__ import annotations
@@ -107,10 +108,11 @@ def ways(path: str) -> dict[str, tuple[Callable[[], int], Callable[[], int]]]:
     }
 
 
-def seconds(way: Callable[[], int]) -> tuple[float, int]:
-    start = time.perf_counter()
+def seconds(way: Callable[[], int]) -> tuple[float, float, int]:
+    """By the clock, of CPU, and the number of rows."""
+    start, start_cpu = time.perf_counter(), time.process_time()
     n = way()
-    return time.perf_counter() - start, n
+    return time.perf_counter() - start, time.process_time() - start_cpu, n
 
 
 def main() -> None:
@@ -124,10 +126,16 @@ def main() -> None:
         n_bytes = sum(file.stat().st_size for file in Path(folder).glob("*.parquet"))
         for name, pair in ways(folder).items():
             runs = [[seconds(way) for way in pair] for _ in range(args.repeats)]
-            counts = {n for run in runs for _, n in run}
+            counts = {n for run in runs for *_, n in run}
             assert len(counts) == 1, f"{name}: other rows than pyarrow, {counts}"
             floor, ours = (min(run[i][0] for run in runs) for i in range(2))
-            rows[name] = {"pyarrow_s": floor, "ours_s": ours, "times_pyarrow": ours / floor}
+            floor_cpu, ours_cpu = (min(run[i][1] for run in runs) for i in range(2))
+            rows[name] = {
+                "pyarrow_s": floor,
+                "ours_s": ours,
+                "times_pyarrow": ours / floor,
+                "times_pyarrow_cpu": ours_cpu / floor_cpu,
+            }
             print(f"{name:26}" + "".join(f"  {k} {v:.2f}" for k, v in rows[name].items()))
     record = {
         "pyarrow": pa.__version__,

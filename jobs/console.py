@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pipeline.driver import Summary
     from pipeline.run import Prepared
 
+N_LABELS_SHOWN = 30
 STAGES = ("read", "align", "invert", "edit", "draw", "score", "write")
 
 
@@ -61,6 +62,16 @@ def print_plan(prepared: Prepared) -> None:
     click.echo(f"{len(prepared.asked)} shards, {n_left} to do, into {public(prepared.out)}")
     for task in prepared.left[:10]:
         click.echo(f"  {public(task.url)} -> {task.output}")
+
+
+def print_labels(prepared: Prepared) -> None:
+    """The columns that labels have in this run, and their types."""
+    from pipeline import labels
+
+    found = [f"{name} {kind}" for name, kind in labels.of_settings(prepared.identity).items()]
+    if found:
+        more = f" and {len(found) - N_LABELS_SHOWN} more" if len(found) > N_LABELS_SHOWN else ""
+        click.echo(f"labels: {', '.join(found[:N_LABELS_SHOWN])}{more}")
 
 
 def warn_of_rival(prepared: Prepared) -> None:

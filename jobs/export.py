@@ -29,9 +29,11 @@ def export(latents: str, form: str, out: str, where: str | None, samples: int) -
     \b
     npy    {name: [n_steps, n_styles, w_dim]}, all steps if the run kept them (--latents all)
     pt     <name>.pt, a tensor [1, n_styles, w_dim]
-    pairs  <name>.png aligned, <name>.npy latent, <name>.json metrics and labels; wants --save-images
+    pairs  <name>.png aligned or edited, <name>.npy latent, <name>.json metrics and labels; these images
+           are there if the run saved them (--save-images)
 
-    A name is the key, with _face1 for the second face of an image and _2 for a key that came before.
+    A name is the key, with _face1 for the second face of an image, _smile_2 for an edit, and _2 for a key
+    that came before. What is there already is not overwritten.
     """
     from tqdm import tqdm
 

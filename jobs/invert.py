@@ -76,7 +76,8 @@ import click
 @click.option(
     "--keep-fields",
     default="",
-    help="Members of a sample that become columns: json, txt, cls, comma-separated.",
+    help="Members of a sample that become columns: json, txt, cls, comma-separated. age=float says "
+    "what a key of the json is, else its first values do.",
 )
 @click.option("--address", help="Ray cluster: auto or HOST:PORT. Default: start Ray here.")
 @click.option(
@@ -120,20 +121,21 @@ def invert(
         address=address, n_actors=actors, gpus_per_actor=gpus_per_actor, batch_size=batch_size
     )
 
-    from jobs.console import ProgressBar, print_plan, print_summary, warn_of_rival
+    from jobs import console
     from pipeline import run
 
     prepared = run.prepare(
         shards, out, config, how, overwrite=overwrite, retry_failed=retry_failed, dry_run=dry_run
     )
+    console.print_labels(prepared)
     if dry_run:
-        print_plan(prepared)
+        console.print_plan(prepared)
         return
-    warn_of_rival(prepared)
+    console.warn_of_rival(prepared)
     start = time.monotonic()
-    with ProgressBar(len(prepared.left)) as progress:
+    with console.ProgressBar(len(prepared.left)) as progress:
         summary = run.execute(prepared, how, progress)
-    print_summary(prepared, summary, time.monotonic() - start)
+    console.print_summary(prepared, summary, time.monotonic() - start)
     if summary.failures:
         sys.exit(1)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +14,10 @@ METRICS = ("mse", "psnr", "ms_ssim", "lpips", "identity")
 DEFAULT_METRICS = ("mse", "psnr", "ms_ssim", "identity")  # those that need no file
 METRIC_FILES = {"lpips_weights": "lpips", "lpips_heads": "lpips", "identity_model": "identity"}
 FIELDS = ("json", "txt", "cls")  # members of a sample that may become columns
+PREFIX = "label_"  # of those columns
+LABEL_TYPES = {"float": "double", "int": "int64", "bool": "bool", "str": "string"}  # to Arrow's
+# Keys of a .json that make a column: dots and brackets would be taken apart by readers.
+COLUMN_KEY = re.compile(r"\w[\w -]*")
 # Settings that are paths: the fingerprint covers what the files hold instead.
 PATHS = ("model", "then", "generator", *METRIC_FILES)
 # Raised when the same settings would write other numbers or columns than before.
@@ -42,7 +47,8 @@ class RunConfig:
     latents: str = "last"  # "last", or "all" for a column with the latents of every step
     latent_dtype: str = "float32"  # or "float16"
     save_images: bool = False  # keep the aligned crop and the reconstruction in the file
-    keep_fields: tuple[str, ...] = ()  # members beside the image that become columns, of FIELDS
+    # Members beside the image that become columns, of FIELDS; "key=type" says what one of json is.
+    keep_fields: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)  # those columns: `pipeline.labels`
 
     def __post_init__(self) -> None:
@@ -53,11 +59,9 @@ class RunConfig:
         # In one order and each once, so that the same choice is the same run.
         chosen = tuple(name for name in METRICS if name in self.metrics)
         object.__setattr__(self, "metrics", chosen)
-        for name in self.keep_fields:
-            if name not in FIELDS:
-                raise ConfigError(f"--keep-fields takes {', '.join(FIELDS)}, not {name!r}")
-        kept = tuple(name for name in FIELDS if name in self.keep_fields)
+        kept, declared = _fields(self.keep_fields)
         object.__setattr__(self, "keep_fields", kept)
+        object.__setattr__(self, "labels", {**declared, **self.labels})
         for name, metric in METRIC_FILES.items():
             if getattr(self, name) is not None and metric not in self.metrics:
                 option = name.replace("_", "-")
@@ -72,6 +76,24 @@ class RunConfig:
         # Named only where there are any, so that runs from before they existed go on.
         kept = {"keep_fields": list(self.keep_fields), **self.labels} if self.keep_fields else {}
         return {**chosen, "metrics": list(self.metrics), "protocol": PROTOCOL, **kept}
+
+
+def _fields(words: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The fields to keep, and the columns whose type is declared."""
+    names: set[str] = set()
+    declared: dict[str, str] = {}
+    for word in words:
+        key, is_declared, type_ = word.partition("=")
+        if is_declared and (key in FIELDS or not COLUMN_KEY.fullmatch(key)):
+            raise ConfigError(f"--keep-fields cannot make a column of the key {key!r}")
+        if (type_ not in LABEL_TYPES) if is_declared else (key not in FIELDS):
+            raise ConfigError(
+                f"--keep-fields takes {', '.join(FIELDS)}, and types of keys of the json such as "
+                f"age=float ({', '.join(LABEL_TYPES)}), not {word!r}"
+            )
+        names.add("json" if is_declared else key)
+        declared |= {PREFIX + key: LABEL_TYPES[type_]} if is_declared else {}
+    return tuple(name for name in FIELDS if name in names), declared
 
 
 @dataclass(frozen=True)

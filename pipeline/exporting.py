@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,8 @@ import numpy as np
 import torch
 import webdataset
 
-from pipeline.config import METRICS, ConfigError
-from pipeline.labels import PREFIX, REST
+from pipeline.config import METRICS, PREFIX, ConfigError
+from pipeline.labels import REST
 from pipeline.latents import LatentDataset
 from pipeline.latents.columns import Columns, decoded
 from pipeline.packing import shard_name
@@ -52,33 +53,58 @@ def open_rows(path: str, where: str | None) -> LatentDataset:
     return rows
 
 
+@dataclass(frozen=True)
+class _Call:
+    """Pickled as the call of a function; of ``dict``, with items that are fetched as they are written."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+    items: Iterator[tuple[str, Any]] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.function, self.arguments, None, None, self.items
+
+
 def to_npy(rows: LatentDataset, out: str, progress: Progress = lambda n: None) -> Exported:
     """ReStyle's file: a dictionary, name -> [n_steps, n_styles, w_dim] float32, as ``np.save`` pickles it.
 
-    It is one object and must fit in memory. Without ``--latents all`` it holds the last step alone.
+    Rows are written as they are read, but whoever loads the file holds all of them. Without ``--latents
+    all`` it holds the last step alone. Arrays are pickled as calls of public functions, for NumPy 2 names a
+    module of its own that the NumPy of ReStyle's day does not have.
 
     Raises:
-        ConfigError: ``out`` is no .npy, or cannot be written.
+        ConfigError: ``out`` is no .npy, exists, or cannot be written.
     """
     if not out.endswith(".npy"):
         raise ConfigError(f"--out {out} must end in .npy")
+    _require_new([Path(out)])
     steps = "latents_by_step" if "latents_by_step" in rows.schema.names else "latent"
-    found: dict[str, np.ndarray] = {}
-    with _written(Path(out)) as part:
+    exported = Exported(paths=[Path(out)])
+
+    def items() -> Iterator[tuple[str, _Call]]:
         for name, columns, row in _named(rows, [steps], progress):
-            values = columns[steps].values[row].astype(np.float32)  # type: ignore[union-attr]
-            found[name] = values if values.ndim == 3 else values[None]
-        with part.open("wb") as file:
-            np.save(file, found, allow_pickle=True)  # type: ignore[arg-type]
-    return Exported(len(found), [Path(out)])
+            values = columns[steps].values[row].astype("<f4")  # type: ignore[union-attr]
+            shape = values.shape if values.ndim == 3 else (1, *values.shape)
+            # An array on bytes cannot be written to; its copy can.
+            yield name, _Call(np.array, (_Call(np.ndarray, (shape, "<f4", values.tobytes())),))
+            exported.n_rows += 1
+
+    with _written(Path(out)) as part, part.open("wb") as file:
+        header = {"descr": "|O", "fortran_order": False, "shape": ()}
+        np.lib.format.write_array_header_1_0(file, header)
+        pickler = pickle.Pickler(file, protocol=4)
+        pickler.fast = True  # else it remembers all that it has written
+        pickler.dump(_Call(np.array, (_Call(dict, items=items()), "O")))
+    return exported
 
 
 def to_pt(rows: LatentDataset, out: str, progress: Progress = lambda n: None) -> Exported:
     """A file each row, ``<name>.pt``: a tensor [1, n_styles, w_dim] float32, as PTI and StyleCLIP take it.
 
     Raises:
-        ConfigError: a file cannot be written.
+        ConfigError: the folder is there and not empty, or a file cannot be written.
     """
+    _require_new(Path(out).iterdir() if Path(out).is_dir() else [])
     exported = Exported(paths=[Path(out)])
     for name, columns, row in _named(rows, ["latent"], progress):
         values = columns["latent"].values[row].astype(np.float32)  # type: ignore[union-attr]
@@ -93,26 +119,30 @@ def to_pt(rows: LatentDataset, out: str, progress: Progress = lambda n: None) ->
 def to_pairs(
     rows: LatentDataset, pattern: str, per_shard: int, progress: Progress = lambda n: None
 ) -> Exported:
-    """Shards of pairs: ``<name>.png`` the aligned image, ``<name>.npy`` its latent [n_styles, w_dim]
-    float32, ``<name>.json`` metrics of the last step and labels.
+    """Shards of pairs: ``<name>.png`` the aligned image, of edits the edited one, ``<name>.npy`` its latent
+    [n_styles, w_dim] float32, ``<name>.json`` metrics of the last step, labels and edit.
 
     Args:
         pattern: path with one %d, such as ``pairs/%06d.tar``.
 
     Raises:
-        ConfigError: the run saved no images, a pattern that cannot name shards, or a shard that cannot be
-            written.
+        ConfigError: no images were saved, a pattern that cannot name shards, or a shard that exists or
+            cannot be written.
     """
     names = rows.schema.names
-    picture = next((n for n in ("image", "aligned_image") if n in names), None)
-    if picture is None:
-        raise ConfigError("there are no images beside the latents; invert with --save-images")
+    command, picture = (
+        ("edit", "reconstruction") if EDIT[0] in names else ("invert", "aligned_image")
+    )
+    if picture not in names:
+        raise ConfigError(f"no images lie beside the latents; {command} with --save-images")
+    firsts = range(0, len(rows), per_shard)
+    shards = [shard_name(pattern, index, len(firsts) > 1) for index in range(len(firsts))]
+    _require_new(shards)
     chosen = (*METRICS, *EDIT)
     told = [n for n in names if n in chosen or n.startswith(PREFIX)]
     exported = Exported()
     samples = _named(rows, ["latent", picture, *told], progress)
-    for index, first in enumerate(range(0, len(rows), per_shard)):
-        shard = shard_name(pattern, index, len(rows) > per_shard)
+    for first, shard in zip(firsts, shards, strict=True):
         with (
             _written(shard) as part,
             webdataset.TarWriter(str(part), encoder=False, mtime=0) as tar,
@@ -132,13 +162,19 @@ def _pair(columns: Columns, row: int, picture: str, told: Sequence[str]) -> dict
     latent = io.BytesIO()
     np.save(latent, columns["latent"].values[row].astype(np.float32))  # type: ignore[union-attr]
     extension = "png" if image.startswith(b"\x89PNG") else "jpg"
-    values = {name.removeprefix(PREFIX): _plain(columns[name].item(row)) for name in told}
-    values |= json.loads(columns[REST].item(row) or "{}") if REST in told else {}
-    return {
-        extension: image,
-        "npy": latent.getvalue(),
-        "json": json.dumps({k: v for k, v in values.items() if v is not None}).encode(),
-    }
+    said = json.dumps(_said(columns, row, told)).encode()
+    return {extension: image, "npy": latent.getvalue(), "json": said}
+
+
+def _said(columns: Columns, row: int, told: Sequence[str]) -> dict[str, Any]:
+    """Labels as the sample had them, and the others; a label that is named like a metric keeps its prefix."""
+    rest = json.loads(columns[REST].item(row) or "null") if REST in told else None
+    said = rest if isinstance(rest, dict) else {"json": rest}
+    for name in told:
+        if name != REST:
+            short = name.removeprefix(PREFIX)
+            said[name if short in told else short] = _plain(columns[name].item(row))
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:
@@ -154,7 +190,7 @@ def _named(
     """Each row in stored order: its name, and where its values are."""
     edit = [name for name in EDIT if name in rows.schema.names]
     taken: dict[str, int] = {}
-    for table in rows.tables([*PLACE, *edit, *columns]):
+    for table in rows.tables(list(dict.fromkeys([*PLACE, *edit, *columns]))):
         found = decoded(table)
         progress(len(table))
         for row in range(len(table)):
@@ -183,6 +219,12 @@ def _unique(name: str, taken: dict[str, int]) -> str:
     unique = name if n == 1 else f"{name}_{n}"
     taken.setdefault(unique, 1)
     return unique
+
+
+def _require_new(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            raise ConfigError(f"{path} is there already; delete it, or choose another --out")
 
 
 @contextmanager

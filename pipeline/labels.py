@@ -7,7 +7,6 @@ at some samples. What a .json holds beside them is not lost, it stands in ``labe
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,16 +14,13 @@ from itertools import islice
 from typing import Any
 
 from pipeline import reader
-from pipeline.config import FIELDS
+from pipeline.config import COLUMN_KEY, FIELDS, PREFIX
 from pipeline.records import Sample
 from pipeline.storage import ShardError
 
-PREFIX = "label_"
 REST = "label_json"  # what has no column of its own, as JSON
 # Columns that a field always has, with their Arrow type.
 FIXED = {"json": {REST: "string"}, "txt": {"label_txt": "string"}, "cls": {"label_cls": "int64"}}
-# Keys that make a column: dots and brackets would be taken apart by readers.
-COLUMN_KEY = re.compile(r"\w[\w -]*")
 MAX_COLUMNS = 256  # keys that are different in each sample are values, not names
 # Shards (first, middle, last) and samples of each that are looked at for columns.
 N_SHARDS, N_SAMPLES = 3, 100
@@ -35,14 +31,17 @@ class LabelError(ValueError):
     """A member that does not hold what its extension says."""
 
 
-def columns(urls: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
+def columns(
+    urls: Sequence[str], fields: Sequence[str], declared: Mapping[str, str]
+) -> dict[str, str]:
     """Label columns of these shards: ``{"label_smile": "double", ...}``, names to Arrow types.
 
     Args:
         fields: some of :data:`FIELDS`.
+        declared: columns of which the user said the type, whether they are seen or not.
 
-    A key of a .json has the type that most of its values have. A shard that breaks off says what it can:
-    inverting it will tell.
+    Another key of a .json has the type that most of its values have. A shard that breaks off says what it
+    can: inverting it will tell.
     """
     found = {name: kind for field in fields for name, kind in FIXED[field].items()}
     if "json" not in fields:
@@ -58,7 +57,12 @@ def columns(urls: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
         if counts["double"]:
             counts["double"] += counts.pop("int64", 0)
         found[name] = counts.most_common(1)[0][0]
-    return dict(sorted(found.items()))
+    return dict(sorted((found | dict(declared)).items()))
+
+
+def of_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The label columns of a run, and their types, from its recorded settings."""
+    return {name: kind for name, kind in settings.items() if name.startswith(PREFIX)}
 
 
 def _some_objects(urls: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -151,6 +155,8 @@ def _kind(value: Any) -> str | None:
 
 def _fits(value: Any, wanted: str) -> bool:
     kind = _kind(value)
+    if wanted == "int64" and kind == "double":  # 1.0 is 1, for JSON as for its writers
+        return bool(value.is_integer()) and int(value) in INT64
     return kind == wanted or (kind == "int64" and wanted == "double")
 
 

@@ -99,8 +99,8 @@ def _label_columns(
     files, path = storage.filesystem(out)
     old = None if overwrite else plan.read_json(files, f"{path}/{plan.SETTINGS}")
     if old and old.get("keep_fields") == list(config.keep_fields):
-        return {name: kind for name, kind in old.items() if name.startswith(labels.PREFIX)}
-    return labels.columns(list(storage.expand(shards)), config.keep_fields)
+        return {**labels.of_settings(old), **config.labels}
+    return labels.columns(list(storage.expand(shards)), config.keep_fields, config.labels)
 
 
 def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summary:

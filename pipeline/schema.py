@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config import RunConfig
+from pipeline.config import PREFIX, RunConfig
 from pipeline.records import AlignedFace, Status
 
 # Key of our JSON record in a Parquet footer.
@@ -131,7 +131,7 @@ def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.Reco
             arrays.append(nested_array(values[column.name], column.type))
         elif column.name in values:
             arrays.append(pa.array(values[column.name], column.type))
-        elif column.name.startswith("label_"):
+        elif column.name.startswith(PREFIX):
             labels = [row.labels.get(column.name) for row in rows]
             arrays.append(pa.array(labels, column.type))
         else:

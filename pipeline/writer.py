@@ -21,7 +21,7 @@ from pipeline.schema import FOOTER_KEY, Row
 from pipeline.storage import ShardError
 
 ROW_GROUP_ROWS = 1024
-# Pictures make rows large: a group is closed earlier at this size, so that memory stays bounded.
+# Pictures and texts make rows large: a group is closed earlier at this size, so that memory is bounded.
 ROW_GROUP_IMAGE_BYTES = 64 << 20
 COPY_BLOCK = 8 << 20
 RUN_FOLDER = "_run"
@@ -49,7 +49,7 @@ class ShardWriter:
         # without a name, which is gone with the process.
         self._sink = self._open_part() if self._local else tempfile.TemporaryFile()  # noqa: SIM115
         self._rows: list[Row] = []
-        self._n_bytes = 0  # of pictures in those
+        self._n_bytes = 0  # of pictures and texts in those
         self.n_rows = 0
         latents = [c.name for c in columns if c.name.startswith("latent")]
         self._parquet = pq.ParquetWriter(
@@ -68,9 +68,7 @@ class ShardWriter:
     def add(self, rows: Sequence[Row]) -> None:
         self._rows += rows
         self.n_rows += len(rows)
-        self._n_bytes += sum(
-            len(r.aligned_image or b"") + len(r.reconstruction or b"") for r in rows
-        )
+        self._n_bytes += sum(map(_size, rows))
         if self._n_bytes >= ROW_GROUP_IMAGE_BYTES:
             self._flush(len(self._rows))
         while len(self._rows) >= ROW_GROUP_ROWS:
@@ -167,6 +165,12 @@ class ShardWriter:
         finally:
             if self._local:
                 Path(self._part).unlink(missing_ok=True)
+
+
+def _size(row: Row) -> int:
+    """Bytes of what may be large."""
+    parts = (row.aligned_image, row.reconstruction, *row.labels.values())
+    return sum(len(part) for part in parts if isinstance(part, bytes | str))
 
 
 def _sync_folder(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,11 +31,15 @@ class Arrays:
 
 @dataclass(frozen=True)
 class Numbers:
-    """One number a row; NaN where there is none."""
+    """One number a row. Missing ones do not make floats of the whole ones beside them."""
 
-    values: np.ndarray  # [N]
+    values: np.ndarray  # [N]; anything where there is none
+    valid: np.ndarray | None  # [N] bool; None: all, or NaN says it
 
     def item(self, row: int) -> Any:
+        """A number, NaN where there is none."""
+        if self.valid is not None and not self.valid[row]:
+            return math.nan
         return self.values[row].item()
 
 
@@ -71,23 +76,27 @@ Column = Arrays | Numbers | Texts | Pictures
 Columns = dict[str, Column]
 
 
-def decoded(table: pa.Table) -> Columns:
-    """The columns of a table, without copying their numbers where that is possible."""
-    return {name: _decoded(table.column(name)) for name in table.column_names}
+def decoded(table: pa.Table, n_steps: int = 0) -> Columns:
+    """The columns of a table, without copying their numbers where that is possible.
+
+    n_steps: of the run, for row groups of failures alone, whose metrics do not tell.
+    """
+    return {name: _decoded(table.column(name), n_steps) for name in table.column_names}
 
 
-def _decoded(column: pa.ChunkedArray) -> Column:
+def _decoded(column: pa.ChunkedArray, n_steps: int) -> Column:
     # combine_chunks copies a single chunk too.
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     type_ = array.type
     if pa.types.is_fixed_size_list(type_):
         return _fixed(array)
     if pa.types.is_list(type_) and pa.types.is_floating(type_.value_type):
-        return _steps(array)
-    if pa.types.is_boolean(type_) or pa.types.is_integer(type_) or pa.types.is_floating(type_):
-        if array.null_count and not pa.types.is_floating(type_):
-            array = array.cast(pa.int64()).cast(pa.float64(), safe=False)
-        return Numbers(array.to_numpy(zero_copy_only=False))
+        return _steps(array, n_steps)
+    if pa.types.is_floating(type_):
+        return Numbers(array.to_numpy(zero_copy_only=False), None)
+    if pa.types.is_boolean(type_) or pa.types.is_integer(type_):
+        valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
+        return Numbers(array.fill_null(0).to_numpy(zero_copy_only=False), valid)
     if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
         return Pictures(array.to_pylist())
     if pa.types.is_string(type_) or pa.types.is_large_string(type_):
@@ -106,10 +115,10 @@ def _fixed(array: pa.FixedSizeListArray) -> Arrays:
     return Arrays(values, valid)
 
 
-def _steps(array: pa.ListArray) -> Arrays:
+def _steps(array: pa.ListArray, n_steps: int) -> Arrays:
     """Lists of floats; a shorter one, or a null in one, is NaN."""
     lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    values = np.full((len(array), lengths.max(initial=0)), np.nan, np.float32)
+    values = np.full((len(array), lengths.max(initial=n_steps)), np.nan, np.float32)
     values[np.arange(values.shape[1]) < lengths[:, None]] = array.flatten().to_numpy(
         zero_copy_only=False
     )
@@ -125,8 +134,8 @@ def item(columns: Columns, row: int) -> dict[str, Any]:
 def gather(groups: Sequence[Columns], which: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
     """Rows of several groups as one batch: tensors [N, ...], lists of texts.
 
-    Arrays that a row does not have are NaN. Pictures are [N, 3, H, W] where they are all there and of one
-    size, else a list.
+    Numbers and arrays that a row does not have are NaN; where all have one, they keep their type. Pictures
+    are [N, 3, H, W] where they are all there and of one size, else a list.
 
     Args:
         which: [N] index into ``groups`` of each row.
@@ -148,23 +157,31 @@ def _gathered(columns: Sequence[Column], which: np.ndarray, rows: np.ndarray) ->
 
 
 def _gathered_arrays(columns: Sequence[Any], which: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    used = np.unique(which)
-    values = {group: columns[group].values for group in used}
-    if len(used) == 1:
-        return values[used[0]][rows]
-    if len({v.shape[1:] for v in values.values()}) > 1:
-        values = _of_one_width(values)
-    first = values[used[0]]
-    out = np.empty((len(rows), *first.shape[1:]), np.result_type(*values.values()))
-    for group, source in values.items():
-        out[which == group] = source[rows[which == group]]
+    places = {group: which == group for group in np.unique(which)}
+    parts = {group: _taken(columns[group], rows[place]) for group, place in places.items()}
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    if len({part.shape[1:] for part in parts.values()}) > 1:
+        parts = _of_one_width(parts)
+    shape = next(iter(parts.values())).shape[1:]
+    out = np.empty((len(rows), *shape), np.result_type(*parts.values()))
+    for group, part in parts.items():
+        out[places[group]] = part
     return out
 
 
-def _of_one_width(values: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
-    """A group of failures alone has no steps; it gets as many as the others, NaN."""
-    width = max(v.shape[1] for v in values.values())
+def _taken(column: Arrays | Numbers, rows: np.ndarray) -> np.ndarray:
+    found = column.values[rows]
+    if isinstance(column, Arrays) or column.valid is None:
+        return found
+    valid = column.valid[rows]
+    return found if valid.all() else np.where(valid, found, np.nan)
+
+
+def _of_one_width(parts: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Lists of files of another origin; the shorter ones end in NaN."""
+    width = max(part.shape[1] for part in parts.values())
     return {
-        group: np.pad(v, ((0, 0), (0, width - v.shape[1])), constant_values=np.nan)
-        for group, v in values.items()
+        group: np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=np.nan)
+        for group, part in parts.items()
     }

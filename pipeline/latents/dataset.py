@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import operator
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,7 @@ import pyarrow as pa
 from pipeline.config import ConfigError
 from pipeline.latents import columns as columns_
 from pipeline.latents.columns import Columns
-from pipeline.latents.files import open_files
+from pipeline.latents.files import N_WAITING_THREADS, open_files
 from pipeline.latents.where import Where
 
 if TYPE_CHECKING:
@@ -31,10 +33,11 @@ class LatentDataset:
 
     A map-style data set for torch's DataLoader; :meth:`stream` is the way to read all rows shuffled.
 
-    ``ds[i]`` is a dict of one row: latents, geometry and metrics (one value a step, NaN where not
-    measured) as tensors, None where a failed row has none; numbers, NaN where missing; texts, "" where
-    missing; pictures [3, H, W] in [-1, 1]. Opening reads the footers, and with ``where`` the columns it
-    names. May be pickled; in forked workers use ``multiprocessing_context="spawn"`` with object stores.
+    ``ds[i]`` is a dict of one row, ``ds[i:j]`` a list of them: latents, geometry and metrics (one value a
+    step, NaN where not measured) as tensors, None where a failed row has none; numbers, NaN where missing;
+    texts, "" where missing; pictures [3, H, W] in [-1, 1], decoded when the row is asked for. Opening reads
+    the footers, and with ``where`` the columns it names. May be pickled; in a DataLoader's workers use
+    ``multiprocessing_context="spawn"`` with object stores, whose clients do not survive a fork.
 
     Args:
         path: the ``--out`` of a run, or which of its files.
@@ -47,27 +50,34 @@ class LatentDataset:
     """
 
     def __init__(
-        self, path: str, where: str | None = None, columns: Sequence[str] | None = None
+        self,
+        path: str | os.PathLike[str],
+        where: str | None = None,
+        columns: Sequence[str] | None = None,
     ) -> None:
-        self._files = open_files(path)
+        self._files = open_files(os.fspath(path))
         schema = self._files.schema
         self.columns = schema.names if columns is None else list(columns)
-        for name in self.columns:
-            if name not in schema.names:
-                raise ConfigError(
-                    f"{self._files.address} has no column {name!r}; it has {', '.join(schema.names)}"
-                )
+        self._require(self.columns)
         # Rows of each group that are meant; None: all.
         self._where = None if where is None else self._chosen(Where(where, schema))
         sizes = [self._n_rows(group) for group in range(len(self._files.groups))]
         self._ends = np.cumsum([0, *sizes])[1:]  # of each group, among the rows that are meant
+        self._n_steps = self.footer.get("identity", {}).get("steps", 0)
         self._cache: OrderedDict[int, Columns] = OrderedDict()
         n_bytes = sum(_row_bytes(schema.field(name).type) for name in self.columns)
         largest = max((group.n_rows for group in self._files.groups), default=0)
         self._n_cached = min(N_CACHED_GROUPS, MAX_CACHED_BYTES // max(1, n_bytes * largest))
 
+    def _require(self, columns: Sequence[str]) -> None:
+        for name in columns:
+            if name not in self.schema.names:
+                known = ", ".join(self.schema.names)
+                raise ConfigError(f"{self._files.address} has no column {name!r}; it has {known}")
+
     def _chosen(self, where: Where) -> list[np.ndarray]:
-        tables = self._files.read_ahead(self._files.groups, where.columns)
+        # Small columns of many files: all waiting, in an object store.
+        tables = self._files.read_ahead(self._files.groups, where.columns, N_WAITING_THREADS)
         return [np.flatnonzero(where.mask(table)).astype(np.int32) for table in tables]
 
     @property
@@ -94,7 +104,15 @@ class LatentDataset:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return self.__getitems__(range(len(self))[index])
         group, row = self._place(index)
         return columns_.item(self._group(group), row)
 
@@ -120,7 +138,7 @@ class LatentDataset:
 
     def _place(self, index: int) -> tuple[int, int]:
         """Group of a row, and its place in it."""
-        n = len(self)
+        n, index = len(self), operator.index(index)
         if not -n <= index < n:
             raise IndexError(f"row {index} of {n}")
         index %= n
@@ -142,12 +160,16 @@ class LatentDataset:
             while self._cache and len(self._cache) >= self._n_cached:
                 self._cache.popitem(last=False)
             table = self._files.read(self._files.groups[group], self.columns)
-            self._cache[group] = columns_.decoded(table)
+            self._cache[group] = self._decoded(table)
         self._cache.move_to_end(group)
         return self._cache[group]
 
+    def _decoded(self, table: pa.Table) -> Columns:
+        return columns_.decoded(table, self._n_steps)
+
     def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Some columns of the rows, a row group at a time, the next ones read meanwhile."""
+        self._require(columns)
         wanted = [g for g in range(len(self._ends)) if self._where is None or len(self._where[g])]
         groups = [self._files.groups[g] for g in wanted]
         for g, table in zip(wanted, self._files.read_ahead(groups, columns), strict=True):
@@ -173,20 +195,18 @@ class LatentDataset:
         """
         import torch
 
-        out, n = None, 0
+        self._require(["latent"])
+        none = self._decoded(self.schema.empty_table().select(["latent"]))["latent"]
+        if not isinstance(none, columns_.Arrays):
+            raise ConfigError(f"the column latent of {self._files.address} has no fixed shape")
+        out = torch.from_numpy(np.empty((len(self), *none.values.shape[1:]), none.values.dtype))
+        n = 0
         for table in self.tables(["latent"]):
-            column = columns_.decoded(table)["latent"]
+            column = self._decoded(table)["latent"]
             assert isinstance(column, columns_.Arrays)
             found = column.values if column.valid is None else column.values[column.valid]
-            if out is None:
-                empty = torch.from_numpy(np.empty(0, found.dtype))
-                out = empty.new_empty((len(self), *found.shape[1:]))
             out[n : n + len(found)].numpy()[:] = found
             n += len(found)
-        if out is None:
-            shape = [self.schema.field("latent").type.list_size]
-            shape.append(self.schema.field("latent").type.value_type.list_size)
-            return torch.empty(0, *shape)
         return out[:n]
 
     def stream(

@@ -21,7 +21,7 @@ from pipeline import storage
 from pipeline.config import ConfigError, difference
 from pipeline.schema import FOOTER_KEY
 
-N_FOOTER_THREADS = 16  # in an object store a footer is all waiting
+N_WAITING_THREADS = 16  # footers and small columns: in an object store all waiting
 N_READ_THREADS = min(4, os.cpu_count() or 1)
 # Entries of a footer that are of one shard.
 OF_ONE_FILE = ("shard", "input_identity", "n_samples", "n_by_status", "n_rows")
@@ -60,13 +60,15 @@ class LatentFiles:
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(group.path, error) from None
 
-    def read_ahead(self, groups: Iterable[Group], columns: Sequence[str]) -> Iterator[pa.Table]:
+    def read_ahead(
+        self, groups: Iterable[Group], columns: Sequence[str], n_threads: int = N_READ_THREADS
+    ) -> Iterator[pa.Table]:
         """Row groups in the given order, the next ones read by threads meanwhile."""
         waiting: deque[Future[pa.Table]] = deque()
-        with ThreadPoolExecutor(N_READ_THREADS) as pool:
+        with ThreadPoolExecutor(n_threads) as pool:
             for group in groups:
                 waiting.append(pool.submit(self.read, group, columns))
-                if len(waiting) > N_READ_THREADS:
+                if len(waiting) > n_threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -92,7 +94,7 @@ def open_files(pattern: str) -> LatentFiles:
         groups = [Group(path, i, n) for i, n in enumerate(sizes)]
         return metadata.schema.to_arrow_schema().remove_metadata(), groups, footer(metadata)
 
-    with ThreadPoolExecutor(N_FOOTER_THREADS) as pool:
+    with ThreadPoolExecutor(N_WAITING_THREADS) as pool:
         found = pool.map(opened, paths)
         schema, groups, record = next(found)
         for path, (other_schema, more, other) in zip(paths[1:], found, strict=True):
@@ -108,10 +110,10 @@ def footer(metadata: pq.FileMetaData) -> dict[str, Any]:
 
 
 def _unreadable(path: str, error: Exception) -> ConfigError:
-    folder, _, name = path.rpartition("/")
-    first = str(error).splitlines()[0]
+    name = path.rpartition("/")[2]
+    first = (str(error).splitlines() or [type(error).__name__])[0]
     return ConfigError(
-        f"{name} cannot be read ({first}); `restyle verify {folder}` tells what is damaged"
+        f"{name} cannot be read ({first}); `restyle verify` of its folder tells what is damaged"
     )
 
 
@@ -136,7 +138,8 @@ def _matches(pattern: str) -> tuple[pafs.FileSystem, list[str]]:
         selector = pafs.FileSelector(folder, recursive=is_deep, allow_not_found=True)
         infos = source.get_file_info(selector)
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"cannot list {storage.public(pattern)}: {error}") from None
+        why = storage.reason(error, pattern)
+        raise ConfigError(f"cannot list {storage.public(pattern)}: {why}") from None
     found = {info.path[len(folder) :].lstrip("/"): info for info in infos}
     return source, sorted(
         info.path
@@ -157,7 +160,9 @@ def _require_same(
     address: str,
 ) -> None:
     names = " and ".join(path.rpartition("/")[2] for path in paths)
-    if first.get("fingerprint") != other.get("fingerprint"):
+    if bool(first) != bool(other):
+        differs = f"{paths[not first].rpartition('/')[2]} alone was written by restyle"
+    elif first.get("fingerprint") != other.get("fingerprint"):
         differs = difference(first.get("identity", {}), other.get("identity", {}))
         differs = differs or f"fingerprint: {first.get('fingerprint')}, {other.get('fingerprint')}"
     elif schema != other_schema:

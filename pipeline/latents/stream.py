@@ -7,6 +7,7 @@ from itertools import tee
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from pipeline.latents import columns
@@ -56,11 +57,12 @@ class LatentStream(IterableDataset):
         n = len(dataset)
         n_batches = n // batch_size // n_ranks * n_ranks if drop_last else -(-n // batch_size)
         self._first, self._end = _share(0, n_batches, rank, n_ranks)
-        self.epoch = 0
+        # Shared, because a DataLoader's persistent workers keep the copies that they were started with.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose another order; call it before each epoch, as of a DistributedSampler."""
-        self.epoch = epoch
+        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         """Batches of this rank."""
@@ -89,14 +91,14 @@ class LatentStream(IterableDataset):
         wanted = (files.groups[g] for groups, _, _ in ahead for g in groups)
         tables = files.read_ahead(wanted, names)
         for groups, which, rows in windows:
-            yield [columns.decoded(next(tables)) for _ in groups], which, rows
+            yield [self._dataset._decoded(next(tables)) for _ in groups], which, rows
 
     def _windows(self, start: int, end: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Groups of each window that reaches into [start, end), and its rows there."""
-        ends = self._dataset._ends
+        ends, epoch = self._dataset._ends, int(self._epoch)
         order = np.flatnonzero(np.diff(ends, prepend=0))
         if self._shuffle:
-            order = np.random.default_rng([self._seed, self.epoch]).permutation(order)
+            order = np.random.default_rng([self._seed, epoch]).permutation(order)
         n_mixed = N_MIXED if self._shuffle else 1
         position = 0  # of the window's first row
         for number, i in enumerate(range(0, len(order), n_mixed)):
@@ -104,17 +106,17 @@ class LatentStream(IterableDataset):
             n_rows = sum(self._dataset._n_rows(g) for g in groups)
             if position < end and position + n_rows > start:
                 kept = slice(max(0, start - position), end - position)
-                yield self._window(groups, number, kept)
+                yield self._window(groups, [self._seed, epoch, number], kept)
             position += n_rows
 
     def _window(
-        self, groups: np.ndarray, number: int, kept: slice
+        self, groups: np.ndarray, seed: list[int], kept: slice
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         all_rows = [self._dataset._rows(g) for g in groups]
         which = np.repeat(np.arange(len(groups)), [len(rows) for rows in all_rows])
         rows = np.concatenate(all_rows)
         if self._shuffle:
-            mixed = np.random.default_rng([self._seed, self.epoch, number]).permutation(len(rows))
+            mixed = np.random.default_rng(seed).permutation(len(rows))
             which, rows = which[mixed], rows[mixed]
         which, rows = which[kept], rows[kept]
         used = np.unique(which)  # at the edges of a share, perhaps not all

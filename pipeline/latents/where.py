@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -22,6 +23,8 @@ COMPARISONS: dict[type[ast.cmpop], Callable[..., Any]] = {
     ast.Gt: pc.greater,
     ast.GtE: pc.greater_equal,
 }
+# A text, which stays as it is, or a column in backticks.
+TEXT_OR_COLUMN = re.compile(r"""'[^']*'|"[^"]*"|`([^`]+)`""")
 GRAMMAR = (
     "it may compare columns with numbers and texts (==, !=, <, <=, >, >=, in [...], is None), joined by "
     "and, or, not; such as \"status == 'ok' and identity >= 0.6\""
@@ -31,8 +34,9 @@ GRAMMAR = (
 class Where:
     """A condition on the columns of a table.
 
-    A metric has one value a step: its name means the last step, ``mse[0]`` the first. A comparison with a
-    value that is missing is not true.
+    A metric has one value a step: its name means the last step, ``mse[0]`` the first. A column whose name is
+    no word stands in backticks: ```label_hair colour` == 'red'``. A comparison with a value that is missing
+    is not true.
 
     Raises:
         ConfigError: not such an expression, or a column that is not there.
@@ -40,18 +44,27 @@ class Where:
 
     def __init__(self, text: str, schema: pa.Schema) -> None:
         self._text, self._schema = text, schema
+        self._quoted: dict[str, str] = {}  # column by the word that stands for it
+        words = TEXT_OR_COLUMN.sub(self._word, text.strip())
         try:
-            self._tree = ast.parse(text.strip(), mode="eval").body
+            self._tree = ast.parse(words, mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise self._refused() from None
         names = (n.id for n in ast.walk(self._tree) if isinstance(n, ast.Name))
-        self.columns = list(dict.fromkeys(names))
+        self.columns = list(dict.fromkeys(self._quoted.get(name, name) for name in names))
         for name in self.columns:
             if name not in schema.names:
                 known = ", ".join(schema.names)
                 raise ConfigError(f"there is no column {name!r} to filter by; there are {known}")
         # Tried on no rows: what cannot be compared is told before anything is read.
         self.mask(schema.empty_table())
+
+    def _word(self, found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0]
+        word = f"__column_{len(self._quoted)}__"
+        self._quoted[word] = found[1]
+        return word
 
     def _refused(self) -> ConfigError:
         return ConfigError(f"the filter {self._text!r} cannot be read: {GRAMMAR}")
@@ -83,11 +96,11 @@ class Where:
                 pairs = zip(terms, ops, terms[1:], strict=False)
                 return reduce(pc.and_kleene, (self._compare(*pair, table) for pair in pairs))
             case ast.Name(id=name):
-                return _last(table.column(name), -1)
+                return _last(table.column(self._quoted.get(name, name)), -1)
             case ast.Subscript(value=ast.Name(id=name), slice=index):
                 step = self._value(index, table)
                 if type(step) is int:
-                    return _last(table.column(name), step)
+                    return _last(table.column(self._quoted.get(name, name)), step)
             case ast.Constant(value=str() | int() | float() as constant):
                 return constant
         raise self._refused()

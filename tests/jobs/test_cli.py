@@ -1,27 +1,35 @@
 """The commands as a user types them: help, errors in one sentence, and what they print."""
 
-import os
-import subprocess
+import signal
 import sys
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from click.testing import CliRunner
 
-from jobs.cli import cli
+from jobs.cli import cli, main
 
 COMMANDS = sorted(cli.commands)
 
 
-def restyle(*arguments, cwd=None, env=None):
-    return subprocess.run(
-        [sys.executable, "-m", "jobs", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-    )
+@pytest.fixture
+def restyle(tmp_path, monkeypatch, capsys):
+    """Run a command in an empty folder as the shell does, but in this process, where torch is loaded."""
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["restyle", *map(str, words)])
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code
+        return SimpleNamespace(status=status, **capsys.readouterr()._asdict())
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -68,13 +76,11 @@ def failing_runs(tmp_path):
 
 
 def test_errors_are_one_sentence_with_status_2_before_ray_starts(
-    tmp_path, shard, tiny_inverter, make_inverter, monkeypatch
+    restyle, tmp_path, shard, tiny_inverter, make_inverter, monkeypatch
 ):
-    from jobs import cli as module
-
-    monkeypatch.chdir(tmp_path)
-    make_inverter(in_channels=3).rename("single.safetensors")
     import ray
+
+    make_inverter(in_channels=3).rename("single.safetensors")
 
     def no_ray(*_, **__):
         raise AssertionError("Ray was started")
@@ -83,70 +89,49 @@ def test_errors_are_one_sentence_with_status_2_before_ray_starts(
     for arguments, says in failing_runs(tmp_path).items():
         words = arguments.split()
         if "--model" not in words:
-            words += ["--model", str(tiny_inverter)]
-        monkeypatch.setattr(sys, "argv", ["restyle", "invert", *words])
-        printed = []
-        monkeypatch.setattr(
-            module.click, "echo", lambda text="", err=False, to=printed: to.append(text)
-        )
-        with pytest.raises(SystemExit) as stop:
-            module.main()
-        assert stop.value.code == 2, arguments
-        assert len(printed) == 1, arguments
-        assert says in printed[0], arguments
-        assert "\n" not in printed[0].strip()
+            words += ["--model", tiny_inverter]
+        result = restyle("invert", *words)
+        assert result.status == 2, arguments
+        assert says in result.err, arguments
+        assert result.err.count("\n") == 1, arguments
 
 
-def test_a_generator_of_another_shape_is_refused(tmp_path, shard, tiny_inverter, tiny_generator):
+def test_a_generator_of_another_shape_is_refused(
+    restyle, tmp_path, shard, tiny_inverter, tiny_generator
+):
     from generators import save_generator
 
     save_generator(tmp_path / "other.safetensors", tiny_generator)
     result = restyle(
         "invert", shard, "--out", "out", "--model", tiny_inverter,
-        "--generator", "other.safetensors", cwd=tmp_path,
+        "--generator", "other.safetensors"
     )  # fmt: skip
-    assert result.returncode == 2
-    assert "use the generator that the encoder was trained with" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert result.status == 2
+    assert "use the generator that the encoder was trained with" in result.err
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "auto"])
-def test_an_unreachable_cluster_is_said(tmp_path, shard, tiny_inverter, address):
+def test_an_unreachable_cluster_is_said(restyle, shard, tiny_inverter, address):
+    from ray._private.services import find_gcs_addresses
+
+    if address == "auto" and find_gcs_addresses():
+        pytest.skip("a cluster runs on this machine, and auto would join it")
     result = restyle(
         "invert", shard, "--out", "out", "--model", tiny_inverter, "--align", "none",
-        "--address", address, cwd=tmp_path,
+        "--address", address,
     )  # fmt: skip
-    assert result.returncode == 2, result.stderr
-    assert f"no Ray cluster answers at {address}" in result.stderr
+    assert result.status == 2, result.err
+    assert f"no Ray cluster answers at {address}" in result.err
 
 
-def test_an_unfinished_shard_is_listed_and_the_status_is_1(
-    tmp_path, shard, tiny_inverter, write_tar
-):
-    (tmp_path / "cut.tar").write_bytes(Path(shard).read_bytes()[:700])
-    result = restyle(
-        "invert", "s.tar", "cut.tar", "--out", "out", "--model", tiny_inverter, "--align", "none",
-        "--metrics", "", cwd=tmp_path,
-    )  # fmt: skip
-    assert result.returncode == 1, result.stderr
-    assert "1 shards, 1 samples, 1 rows (1 ok)" in result.stdout
-    assert "cut.tar is not a whole tar file" in result.stderr
-    assert "1 shards are unfinished" in result.stderr
-    verify = restyle("verify", "out", cwd=tmp_path)
-    assert verify.returncode == 1
-    assert "cut.tar has no file" in verify.stdout
-
-
-def test_dry_run_writes_nothing(tmp_path, shard, tiny_inverter):
-    result = restyle(
-        "invert", shard, "--out", "out", "--model", tiny_inverter, "--dry-run", cwd=tmp_path
-    )
-    assert result.returncode == 0, result.stderr
-    assert "1 shards, 1 to do" in result.stdout
+def test_dry_run_writes_nothing(restyle, tmp_path, shard, tiny_inverter):
+    result = restyle("invert", shard, "--out", "out", "--model", tiny_inverter, "--dry-run")
+    assert result.status == 0, result.err
+    assert "1 shards, 1 to do" in result.out
     assert not (tmp_path / "out").exists()
 
 
-def test_pack_keeps_paths_as_keys_and_says_what_it_left_out(tmp_path, photo):
+def test_pack_keeps_paths_as_keys_and_says_what_it_left_out(restyle, tmp_path, photo):
     from pipeline import reader
 
     photos = tmp_path / "photos"
@@ -156,45 +141,43 @@ def test_pack_keeps_paths_as_keys_and_says_what_it_left_out(tmp_path, photo):
     (photos / "notes.txt").write_text("no photo")
     (photos / "sub" / "a.json").write_text('{"smile": 1}')
     for _ in range(2):
-        result = restyle("pack", "photos", "shards/%06d.tar", "--samples", "2", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert "5 photos in 3 shards" in result.stdout
-    assert "notes.txt" in result.stdout
-    assert "x_y.png has the key x_y_png" in result.stdout
+        result = restyle("pack", "photos", "shards/%06d.tar", "--samples", "2")
+    assert result.status == 0, result.err
+    assert "5 photos in 3 shards" in result.out
+    assert "notes.txt" in result.out
+    assert "x_y.png has the key x_y_png" in result.out
     shards = [f"{tmp_path}/shards/{i:06}.tar" for i in range(3)]
     found = [s for url in shards for s in reader.samples(url, frozenset({"json", "txt"}))]
     assert [s.key for s in found] == ["a", "b", "sub/a", "x_y", "x_y_png"]
     assert [s.fields for s in found] == [{}, {}, {"json": b'{"smile": 1}'}, {}, {}]
-    assert "a.json" not in result.stdout
+    assert "a.json" not in result.out
     first = (tmp_path / "shards" / "000000.tar").read_bytes()
-    restyle("pack", "photos", "again/%06d.tar", "--samples", "2", cwd=tmp_path)
+    restyle("pack", "photos", "again/%06d.tar", "--samples", "2")
     assert (tmp_path / "again" / "000000.tar").read_bytes() == first
 
 
 @pytest.mark.parametrize(
     "arguments", ["absent x.tar", "empty x.tar", "photos x.tgz", "photos %s%d.tar"]
 )
-def test_pack_errors(tmp_path, photo, arguments):
+def test_pack_errors(restyle, tmp_path, photo, arguments):
     (tmp_path / "empty").mkdir()
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(photo())
-    result = restyle("pack", *arguments.split(), cwd=tmp_path)
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
+    result = restyle("pack", *arguments.split())
+    assert result.status == 2
 
 
 @pytest.mark.parametrize("command", ["status", "verify"])
-def test_status_and_verify_of_a_folder_without_a_run(tmp_path, command):
+def test_status_and_verify_of_a_folder_without_a_run(restyle, tmp_path, command):
     result = restyle(command, tmp_path)
-    assert result.returncode == 2
-    assert "holds no run" in result.stderr
+    assert result.status == 2
+    assert "holds no run" in result.err
 
 
-def test_inspect(tiny_inverter, tmp_path):
+def test_inspect(restyle, tiny_inverter, tmp_path):
     result = restyle("inspect", tiny_inverter)
-    assert "kind            inverter" in result.stdout
-    assert "UNet" in result.stdout
+    assert "kind            inverter" in result.out
+    assert "UNet" in result.out
     (tmp_path / "x.pt").write_bytes(b"junk")
     result = restyle("inspect", tmp_path / "x.pt")
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
+    assert result.status == 2

@@ -129,16 +129,52 @@ def test_more_gpus_than_there_are_is_refused(invert, shards):
         invert(shards, how={"gpus_per_actor": 3.0})
 
 
-def test_a_bad_shard_is_retried_then_listed_and_the_others_are_done(invert, shards, tmp_path):
-    whole = (shards / "002.tar").read_bytes()
-    (shards / "002.tar").write_bytes(whole[: len(whole) // 2])
-    summary = invert(shards)
-    assert summary.n_shards == 3
-    [(task, error)] = summary.failures
-    assert task.url.endswith("002.tar")
-    assert "not a whole tar" in error
-    assert audit.status(str(tmp_path / "out")).missing == [task.url]
-    assert not list((tmp_path / "out" / "_run" / "parts").iterdir())
+def test_the_command_keeps_labels_and_lists_what_it_could_not_finish(
+    cluster, tmp_path, write_tar, photo, tiny_inverter
+):
+    from click.testing import CliRunner
+
+    from jobs.cli import cli
+
+    members = [
+        ("a.png", photo(0)),
+        ("a.json", b'{"smile": 0.25, "glasses": 1, "box": [1, 2]}'),
+        ("a.txt", "größer".encode()),
+        ("a.cls", b"7\n"),
+        ("b.png", b"no image"),
+        ("b.json", b'{"smile": 1}'),
+        ("c.png", photo(1)),
+        ("c.json", b"broken"),
+        ("c.cls", b"3"),
+        ("d.png", photo(2)),
+    ]
+    whole = Path(write_tar(tmp_path / "s.tar", members)).read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
+    out = tmp_path / "out"
+    words = (
+        f"invert {tmp_path} --out {out} --model {tiny_inverter} --align none --metrics= --actors 1"
+    )
+    words += f" --batch-size 2 --keep-fields cls,txt,glasses=float --address {cluster}"
+    result = CliRunner().invoke(cli, words.split())
+    assert result.exit_code == 1
+    assert "labels: label_cls int64, label_glasses double, label_json string," in result.stdout
+    assert "1 shards, 4 samples, 4 rows (1 decode_error, 1 field_error, 2 ok)" in result.stdout
+    assert "cut.tar is not a whole tar file" in result.stderr
+    assert "1 shards are unfinished" in result.stderr
+    assert not list((out / "_run" / "parts").iterdir())
+    table = LatentDataset(str(out)).table()
+    names = [name for name in table.column_names if name.startswith("label_")]
+    assert table.select(names).to_pydict() == {
+        "label_cls": [7, None, 3, None],
+        "label_glasses": [1.0, None, None, None],
+        "label_json": ['{"box": [1, 2]}', None, None, None],
+        "label_smile": [0.25, 1.0, None, None],
+        "label_txt": ["größer", None, None, None],
+    }
+    assert ".json: not JSON" in table["error"][2].as_py()
+    verify = CliRunner().invoke(cli, ["verify", str(out)])
+    assert verify.exit_code == 1
+    assert "cut.tar has no file" in verify.stdout
 
 
 def test_nan_from_the_model_is_a_row(invert, shards, tmp_path, tiny_inverter):

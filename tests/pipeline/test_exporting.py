@@ -1,8 +1,11 @@
 """Latents in other forms: the same numbers, every row once, under names that cannot leave the folder."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -24,6 +27,11 @@ def test_restyles_dictionary_holds_every_step(write_latents, tmp_path):
     assert list(found) == [f"k{i}" for i in OK]
     for i in OK:
         np.testing.assert_array_equal(found[f"k{i}"], np.full((3, 4, 5), i, np.float32))
+        found[f"k{i}"][0] = 0  # as writeable as ReStyle's
+    # Names that each NumPy has; the module of NumPy 2's own pickles is not there in ReStyle's.
+    pickled = (tmp_path / "deep" / "latents.npy").read_bytes()
+    assert b"numpy._core" not in pickled
+    assert pickled.startswith(b"\x93NUMPY\x01\x00")
     last = exporting.open_rows(write_latents("last", latent_dtype="float16"), "mse < 0.15")
     exporting.to_npy(last, str(tmp_path / "last.npy"))
     found = np.load(tmp_path / "last.npy", allow_pickle=True).item()
@@ -42,8 +50,8 @@ def test_a_file_each_image(write_latents, tmp_path):
     tensor = torch.load(tmp_path / "pt" / "k7.pt", weights_only=True)
     assert torch.equal(tensor, torch.full((1, 4, 5), 7.0))
     before = (tmp_path / "pt" / "k7.pt").read_bytes()
-    exporting.to_pt(rows, str(tmp_path / "pt"))
-    assert (tmp_path / "pt" / "k7.pt").read_bytes() == before
+    exporting.to_pt(rows, str(tmp_path / "again"))
+    assert (tmp_path / "again" / "k7.pt").read_bytes() == before
 
 
 def test_shards_of_pairs_are_samples_for_our_reader_and_webdataset(write_latents, tmp_path):
@@ -67,6 +75,58 @@ def test_shards_of_pairs_are_samples_for_our_reader_and_webdataset(write_latents
     for pair, i in zip(pairs, OK[4:8], strict=True):
         np.testing.assert_array_equal(pair["npy"], np.full((4, 5), i, np.float32))
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_what_an_edited_folder_holds(write_latents, tmp_path):
+    """The picture of a pair is the edited one; a name says which edit."""
+    source = Path(write_latents(), "0.parquet")
+    table = pq.read_table(source)
+    red, blue = (
+        images.encode_png(np.full((2, 2, 3), c, np.uint8)) for c in ([255, 0, 0], [0, 0, 255])
+    )
+    n = len(table)
+    columns = {
+        "direction": pa.array(["smile"] * n), "strength": pa.array([-1.5] * n, pa.float32()),
+        "aligned_image": pa.array([red] * n), "reconstruction": pa.array([blue] * n),
+        # A label that is named like a metric, and a .json that held no object.
+        "label_mse": pa.array(["x"] * n), "label_json": pa.array(["[1, 2]"] * n),
+    }  # fmt: skip
+    table = table.drop_columns([name for name in columns if name in table.column_names])
+    for name, values in columns.items():
+        table = table.append_column(name, values)
+    pq.write_table(table, tmp_path / "edited.parquet")
+    rows = exporting.open_rows(str(tmp_path / "edited.parquet"), "strength < 0")
+    exporting.to_pairs(rows, str(tmp_path / "pairs.tar"), 100)
+    fields = frozenset({"json"})
+    samples = list(reader.samples(str(tmp_path / "pairs.tar"), fields))
+    assert [s.key for s in samples] == [f"k{i}_smile_-1_5" for i in (0, 1, 2, 3, 5)]
+    assert samples[0].image == blue
+    said = json.loads(samples[1].fields["json"])
+    assert said == {
+        "json": [1, 2], "mse": pytest.approx(0.1), "identity": pytest.approx(0.01), "smile": 0.5,
+        "cls": 1, "txt": "text 1", "direction": "smile", "strength": -1.5, "label_mse": "x",
+    }  # fmt: skip
+    assert exporting.to_npy(rows, str(tmp_path / "edited.npy")).n_rows == 5
+    assert exporting.to_pt(rows, str(tmp_path / "pt")).n_rows == 5
+
+
+def test_what_is_there_is_not_overwritten(write_latents, tmp_path):
+    rows = exporting.open_rows(write_latents(), None)
+    for name in ("latents.npy", "001.tar", "pt/own.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("precious")
+    for to, path in (
+        (exporting.to_npy, "latents.npy"),
+        (exporting.to_pt, "pt"),
+        (lambda rows, out: exporting.to_pairs(rows, out, 5), "%03d.tar"),
+    ):
+        with pytest.raises(
+            ConfigError, match="is there already; delete it, or choose another --out"
+        ):
+            to(rows, str(tmp_path / path))
+    found = [p.read_text() for p in tmp_path.rglob("*") if p.suffix in (".npy", ".tar", ".txt")]
+    assert found == ["precious"] * 3
+    assert not (tmp_path / "000.tar").exists()
 
 
 def test_names_stay_below_the_folder_and_have_no_dot():

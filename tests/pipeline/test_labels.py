@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline import LatentDataset, labels, run
+from pipeline import labels, plan, run
 from pipeline.config import ClusterConfig, ConfigError, RunConfig
 from pipeline.records import Sample
 
@@ -41,7 +41,7 @@ def test_columns_have_the_type_of_most_values(shard):
             {"last": 1},
         ],
     )
-    assert labels.columns([url], ["json", "cls"]) == {
+    assert labels.columns([url], ["json", "cls"], {}) == {
         "label_json": "string",
         "label_cls": "int64",
         "label_smile": "double",
@@ -52,7 +52,25 @@ def test_columns_have_the_type_of_most_values(shard):
         "label_late": "double",
         "label_last": "int64",
     }
-    assert labels.columns([url], ["txt"]) == {"label_txt": "string"}
+    assert labels.columns([url], ["txt"], {}) == {"label_txt": "string"}
+    # What the user says of a key counts, also of one that is not seen.
+    declared = {"label_n": "double", "label_later": "bool"}
+    found = labels.columns([url], ["json"], declared)
+    assert {name: found[name] for name in declared} == declared
+    assert found["label_last"] == "int64"
+
+
+def test_a_key_that_shards_know_by_two_types_has_one_column_and_loses_nothing(shard):
+    urls = [shard("a.tar", [{"x": 1}, {"x": 2}]), shard("b.tar", [{"x": "high"}])]
+    names = labels.columns(urls, ["json"], {})
+    assert names == labels.columns(urls[::-1], ["json"], {}) == {
+        "label_json": "string", "label_x": "int64",
+    }  # fmt: skip
+    values = [
+        labels.values(sample(json=json.dumps({"x": x}).encode()), names)[0] for x in (2.0, 0.5)
+    ]
+    assert values == [{"label_x": 2}, {"label_json": '{"x": 0.5}'}]
+    assert isinstance(values[0]["label_x"], int)
 
 
 def test_first_middle_and_last_shard_are_looked_at_and_a_broken_one_says_what_it_can(
@@ -61,10 +79,10 @@ def test_first_middle_and_last_shard_are_looked_at_and_a_broken_one_says_what_it
     urls = [shard(f"{i}.tar", [{f"k{i}": 1}, {"s": 1}]) for i in range(5)]
     whole = (tmp_path / "2.tar").read_bytes()
     (tmp_path / "2.tar").write_bytes(whole[: len(whole) // 4])
-    found = labels.columns(urls, ["json"])
+    found = labels.columns(urls, ["json"], {})
     assert set(found) >= {"label_k0", "label_k4", "label_s"}
     assert not set(found) & {"label_k1", "label_k3"}
-    assert labels.columns([urls[2]], ["json"])["label_json"] == "string"
+    assert labels.columns([urls[2]], ["json"], {})["label_json"] == "string"
 
 
 def test_what_has_no_column_is_kept_as_json():
@@ -98,57 +116,46 @@ def test_members_that_do_not_hold_what_they_say(field, data, error):
     assert found == ({} if field == "txt" else {"label_txt": "ok"})
 
 
-def test_labels_stand_beside_the_latents(tmp_path, write_tar, photo, tiny_inverter):
-    members = [
-        ("a.png", photo(0)),
-        ("a.json", b'{"smile": 0.25, "glasses": 1, "box": [1, 2]}'),
-        ("a.txt", "größer".encode()),
-        ("a.cls", b"7\n"),
-        ("b.png", b"no image"),
-        ("b.json", b'{"smile": 1}'),
-        ("c.png", photo(1)),
-        ("c.json", b"broken"),
-        ("c.cls", b"3"),
-        ("d.png", photo(2)),
-    ]
-    url = write_tar(tmp_path / "s.tar", members)
+def test_shards_that_are_added_have_the_columns_of_the_run(shard, tmp_path, tiny_inverter):
     out = str(tmp_path / "out")
-    config = RunConfig(
-        model=str(tiny_inverter),
-        align="none",
-        metrics=(),
-        steps=1,
-        keep_fields=("cls", "json", "txt"),
-    )
-    how = ClusterConfig(n_actors=1, batch_size=2)
 
-    prepared = run.prepare([url], out, config, how)
-    summary = run.execute(prepared, how, lambda summary, n: None)
-    assert summary.n_by_status == {"ok": 2, "decode_error": 1, "field_error": 1}
-    table = LatentDataset(out).table()
-    names = [name for name in table.column_names if name.startswith("label_")]
-    columns = table.select(names).to_pydict()
-    assert columns == {
-        "label_cls": [7, None, 3, None],
-        "label_glasses": [1, None, None, None],
-        "label_json": ['{"box": [1, 2]}', None, None, None],
-        "label_smile": [0.25, 1.0, None, None],
-        "label_txt": ["größer", None, None, None],
-    }
-    assert ".json: not JSON" in table["error"][2].as_py()
-    # A shard that is added has the columns of the run, whatever it holds.
-    more = write_tar(tmp_path / "0.tar", [("e.png", photo(3)), ("e.json", b'{"new": 1}')])
-    again = run.prepare([more, url], out, config, how)
-    assert again.config.labels == prepared.config.labels
-    assert [task.url for task in again.left] == [more]
-    with pytest.raises(ConfigError, match="keep_fields: json,txt,cls there, None now"):
-        run.prepare([url], out, replace(config, keep_fields=()), how)
-    afresh = run.prepare([more], out, config, how, overwrite=True)
-    assert "label_new" in afresh.config.labels
+    def prepare(*urls, overwrite=False, keep_fields=("json", "cls")):
+        config = RunConfig(
+            model=str(tiny_inverter), align="none", metrics=(), keep_fields=keep_fields
+        )
+        return run.prepare(urls, out, config, ClusterConfig(), overwrite=overwrite)
+
+    old, new = shard("old.tar", [{"smile": 0.5}]), shard("new.tar", [{"new": 1}])
+    first = prepare(old)
+    plan.claim(out, first.identity, first.asked, overwrite=False)
+    again = prepare(new, old)
+    assert again.identity == first.identity
+    assert again.identity["label_smile"] == "double"
+    with pytest.raises(ConfigError, match="keep_fields: json,cls there, None now"):
+        prepare(old, keep_fields=())
+    with pytest.raises(ConfigError, match="label_smile: double there, string now"):
+        prepare(old, keep_fields=("smile=str", "cls"))
+    assert prepare(new, overwrite=True).identity["label_new"] == "int64"
 
 
 def test_runs_without_labels_have_the_identity_they_always_had():
     assert "keep_fields" not in RunConfig().settings()
     assert "labels" not in RunConfig().settings()
-    with pytest.raises(ConfigError, match="takes json, txt, cls, not 'npy'"):
-        RunConfig(keep_fields=("npy",))
+
+
+def test_fields_and_types_of_their_keys():
+    config = RunConfig(keep_fields=("age=float", "cls", "hair colour=str"))
+    assert config.keep_fields == ("json", "cls")
+    assert config.labels == {"label_age": "double", "label_hair colour": "string"}
+    assert replace(config, labels={**config.labels, "label_n": "int64"}).keep_fields == (
+        "json",
+        "cls",
+    )
+    for word, said in {
+        "npy": "takes json, txt, cls, and types of keys .* such as age=float",
+        "age=number": r"\(float, int, bool, str\), not 'age=number'",
+        "a.b=int": "cannot make a column of the key 'a.b'",
+        "cls=int": "cannot make a column of the key 'cls'",
+    }.items():
+        with pytest.raises(ConfigError, match=said):
+            RunConfig(keep_fields=(word,))

@@ -115,6 +115,19 @@ def test_row_groups_and_compression(tmp_path):
     assert json.loads(metadata.metadata[schema.FOOTER_KEY])["n_rows"] == ROW_GROUP_ROWS + 10
 
 
+def test_large_rows_are_not_kept_until_a_row_group_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.writer.ROW_GROUP_IMAGE_BYTES", 1000)
+    config = RunConfig(keep_fields=("txt",), labels={"label_txt": "string"})
+    out = ShardWriter(str(tmp_path), "s.parquet", "s.tar", schema.schema(config, 4, 5))
+    for row in rows(5):
+        row.aligned_image = row.reconstruction = None
+        row.labels = {"label_txt": "x" * 400}
+        out.add([row])
+    out.commit({})
+    metadata = pq.read_metadata(tmp_path / "s.parquet")
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [3, 2]
+
+
 def test_written_twice_is_the_same_to_the_byte(tmp_path):
     first = write(tmp_path, rows(5)).read_bytes()
     assert write(tmp_path, rows(5)).read_bytes() == first

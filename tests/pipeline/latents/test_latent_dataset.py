@@ -23,7 +23,8 @@ def test_rows_by_number(write_latents):
     ds = LatentDataset(write_latents())
     assert len(ds) == 11
     assert [ds[i]["key"] for i in range(11)] == [f"k{i}" for i in range(11)]
-    assert ds[-1]["key"] == "k10"
+    assert ds[-1]["key"] == ds[np.int64(10)]["key"] == "k10"
+    assert [row["key"] for row in ds[8:1:-3]] == ["k8", "k5", "k2"]
     with pytest.raises(IndexError):
         ds[11]
     row = ds[7]
@@ -64,6 +65,8 @@ def test_chosen_rows_and_columns(write_latents):
     assert nobody.latents().shape == (0, 4, 5)
     with pytest.raises(ConfigError, match="has no column 'lpips'; it has key, shard"):
         LatentDataset(write_latents(), columns=["lpips"])
+    with pytest.raises(ConfigError, match="has no column 'lpips'"):
+        nobody.table(["lpips"])
 
 
 def test_latents_are_those_that_there_are(write_latents):
@@ -72,6 +75,8 @@ def test_latents_are_those_that_there_are(write_latents):
     assert ds.latents().is_contiguous()
     half = LatentDataset(write_latents("half", latent_dtype="float16"))
     assert half.latents().dtype == torch.float16
+    failures = LatentDataset(str(half._files.groups[0].path), where="status != 'ok'")
+    assert (failures.latents().shape, failures.latents().dtype) == ((0, 4, 5), torch.float16)
 
 
 def test_tables_keep_what_is_missing_as_null(write_latents):
@@ -98,6 +103,8 @@ def test_a_dataloader_takes_it_as_it_is(write_latents, n_workers):
     assert batches[0]["label_cls"].tolist() == OK[:4]
     assert batches[0]["label_txt"] == [f"text {i}" for i in OK[:4]]
     assert batches[0]["mse"].shape == (4, 2)
+    # Whole numbers stay whole beside rows that have none.
+    assert {batch["width"].dtype for batch in batches} == {torch.int64}
 
 
 def test_few_row_groups_stay_in_memory(write_latents, monkeypatch):

@@ -8,9 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs as pafs
+from stores import s3_server
 
 from pipeline import LatentDataset
 from pipeline.config import ConfigError
+from pipeline.filesystems import filesystem
 
 
 def keys(path):
@@ -21,7 +23,13 @@ def test_a_folder_a_file_and_globs(write_latents, tmp_path, monkeypatch):
     folder = write_latents(sizes=(2, 2, 2))
     (tmp_path / "latents" / "notes.txt").write_text("not a part of it")
     everything = [f"k{i}" for i in range(6)]
-    assert keys(folder) == keys(f"{folder}/") == keys(f"{folder}/*.parquet") == everything
+    assert (
+        keys(folder)
+        == keys(Path(folder))
+        == keys(f"{folder}/")
+        == keys(f"{folder}/*.parquet")
+        == everything
+    )
     assert keys(f"{folder}/1.parquet") == ["k2", "k3"]
     assert keys(f"{folder}/[02].parquet") == ["k0", "k1", "k4", "k5"]
     monkeypatch.chdir(tmp_path)
@@ -40,6 +48,13 @@ def test_files_that_do_not_belong_together_are_refused_with_the_difference(write
     with pytest.raises(
         ConfigError, match=r"mixes runs .*0.parquet and other.parquet differ: steps: 2 there, 3 now"
     ):
+        LatentDataset(folder)
+
+
+def test_a_file_of_another_origin_among_those_of_a_run_is_named(write_latents, tmp_path):
+    folder = write_latents()
+    pq.write_table(pa.table({"key": ["a"]}), tmp_path / "latents" / "z.parquet")
+    with pytest.raises(ConfigError, match=r"differ: 0\.parquet alone was written by restyle"):
         LatentDataset(folder)
 
 
@@ -69,27 +84,18 @@ def test_a_damaged_file_is_named(write_latents):
         LatentDataset(folder)
 
 
-def test_an_object_store(write_latents, monkeypatch):
-    from moto.server import ThreadedMotoServer
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
+def test_an_object_store(write_latents):
     local = write_latents(sizes=(6, 5, 3))
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        options = f"scheme=http&endpoint_override={host}:{port}&region=us-east-1"
-        store, _ = pafs.FileSystem.from_uri(f"s3://data?{options}&allow_bucket_creation=true")
-        store.create_dir("data")
-        pafs.copy_files(local, "data/run", destination_filesystem=store)
-        ds = LatentDataset(f"s3://data/run?{options}")
+    with s3_server() as (_, address):
+        pafs.copy_files(local, "data/run", destination_filesystem=filesystem(address("run"))[0])
+        ds = LatentDataset(address("run"))
         assert (len(ds), ds[13]["key"]) == (14, "k13")
         assert ds.latents().equal(LatentDataset(local).latents())
-        some = LatentDataset(f"s3://data/run/[01].parquet?{options}", where="mse[-1] >= 0.7")
+        some = LatentDataset(address("run/[01].parquet"), where="mse[-1] >= 0.7")
         assert [row["key"] for row in some] == ["k7", "k8", "k10"]
-    finally:
-        server.stop()
+        with pytest.raises(ConfigError, match="no Parquet file in s3://data/absent") as error:
+            LatentDataset(address("absent"))
+        assert "SECRET" not in str(error.value)
 
 
 def test_opening_reads_footers_alone(write_latents):

@@ -15,7 +15,8 @@ N = sum(SIZES)
 
 @pytest.fixture
 def ds(write_latents):
-    return LatentDataset(write_latents(sizes=SIZES), columns=["key", "latent", "mse", "label_cls"])
+    names = ["key", "latent", "mse", "label_cls", "width"]
+    return LatentDataset(write_latents(sizes=SIZES), columns=names)
 
 
 def numbers(batches):
@@ -35,6 +36,8 @@ def test_stored_order(ds):
     assert first["latent"].isnan().all(dim=2).all(dim=1).tolist() == [False] * 4 + [True]
     assert first["mse"].shape == (5, 2)
     assert first["label_cls"].tolist() == [0, 1, 2, 3, 4]
+    assert first["width"].tolist()[:4] == [640] * 4
+    assert first["width"].isnan().tolist() == [False] * 4 + [True]
 
 
 def test_shuffled_is_every_row_once_and_rows_stay_whole(ds):
@@ -85,12 +88,23 @@ def test_a_dataloaders_workers_share_the_batches_of_a_rank(ds):
     assert len(DataLoader(stream, batch_size=None)) == len(alone)
 
 
+def test_persistent_workers_are_told_of_the_next_epoch(ds):
+    stream = ds.stream(4, shuffle=True)
+    loader = DataLoader(stream, batch_size=None, num_workers=1, persistent_workers=True)
+    for epoch in range(2):
+        stream.set_epoch(epoch)
+        assert numbers(loader) == numbers(stream)
+
+
 def test_chosen_rows(write_latents):
     chosen = LatentDataset(write_latents(sizes=SIZES), where="label_cls < 30 and status == 'ok'")
     wanted = [i for i in range(30) if i % 5 != 4]
     assert sorted(flat(chosen.stream(7, shuffle=True))) == wanted
     assert flat(chosen.stream(7)) == wanted
     assert all(not batch["latent"].isnan().any() for batch in chosen.stream(7))
+    assert {batch["width"].dtype for batch in chosen.stream(7, shuffle=True)} == {torch.int32}
+    failures = LatentDataset(write_latents(sizes=SIZES), where="status != 'ok'")
+    assert {batch["mse"].shape[1] for batch in failures.stream(1)} == {2}
     nobody = LatentDataset(write_latents(sizes=SIZES), where="label_cls < 0")
     assert list(nobody.stream(7, shuffle=True)) == []
 

@@ -11,6 +11,7 @@ TABLE = pa.table(
         "status": ["ok", "ok", "no_face", "ok"],
         "identity": pa.array([[None, 0.5], [0.1, 0.7], None, [0.2, None]], pa.list_(pa.float32())),
         "smile": [1, 2, None, -4],
+        "hair colour": ["red", "`red`", None, "x"],
         "latent": pa.array([[0.0, 1.0]] * 4, pa.list_(pa.float32(), 2)),
     }
 )
@@ -42,6 +43,7 @@ def rows(text, table=TABLE):
         ("identity == 0.7", [1]),  # as exact as float32
         ("0.7 <= identity", [1]),
         ("identity[0] in [0.1, 3]", [1]),
+        ("`hair colour` == '`red`' or `hair colour` == \"x\" and `smile` < 0", [1, 3]),
     ],
 )
 def test_which_rows(text, found):
@@ -57,7 +59,7 @@ def test_only_its_columns_are_read():
     "text",
     ["", "smile", "smile >", "__import__('os')", "status.upper() == 'OK'", "smile + 1 > 2",
      "[x for x in smile]", "identity['a'] > 0", "smile == f'{1}'", "1 == 1", "(" * 500, "lambda: 1",
-     "smile in identity", "smile[0][0] > 1"],
+     "smile in identity", "smile[0][0] > 1", "`hair colour`` == 1", "``"],
 )  # fmt: skip
 def test_what_is_no_filter_is_refused(text):
     with pytest.raises(ConfigError, match="cannot be read: it may compare columns|no column"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-PAGE = (Path(__file__).parent.parent / "docs" / "reading.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "reading.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.*?)\n.*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
 WANTED = np.arange(6).reshape(-1, 1, 1) * np.ones((1, 4, 5))
 
@@ -79,13 +79,13 @@ def test_duckdb(run):
     np.testing.assert_array_equal(style, [3 * int(key[0])] * 5)
 
 
-def test_ray_data(run):
+def test_ray_data(run, cluster, tmp_path, monkeypatch):
     import ray
 
-    if ray.is_initialized():
-        ray.shutdown()
-    # address="local": never a cluster that others run on this machine.
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    # Workers of a cluster have another working directory.
+    block = SECTIONS["Ray Data"].replace("latents/", f"{tmp_path}/latents/")
+    monkeypatch.setitem(SECTIONS, "Ray Data", block)
+    ray.init(address=cluster, log_to_driver=False)
     try:
         table = run("Ray Data")["table"].sort_values("norm")
     finally:
