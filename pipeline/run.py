@@ -15,8 +15,8 @@ from encoders import Bootstrap, ReStyle, require_precision
 from pipeline import audit, cluster, driver, journal, labels, plan, storage, timing
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
 from pipeline.config import PATHS, ClusterConfig, ConfigError, RunConfig, fingerprint
+from pipeline.crew import Workers
 from pipeline.driver import Progress, Summary
-from pipeline.editing.actor import EditorConfig
 from pipeline.journal import Journal
 from pipeline.records import RETRYABLE, ShardTask
 from pipeline.scoring import Scorer
@@ -31,7 +31,7 @@ N_MAPS_ALIVE = 4
 class Prepared:
     """A run that may start."""
 
-    config: RunConfig | EditorConfig
+    workers: Workers  # what each is told
     out: str
     asked: list[ShardTask]
     left: list[ShardTask]  # those without a committed file, and those to be done again
@@ -78,10 +78,12 @@ def prepare(
     if not dry_run:
         plan.require_writable(out)
         cluster.require_reachable(how.address)
-    return Prepared(config, out, asked, left, identity, overwrite, again, _rival(out, overwrite))
+    workers = actor_config(config, out, identity, how)
+    return Prepared(workers, out, asked, left, identity, overwrite, again, rival(out, overwrite))
 
 
-def _rival(out: str, overwrite: bool) -> str:
+def rival(out: str, overwrite: bool) -> str:
+    """Who else is writing to a folder now; nobody: ""."""
     found = journal.rival(out)
     if found is None:
         return ""
@@ -114,17 +116,12 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
     if not prepared.left:
         plan.claim(out, prepared.identity, asked, overwrite=False)
         return Summary()
-    workers: ActorConfig | EditorConfig
-    if isinstance(prepared.config, RunConfig):
-        workers = actor_config(prepared.config, out, prepared.identity, how)
-    else:
-        workers = prepared.config
     n_before = len(asked) - len(prepared.left)
     with cluster.cluster(how):
         plan.claim(out, prepared.identity, asked, prepared.overwrite)
         with Journal(out, len(asked), n_before) as log:
             start = time.monotonic()
-            summary = driver.run(prepared.left, workers, how, progress, log)
+            summary = driver.run(prepared.left, prepared.workers, how, progress, log)
             wall_s = time.monotonic() - start
     timing.record(out, fingerprint(prepared.identity), summary, wall_s)
     if prepared.rival:  # both have written what was asked for
@@ -139,7 +136,7 @@ def actor_config(
     """What the actors of an inversion are told."""
     return ActorConfig(
         run=_absolute(config),
-        out=out if storage.is_remote(out) else os.path.abspath(out),
+        out=storage.absolute(out),
         identity=identity,
         versions={name: _version(name) for name in RECORDED},
         batch_size=how.batch_size,
@@ -169,13 +166,13 @@ def _version(name: str) -> str:
 
 
 def _absolute(config: RunConfig) -> RunConfig:
-    """Workers have another working directory."""
-    given = {name: getattr(config, name) for name in PATHS}
-    moved = {
-        name: path if path in (None, "demo") else os.path.abspath(path)
-        for name, path in given.items()
-    }
+    moved: dict[str, Any] = {name: absolute_file(getattr(config, name)) for name in PATHS}
     return replace(config, **moved)
+
+
+def absolute_file(path: str | None) -> str | None:
+    """A checkpoint's path for workers, who have another working directory."""
+    return path if path in (None, "demo") else os.path.abspath(path)
 
 
 def _runs_here(how: ClusterConfig) -> bool:

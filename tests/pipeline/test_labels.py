@@ -139,7 +139,7 @@ def test_labels_stand_beside_the_latents(tmp_path, write_tar, photo, tiny_invert
     # A shard that is added has the columns of the run, whatever it holds.
     more = write_tar(tmp_path / "0.tar", [("e.png", photo(3)), ("e.json", b'{"new": 1}')])
     again = run.prepare([more, url], out, config, how)
-    assert again.config.labels == prepared.config.labels
+    assert again.workers.run.labels == prepared.workers.run.labels
     assert [task.url for task in again.left] == [more]
     with pytest.raises(ConfigError, match="keep_fields: json,txt,cls there, None now"):
         run.prepare([url], out, replace(config, keep_fields=()), how)

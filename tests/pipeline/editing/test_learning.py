@@ -1,10 +1,12 @@
 """Directions learned from labels that are known to lie along known ones."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.config import ConfigError
 from pipeline.editing.learning import LearnConfig, learn, save
+from pipeline.editing.sides import sides
 
 N_SHARDS, N_ROWS = 4, 150
 
@@ -49,7 +51,7 @@ def test_a_label_finds_its_direction(world, label):
     assert cosine(found.vectors, axes[0]) > 0.6
     assert found.target.accuracy > 0.85
     assert found.target.majority < 0.65
-    assert found.target.n_test == pytest.approx(0.25 * found.target.n_train, abs=2)
+    assert found.target.n_test == pytest.approx(0.2 * found.about["n_rows"], abs=1)
 
 
 def test_strength_one_is_a_standard_deviation(world):
@@ -69,6 +71,18 @@ def test_conditions_are_projected_out(world):
     assert abs(cosine(conditioned.vectors, axes[1])) < cosine(plain.vectors, axes[1])
     assert 0 < conditioned.remainder < 1
     assert [b.label for b in conditioned.conditions] == ["age"]
+
+
+def test_only_sure_rows_teach_and_a_rare_yes_loses_none():
+    normal = pa.chunked_array([np.random.default_rng(0).normal(size=1000)])
+    found = sides(normal, "smile")
+    assert np.abs(normal.to_numpy()[~found.is_sure]).max() < 0.6
+    assert 0.3 < 1 - found.is_sure.mean() < 0.45
+    rare = pa.chunked_array([np.arange(1000) < 30])
+    for values in (rare, rare.cast(pa.int64())):
+        found = sides(values, "glasses")
+        assert found.is_sure.all()
+        assert found.is_yes.sum() == 30
 
 
 def test_a_label_of_nothing_is_told_no_better_than_by_chance(world):
@@ -115,6 +129,7 @@ def test_its_file_is_one_that_edit_takes(world, tmp_path):
         ({"label": "smile", "threshold": 99.0}, "0 are on one side"),
         ({"label": "smile", "conditions": ("twin",)}, "cannot be told from twin"),
         ({"label": "smile", "layers": (10,)}, "must lie in 0 to 9"),
+        ({"label": "smile", "conditions": ("label_smile",)}, "cannot be told from label_smile"),
         ({"label": "latent"}, "latent is a column of"),
     ],
 )
