@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,28 +62,42 @@ class Learned:
 
 
 def learn(latents: str, config: LearnConfig) -> Learned:
-    """Learn the direction of a label.
-
-    The boundary is a logistic regression of rows whose status is ok, a fifth of them held out to measure
-    it. Where labels are numbers only the surer rows teach, as in the paper; all of those held out are
-    measured. The normals of the conditions are projected out of its normal, so that the direction
-    is parallel to their boundaries (section 2.4).
+    """Learn the direction of a label from the rows of a folder whose status is ok; see :func:`fit`.
 
     Raises:
         ConfigError: no such label, too few rows, a condition that is the label over again.
     """
     labels = [config.label, *config.conditions]
     rows, columns = known_rows(latents, labels, config.max_rows, config.seed)
+    points, record = _latents(latents, rows)
+    learned = fit(points, columns, config)
+    origin = {
+        "latents": record.get("fingerprint"),
+        "generator_sha256": record.get("identity", {}).get("generator_sha256"),
+    }
+    return replace(learned, about={**learned.about, **origin})
+
+
+def fit(points: np.ndarray, columns: Mapping[str, pa.ChunkedArray], config: LearnConfig) -> Learned:
+    """Learn the direction of a label from latents [N, n_styles, w_dim] and labels [N] by name.
+
+    The boundary is a logistic regression, a fifth of the rows held out to measure it. Where labels are
+    numbers only the surer rows teach, as in the paper; all of those held out are measured. The normals of
+    the conditions are projected out of its normal, so that the direction is parallel to their boundaries
+    (section 2.4 of the paper).
+
+    Raises:
+        ConfigError: see :func:`learn`.
+    """
     own = sides(columns[config.label], config.label, config.threshold, config.positive)
     others = [sides(columns[name], name) for name in config.conditions]
-    points, record = _latents(latents, rows)
     chosen = points if config.layers is None else points[:, _checked(config.layers, points)]
     flat = chosen.reshape(len(chosen), -1)
-    boundaries = [
+    target, *conditions = (
         _boundary(flat, found, name, config.seed)
-        for name, found in zip(labels, [own, *others], strict=True)
-    ]
-    normal, remainder = _projected(boundaries[0].normal, [b.normal for b in boundaries[1:]])
+        for name, found in zip((config.label, *config.conditions), (own, *others), strict=True)
+    )
+    normal, remainder = _projected(target.normal, [b.normal for b in conditions])
     if remainder < MIN_REMAINDER:
         raise ConfigError(
             f"{config.label} cannot be told from {', '.join(config.conditions)} here; leave out a condition"
@@ -91,7 +105,6 @@ def learn(latents: str, config: LearnConfig) -> Learned:
     step = (normal * (flat @ normal).std()).reshape(chosen.shape[1:])
     vectors = np.zeros(points.shape[1:], np.float32)
     vectors[list(config.layers) if config.layers is not None else slice(None)] = step
-    target = boundaries[0]
     about = {
         "method": "normal of a logistic boundary",
         "label": config.label,
@@ -99,13 +112,11 @@ def learn(latents: str, config: LearnConfig) -> Learned:
         "conditions": list(config.conditions),
         "accuracy": round(target.accuracy, 4),
         "majority": round(target.majority, 4),
-        "n_rows": len(rows),
+        "n_rows": len(points),
         "layers": "all" if config.layers is None else list(config.layers),
         "seed": config.seed,
-        "latents": record.get("fingerprint"),
-        "generator_sha256": record.get("identity", {}).get("generator_sha256"),
     }
-    return Learned(vectors, target, boundaries[1:], remainder, about)
+    return Learned(vectors, target, conditions, remainder, about)
 
 
 def _latents(latents: str, rows: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
