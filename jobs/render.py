@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 from tqdm import tqdm
 
@@ -50,3 +52,4 @@ def render(latents: str, out: str, keys: str, **settings: str | int | float | bo
     click.echo(f"{done.n_written} pictures{there}{without}: {out}")
     if done.keys_missing:
         click.echo(f"not found: {', '.join(sorted(done.keys_missing)[:10])}", err=True)
+        sys.exit(1)

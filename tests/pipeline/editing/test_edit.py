@@ -152,7 +152,7 @@ def test_refusals_before_ray_starts(home, make_inverter, tmp_path, monkeypatch):
 
     refused("holds no Parquet file", latents=str(tmp_path))
     refused("--out is the folder that the latents are in", out="latents/")
-    refused("no checkpoint at absent.pt", kind=CheckpointError, directions=("absent.pt",))
+    refused("no direction at absent.pt", kind=CheckpointError, directions=("absent.pt",))
     refused("takes numbers", strengths=())
     refused("names a number twice", strengths=(1.0, 1.0))
     refused("SeFa has the components 0 to 15", directions=("sefa:99",))
