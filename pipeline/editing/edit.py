@@ -65,13 +65,10 @@ def prepare(
     if storage.filesystem(out) == storage.filesystem(latents):
         raise ConfigError("--out is the folder that the latents are in; choose another one")
     columns, record = _first(urls[0])
-    if config.where is not None:
-        Where(config.where, columns)  # refuses what does not fit
     config = replace(
         config, model=absolute_file(config.model), generator=absolute_file(config.generator)
     )
-    if config.save_images:  # refused here rather than by the first worker
-        painter.Painter(record, config.model, config.generator, config.precision)
+    _require_usable(config, columns, record)
     edits = _edits(config, parsed, columns, record)
     identity = _identity(record, config, [one.identity() for one in parsed])
     run = fingerprint(identity)
@@ -130,6 +127,14 @@ def _first(url: str) -> tuple[pa.Schema, dict[str, Any]]:
             "with several directions joined by ' + '"
         )
     return columns, record
+
+
+def _require_usable(config: EditConfig, columns: pa.Schema, record: Mapping[str, Any]) -> None:
+    """Refuse here what the first worker would refuse."""
+    if config.where is not None:
+        Where(config.where, columns)
+    if config.save_images:
+        painter.Painter(record, config.model, config.generator, config.precision)
 
 
 def _edits(

@@ -1,9 +1,7 @@
 """Edits on a real Ray cluster: rows, resume, refusals."""
 
 import json
-import os
 import shutil
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +9,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from processes import kill
 
 from generators import CheckpointError, directions
 from pipeline import LatentDataset, audit, images, run
 from pipeline.config import ClusterConfig, ConfigError
 from pipeline.editing.actor import EditorActor
 from pipeline.editing.edit import EditConfig, prepare
+from pipeline.plan import claim
 from pipeline.schema import FOOTER_KEY, dense
 from pipeline.storage import ShardError
 
-N_SHARDS = 6
+N_SHARDS = 4
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,29 @@ def prepared(cluster, home):
 
 @pytest.fixture(scope="module")
 def edited(home, prepared):
-    """The folder of an undisturbed edit, and the run's summary."""
-    summary = run.execute(*prepared("edited"), lambda summary, n_rows_begun: None)
-    return str(home[0] / "edited"), summary
+    """The folder of an edit whose worker was killed after its first file, and the run's summary."""
+
+    def rob(summary, n_rows_begun):
+        if summary.n_shards and not summary.n_deaths:
+            kill(int(worker.split()[-1]) for worker in summary.workers)
+
+    return str(home[0] / "edited"), run.execute(*prepared("edited"), rob)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Do in this process what a worker of the cluster would do; returns its reports."""
+    before = torch.get_num_threads()
+    monkeypatch.setattr("pipeline.editing.actor.worker_name", lambda: "here")
+
+    def process(plan, tasks):
+        claim(plan.out, plan.identity, plan.asked, overwrite=False)
+        editor = EditorActor(replace(plan.workers, n_threads=2))  # as on the cluster
+        editor.load()
+        return [editor.process(task) for task in tasks]
+
+    yield process
+    torch.set_num_threads(before)
 
 
 def content(folder):
@@ -60,8 +80,8 @@ def content(folder):
 def test_edits_are_a_latent_folder_that_verifies(home, edited):
     _, made, vectors = home
     out, summary = edited
-    assert (summary.n_shards, summary.n_samples, summary.n_rows) == (6, 36, 72)
-    assert summary.n_by_status == {"ok": 60, "no_face": 12}
+    assert (summary.n_shards, summary.n_samples, summary.n_rows) == (4, 24, 48)
+    assert summary.n_by_status == {"ok": 40, "no_face": 8}
     assert all(not found.problems for found in audit.verify(out, audit.files(out)))
     assert not audit.missing(out)
     table = LatentDataset(out).table(["key", "label_smile", "strength", "direction", "latent"])
@@ -82,51 +102,32 @@ def test_pictures_are_those_of_the_edited_latents(home, edited):
     assert np.abs(images.decode(rows[0]["reconstruction"]).astype(int) - expected).mean() < 4
 
 
-def test_stopped_and_then_robbed_of_its_worker_it_comes_to_the_same_bytes(home, edited, prepared):
-    again = home[0] / "again"
-
-    def stop(summary, n_rows_begun):
-        if summary.n_shards:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run.execute(*prepared("again"), stop)
-    assert 0 < len(content(again)) < N_SHARDS
-
-    def kill(summary, n_rows_begun):
-        if summary.n_shards and not summary.n_deaths:
-            [worker] = summary.workers
-            os.kill(int(worker.split()[-1]), signal.SIGKILL)
-
-    there = len(content(again))
-    summary = run.execute(*prepared("again"), kill)
-    assert summary.n_shards == N_SHARDS - there
-    assert summary.n_deaths >= 1
-    assert content(again) == content(edited[0])
-    assert not list((again / "_run" / "parts").iterdir())
-    assert not prepared("again")[0].left
+def test_robbed_of_its_worker_or_continued_it_comes_to_the_same_bytes(home, edited, prepared, here):
+    assert edited[1].n_deaths >= 1
+    plan, _ = prepared("again")
+    here(plan, plan.left[:2])
+    rest, _ = prepared("again")
+    assert rest.left == plan.left[2:]
+    here(rest, rest.left)
+    assert content(home[0] / "again") == content(edited[0])
+    assert not list(Path(edited[0], "_run", "parts").iterdir())
+    assert not prepared("edited")[0].left
 
 
-def test_rows_are_chosen_by_their_columns(home, prepared):
-    """In this process: what a worker does."""
+def test_rows_are_chosen_by_their_columns(home, prepared, here):
     where = "status == 'ok' and label_smile >= 3"
     plan, _ = prepared("chosen", where=where, save_images=False)
-    editor = EditorActor(replace(plan.workers, n_threads=1))
-    for task in plan.left[:1]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pipeline.editing.actor.worker_name", lambda: "here")
-            report = editor.process(task)
+    [report] = here(plan, plan.left[:1])
     assert (report.n_samples, report.n_by_status) == (2, {"ok": 4})
     out = str(home[0] / "chosen")
     rows = LatentDataset(out).table(["key"])["key"].to_pylist()
     assert rows == ["0/3", "0/3", "0/4", "0/4"]
-    (home[0] / "chosen" / "_run" / "settings.json").write_text(json.dumps(plan.identity))
     assert [found.problems for found in audit.verify(out, audit.files(out))] == [[]]
     with pytest.raises(ConfigError, match="no column 'grin' to filter by"):
         prepared("chosen", where="grin > 1")
 
 
-def test_a_source_file_that_is_cut_or_of_another_run_is_refused(home, prepared):
+def test_a_source_file_that_is_cut_or_of_another_run_is_refused(home, prepared, here):
     shutil.copytree(home[0] / "latents", home[0] / "broken")
     _, cut, foreign, *_ = sorted((home[0] / "broken").glob("*.parquet"))
     cut.write_bytes(cut.read_bytes()[:900])
@@ -134,10 +135,9 @@ def test_a_source_file_that_is_cut_or_of_another_run_is_refused(home, prepared):
     record = json.loads(table.schema.metadata[FOOTER_KEY]) | {"fingerprint": "other"}
     pq.write_table(table.replace_schema_metadata({FOOTER_KEY: json.dumps(record)}), foreign)
     plan, _ = prepared("never", "broken", save_images=False)
-    editor = EditorActor(plan.workers)
     for task, says in zip(plan.left[1:3], ("Parquet", "of another run"), strict=True):
         with pytest.raises(ShardError, match=says):
-            editor.process(task)
+            here(plan, [task])
     assert not content(home[0] / "never")
 
 
