@@ -144,7 +144,7 @@ def test_labels_stand_beside_the_latents(tmp_path, write_tar, photo, tiny_invert
     with pytest.raises(ConfigError, match="keep_fields: json,txt,cls there, None now"):
         run.prepare([url], out, replace(config, keep_fields=()), how)
     afresh = run.prepare([more], out, config, how, overwrite=True)
-    assert "label_new" in afresh.config.labels
+    assert "label_new" in afresh.workers.run.labels
 
 
 def test_runs_without_labels_have_the_identity_they_always_had():
