@@ -20,7 +20,7 @@ from jobs.options import words
 @click.option(
     "--feather",
     type=click.FloatRange(min=0, max=0.5),
-    default=0.12,
+    default=0.2,
     show_default=True,
     help="Width of the seam of --paste-back, as a share of the face's square.",
 )
