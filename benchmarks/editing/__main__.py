@@ -22,6 +22,7 @@ from encoders import load_inverter
 from generators.checkpoint import CheckpointError
 from pipeline.editing.learning import LearnConfig, fit
 
+_OF_PEOPLE = 200  # added to the seed; 100 was used up to choose how boundaries are learned
 _CALIBRATION = 200  # held-out portraits that the reading of attributes is measured on
 
 
@@ -43,7 +44,7 @@ def run(settings: Settings) -> None:
     keep = None if settings.keep is None else Path(settings.keep)
     learned = inverted(model, settings.count, settings.seed, keep)
     n_held_out = max(_CALIBRATION, settings.people)
-    held_out = inverted(model, n_held_out, settings.seed + 100, keep)
+    held_out = inverted(model, n_held_out, settings.seed + _OF_PEOPLE, keep)
     people, ruler = held_out.latents[: settings.people], Ruler(learned, held_out)
 
     def edit(name: str, config: LearnConfig, with_identity: bool = False) -> Edit:
@@ -68,6 +69,7 @@ def run(settings: Settings) -> None:
         "device": cpu_name(),
         "threads": torch.get_num_threads(),
         "cpu_s": round(time.process_time() - began, 1),
+        "with_kept_portraits": keep is not None,  # then without the time of rendering and inverting
         "settings": {n: v for n, v in asdict(settings).items() if n in ("count", "people", "seed")},
         "strengths": measure.STRENGTHS,
         "reading_agrees_with_truth": ruler.agreement,

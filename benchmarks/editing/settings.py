@@ -17,7 +17,7 @@ class Settings:
     model: str = option("demo", 'the ReStyle inverter: "demo", or a file')
     count: int = option(3000, "portraits to learn directions and the reading of attributes from")
     people: int = option(32, "other portraits, which are edited")
-    seed: int = option(2_000_000_111, "of the portraits; the edited ones take it plus 100")
+    seed: int = option(2_000_000_111, "of the portraits; the edited ones take it plus 200")
     keep: str | None = option(None, "folder that keeps portraits and latents for the next run")
     out: Path = option(Path("docs"), "folder with editing.md; its pictures go to editing/")
     results: Path = option(_RESULTS, "file that gets the numbers")
