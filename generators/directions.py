@@ -65,7 +65,8 @@ def load(
 
 def _content(path: Path) -> Any:
     """What the file holds; numpy's arrays as tensors."""
-    checkpoint.require_file(path)
+    if not path.is_file():
+        raise CheckpointError(f"no direction at {path}; restyle learn-direction writes one")
     if path.suffix == ".safetensors":
         return checkpoint.load(path, KIND)[1].get("direction", {})
     if path.suffix in (".pt", ".pth"):

@@ -27,6 +27,9 @@ from jobs.options import numbers
 @click.option(
     "--strengths", default="1", show_default=True, help="Comma-separated multiples of a direction."
 )
+@click.option(
+    "--where", help="Only rows such as \"status == 'ok' and identity >= 0.6\". Default: all."
+)
 @click.option("--save-images", is_flag=True, help="Draw every edit into the column reconstruction.")
 @click.option("--model", help="Where the encoder checkpoint is now. Default: where the run had it.")
 @click.option("--generator", help="The same for a generator file of its own.")
@@ -84,15 +87,14 @@ def edit(
     if not config.save_images and gpus_per_actor is None:
         how = replace(how, gpus_per_actor=0)  # a sum of two vectors keeps no GPU
 
-    from jobs.console import ProgressBar, print_summary
+    from jobs.console import ProgressBar, print_plan, print_summary, warn_of_rival
     from pipeline import run
-    from pipeline.storage import public
 
     prepared = prepare(latents, out, config, how, overwrite=overwrite, dry_run=dry_run)
     if dry_run:
-        n_left = len(prepared.left)
-        click.echo(f"{len(prepared.asked)} shards, {n_left} to do, into {public(out)}")
+        print_plan(prepared)
         return
+    warn_of_rival(prepared)
     start = time.monotonic()
     with ProgressBar(len(prepared.left), "editing") as progress:
         summary = run.execute(prepared, how, progress)

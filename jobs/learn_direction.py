@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from jobs.options import layers as layers_of
@@ -49,7 +51,8 @@ def learn_direction(
     from pipeline.config import ConfigError
 
     if not out.endswith(".safetensors"):
-        raise ConfigError(f"a direction is a .safetensors file; pass --out {out}.safetensors")
+        better = Path(out).with_suffix(".safetensors")
+        raise ConfigError(f"a direction is a .safetensors file; pass --out {better}")
 
     from pipeline.editing.learning import LearnConfig, learn, save
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 from tqdm import tqdm
 
@@ -18,7 +20,7 @@ from jobs.options import words
 @click.option(
     "--feather",
     type=click.FloatRange(min=0, max=0.5),
-    default=0.12,
+    default=0.2,
     show_default=True,
     help="Width of the seam of --paste-back, as a share of the face's square.",
 )
@@ -50,3 +52,4 @@ def render(latents: str, out: str, keys: str, **settings: str | int | float | bo
     click.echo(f"{done.n_written} pictures{there}{without}: {out}")
     if done.keys_missing:
         click.echo(f"not found: {', '.join(sorted(done.keys_missing)[:10])}", err=True)
+        sys.exit(1)

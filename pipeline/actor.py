@@ -18,6 +18,7 @@ from generators.checkpoint import CheckpointError, tensors_sha256
 from pipeline import feed, labels, reader, schema, storage
 from pipeline.batches import BatchInverter, OutOfMemory
 from pipeline.careful import Care, Watch
+from pipeline.cluster import worker_name
 from pipeline.config import ConfigError, RunConfig, fingerprint
 from pipeline.feed import AlignSettings
 from pipeline.records import Sample, ShardReport, ShardTask, Status
@@ -115,7 +116,7 @@ class InversionActor:
 
     def name(self) -> str:
         """Node, GPU and process."""
-        return _worker()
+        return worker_name()
 
     def n_rows(self) -> int:
         """Rows of the current shard so far, for the progress bar."""
@@ -171,7 +172,7 @@ class InversionActor:
         except BaseException:
             writer.abandon()
             raise
-        return ShardReport(task, read.n_samples, dict(counts), dict(clock.seconds), _worker())
+        return ShardReport(task, read.n_samples, dict(counts), dict(clock.seconds), worker_name())
 
     def _footer(self, task: ShardTask, n_samples: int, counts: Counter[str]) -> dict[str, Any]:
         """What a reader of the file alone needs to know. No clock, no host: the same for a rerun."""
@@ -211,14 +212,6 @@ def _require_device() -> None:
             torch.cuda.synchronize()
         except RuntimeError:
             os._exit(1)  # the driver sees a death, and starts another process
-
-
-def _worker() -> str:
-    import ray
-
-    context = ray.get_runtime_context()
-    gpus = ",".join(map(str, context.get_accelerator_ids().get("GPU", []))) or "none"
-    return f"{context.get_node_id()[:8]} gpu {gpus} pid {os.getpid()}"
 
 
 class _Reading:

@@ -37,6 +37,13 @@ def _no_cluster(address: str | None, error: Exception) -> ConfigError:
     )
 
 
+def worker_name() -> str:
+    """Node, GPU and process of the worker that asks."""
+    context = ray.get_runtime_context()
+    gpus = ",".join(map(str, context.get_accelerator_ids().get("GPU", []))) or "none"
+    return f"{context.get_node_id()[:8]} gpu {gpus} pid {os.getpid()}"
+
+
 @contextmanager
 def cluster(config: ClusterConfig) -> Iterator[None]:
     """Join the Ray cluster at the address, or start one here for the time of the run.

@@ -26,6 +26,8 @@ HEAD_LOST_S = 30.0  # silence of the cluster's head after which it is given up
 HEAD_TIMEOUT_S = 5.0
 # Deaths for each actor, with no shard finished between them, after which a run is given up.
 DEATHS_PER_ACTOR = 3
+# What the workers of a run are told, and with it of which kind they are.
+Workers = ActorConfig | EditorConfig
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Work:
 class Crew:
     """The actors: as many as the cluster has room for. Work is given to those that have loaded."""
 
-    def __init__(self, config: ActorConfig | EditorConfig, how: ClusterConfig) -> None:
+    def __init__(self, config: Workers, how: ClusterConfig) -> None:
         self._config, self._how = config, how
         self.idle: deque[Any] = deque()
         self.loading: dict[ray.ObjectRef, Any] = {}

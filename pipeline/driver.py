@@ -17,11 +17,9 @@ from ray.exceptions import RayError, RayTaskError
 
 from generators import CheckpointError
 from pipeline import careful
-from pipeline.actor import ActorConfig
 from pipeline.careful import Care
 from pipeline.config import ClusterConfig, ConfigError
-from pipeline.crew import Attempt, Crew
-from pipeline.editing.actor import EditorConfig
+from pipeline.crew import Attempt, Crew, Workers
 from pipeline.journal import Journal
 from pipeline.records import ShardReport, ShardTask
 from pipeline.storage import public
@@ -62,7 +60,7 @@ Progress = Callable[[Summary, int], None]
 
 def run(
     tasks: Sequence[ShardTask],
-    config: ActorConfig | EditorConfig,
+    config: Workers,
     how: ClusterConfig,
     progress: Progress,
     journal: Journal | None = None,
@@ -91,7 +89,7 @@ class _Run:
     def __init__(
         self,
         tasks: Sequence[ShardTask],
-        config: ActorConfig | EditorConfig,
+        config: Workers,
         how: ClusterConfig,
         journal: Journal | None,
     ) -> None:

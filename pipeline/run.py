@@ -14,8 +14,8 @@ from encoders import Bootstrap, ReStyle, require_precision
 from pipeline import audit, cluster, driver, journal, labels, plan, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
 from pipeline.config import PATHS, ClusterConfig, ConfigError, RunConfig, fingerprint
+from pipeline.crew import Workers
 from pipeline.driver import Progress, Summary
-from pipeline.editing.actor import EditorConfig
 from pipeline.journal import Journal
 from pipeline.records import RETRYABLE, ShardTask
 from pipeline.scoring import Scorer
@@ -30,7 +30,7 @@ N_MAPS_ALIVE = 4
 class Prepared:
     """A run that may start."""
 
-    config: RunConfig | EditorConfig
+    workers: Workers  # what each is told
     out: str
     asked: list[ShardTask]
     left: list[ShardTask]  # those without a committed file, and those to be done again
@@ -77,10 +77,12 @@ def prepare(
     if not dry_run:
         plan.require_writable(out)
         cluster.require_reachable(how.address)
-    return Prepared(config, out, asked, left, identity, overwrite, again, _rival(out, overwrite))
+    workers = actor_config(config, out, identity, how)
+    return Prepared(workers, out, asked, left, identity, overwrite, again, rival(out, overwrite))
 
 
-def _rival(out: str, overwrite: bool) -> str:
+def rival(out: str, overwrite: bool) -> str:
+    """Who else is writing to a folder now; nobody: ""."""
     found = journal.rival(out)
     if found is None:
         return ""
@@ -113,16 +115,11 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
     if not prepared.left:
         plan.claim(out, prepared.identity, asked, overwrite=False)
         return Summary()
-    workers: ActorConfig | EditorConfig
-    if isinstance(prepared.config, RunConfig):
-        workers = actor_config(prepared.config, out, prepared.identity, how)
-    else:
-        workers = prepared.config
     n_before = len(asked) - len(prepared.left)
     with cluster.cluster(how):
         plan.claim(out, prepared.identity, asked, prepared.overwrite)
         with Journal(out, len(asked), n_before, fingerprint(prepared.identity)) as log:
-            summary = driver.run(prepared.left, workers, how, progress, log)
+            summary = driver.run(prepared.left, prepared.workers, how, progress, log)
     if prepared.rival:  # both have written what was asked for
         plan.claim(out, prepared.identity, asked, overwrite=False)
     _believe_storage(prepared, summary)
@@ -135,7 +132,7 @@ def actor_config(
     """What the actors of an inversion are told."""
     return ActorConfig(
         run=_absolute(config),
-        out=out if storage.is_remote(out) else os.path.abspath(out),
+        out=storage.absolute(out),
         identity=identity,
         versions={name: _version(name) for name in RECORDED},
         batch_size=how.batch_size,
@@ -165,13 +162,13 @@ def _version(name: str) -> str:
 
 
 def _absolute(config: RunConfig) -> RunConfig:
-    """Workers have another working directory."""
-    given = {name: getattr(config, name) for name in PATHS}
-    moved = {
-        name: path if path in (None, "demo") else os.path.abspath(path)
-        for name, path in given.items()
-    }
+    moved: dict[str, Any] = {name: absolute_file(getattr(config, name)) for name in PATHS}
     return replace(config, **moved)
+
+
+def absolute_file(path: str | None) -> str | None:
+    """A checkpoint's path for workers, who have another working directory."""
+    return path if path in (None, "demo") else os.path.abspath(path)
 
 
 def _runs_here(how: ClusterConfig) -> bool:

@@ -144,6 +144,11 @@ def _with_listed(urls: dict[str, str | None]) -> dict[str, str | None]:
     return urls
 
 
+def absolute(folder: str) -> str:
+    """A folder or prefix for workers, who have another working directory."""
+    return folder if is_remote(folder) else os.path.abspath(folder)
+
+
 def _split(url: str) -> tuple[str, str, str]:
     """Folder, store options and name."""
     address, mark, options = url.partition("?")

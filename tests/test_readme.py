@@ -86,7 +86,9 @@ def test_model(tmp_path, monkeypatch):
     assert names["result"].latents.shape[0] == 5
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/training.md", "docs/reading.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/training.md", "docs/reading.md", "docs/editing.md"]
+)
 def test_every_command_and_option_exists(page):
     lines = [
         line.split("#")[0]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import fields
 
 from benchmarks.quality import experiment, page
-from benchmarks.quality.settings import Settings
+from benchmarks.quality.settings import Settings, parse
 from generators.checkpoint import CheckpointError
 
 
@@ -18,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     began = time.monotonic()
     try:
-        settings = _settings(argv)
+        settings = parse(Settings, "python -m benchmarks.quality", __doc__, argv)
         record, pictures = experiment.run(settings, argv)
     except (CheckpointError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -29,16 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{target.verdict:24} {target.name}: {target.found} ({target.wanted})")
     print(f"{written} and {settings.results}, after {(time.monotonic() - began) / 60:.1f} minutes")
     return 0
-
-
-def _settings(argv: Sequence[str]) -> Settings:
-    parser = argparse.ArgumentParser("python -m benchmarks.quality", description=__doc__)
-    for field in fields(Settings):
-        kind = str if field.default is None else type(field.default)
-        name = "--" + field.name.replace("_", "-")
-        text = field.metadata["help"].replace("%", "%%") + " (%(default)s)"
-        parser.add_argument(name, type=kind, default=field.default, help=text)
-    return Settings(**vars(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ reconstruction shows what its portrait shows as far as the same reading of it ag
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,9 +34,10 @@ class Reading:
 class ReadOut:
     """Pixels to attributes, linearly."""
 
-    def __init__(self, renders: Portraits) -> None:
+    def __init__(self, renders: Portraits, attributes: Sequence[str] = ATTRIBUTES) -> None:
+        self.attributes = tuple(attributes)
         pixels = _pixels(renders.images)
-        truth = torch.stack([renders.truth(name).double() for name in ATTRIBUTES], dim=1)
+        truth = torch.stack([renders.truth(name).double() for name in attributes], dim=1)
         self.mean, self.middle, self.scale = pixels.mean(0), truth.mean(0), truth.std(0)
         centred = pixels - self.mean
         # As many unknowns as renders, not as pixels: the dual form.
@@ -44,7 +46,7 @@ class ReadOut:
         self.weights = centred.T @ answers
 
     def __call__(self, images: Tensor) -> Tensor:
-        """[N, 3, h, w] -> attributes in their own units, [N, len(ATTRIBUTES)] float64."""
+        """[N, 3, h, w] -> attributes in their own units, [N, n_attributes] float64."""
         return (_pixels(images) - self.mean) @ self.weights * self.scale + self.middle
 
 
@@ -54,7 +56,7 @@ def measure(
     """Every attribute. What does not vary in the portraits correlates with nothing: 0."""
     first, second, third = read(portraits.images), read(reconstructions), read(samples)
     found = []
-    for i, name in enumerate(ATTRIBUTES):
+    for i, name in enumerate(read.attributes):
         truth, a, b = portraits.truth(name).double(), first[:, i], second[:, i]
         found.append(
             Reading(

@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 _RESULTS = Path(__file__).parent.parent / "results" / "quality.json"
 
 
-def _option(default: Any, text: str) -> Any:
+def option(default: Any, text: str) -> Any:
+    """A field that is an argument of the command."""
     return field(default=default, metadata={"help": text})
+
+
+def parse(kind: type[Any], name: str, about: str | None, argv: Sequence[str] | None) -> Any:
+    """An object of a dataclass of options, from the words of a command line."""
+    parser = argparse.ArgumentParser(name, description=about)
+    for each in fields(kind):
+        of = str if each.default is None else type(each.default)
+        text = each.metadata["help"].replace("%", "%%") + " (%(default)s)"
+        flag = "--" + each.name.replace("_", "-")
+        parser.add_argument(flag, type=of, default=each.default, help=text)
+    return kind(**vars(parser.parse_args(argv)))
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides the numbers, but for the machine, and where they go."""
 
-    model: str = _option("demo", 'the ReStyle inverter: "demo", or a file')
-    single_pass: str | None = _option(
+    model: str = option("demo", 'the ReStyle inverter: "demo", or a file')
+    single_pass: str | None = option(
         None, "an encoder trained for one step to compare with, a file"
     )
-    images: int = _option(64, "held-out portraits")
-    seed: int = _option(2_000_000_011, "of the portraits; no training may use it or the next 30")
-    steps: int = _option(10, "of the residual loop")
-    optimization_steps: int = _option(500, "of latent optimisation from the average")
-    hybrid_steps: int = _option(50, "of latent optimisation from the encoder's fifth step")
-    readout_renders: int = _option(3000, "portraits to which the reading of attributes is fitted")
-    samples: int = _option(64, "images from random z")
-    batch: int = _option(16, "images at once, for every method")
-    device: str = _option("cpu", "cpu or cuda")
-    out: Path = _option(Path("docs"), "folder that gets quality.md and quality/")
-    results: Path = _option(_RESULTS, "file that gets the numbers")
+    images: int = option(64, "held-out portraits")
+    seed: int = option(2_000_000_011, "of the portraits; no training may use it or the next 30")
+    steps: int = option(10, "of the residual loop")
+    optimization_steps: int = option(500, "of latent optimisation from the average")
+    hybrid_steps: int = option(50, "of latent optimisation from the encoder's fifth step")
+    readout_renders: int = option(3000, "portraits to which the reading of attributes is fitted")
+    samples: int = option(64, "images from random z")
+    batch: int = option(16, "images at once, for every method")
+    device: str = option("cpu", "cpu or cuda")
+    out: Path = option(Path("docs"), "folder that gets quality.md and quality/")
+    results: Path = option(_RESULTS, "file that gets the numbers")
 
     def __post_init__(self) -> None:
         if self.steps < 5:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,12 @@ import torch
 
 from pipeline import images, storage
 from pipeline.batches import OutOfMemory
+from pipeline.cluster import worker_name
 from pipeline.config import ConfigError, Precision, fingerprint
 from pipeline.editing.painter import Painter, n_fitting
 from pipeline.editing.rows import Edits
 from pipeline.latents import footer
+from pipeline.latents.where import Where
 from pipeline.records import ShardReport, ShardTask
 from pipeline.stopwatch import Stopwatch
 from pipeline.storage import ShardError, public
@@ -32,6 +33,7 @@ class EditorConfig:
     out: str  # folder or object-store prefix
     edits: Edits  # what becomes of each row
     columns: pa.Schema  # of the source
+    where: str | None  # only rows that this holds for
     source_fingerprint: str  # that each source file must have
     identity: Mapping[str, Any]  # of the edited folder
     save_images: bool  # draw the edits into the column `reconstruction`
@@ -58,7 +60,7 @@ class EditorActor:
     def load(self) -> str:
         """Nothing yet: the first source file names the generator. Returns the worker's name."""
         torch.set_num_threads(self._config.n_threads)
-        return _worker()
+        return worker_name()
 
     def n_rows(self) -> int:
         """Rows of the current file so far, for the progress bar."""
@@ -81,7 +83,7 @@ class EditorActor:
 
     def _process(self, task: ShardTask) -> ShardReport:
         self._n_rows = 0
-        clock, counts = Stopwatch(), Counter[str]()
+        clock, counts, samples = Stopwatch(), Counter[str](), set[int]()
         files, path = storage.filesystem(task.url)
         with files.open_input_file(path) as file:
             source = pq.ParquetFile(file)
@@ -95,18 +97,16 @@ class EditorActor:
                     with clock("write"):
                         writer.add_batch(batch)
                     counts.update(batch.column("status").to_pylist())
+                    samples.update(batch.column("sample_index").to_pylist())
                     self._n_rows = writer.n_rows
-                n_wanted = source.metadata.num_rows * self._config.edits.n_each
-                if writer.n_rows != n_wanted:
-                    raise AssertionError(f"{writer.n_rows} rows were written, not {n_wanted}")
                 if storage.identity(task.url) != task.identity:
                     raise ShardError("it has changed since the run began; run again")
                 with clock("write"):
-                    writer.commit(self._footer(record, task, counts))
+                    writer.commit(self._footer(record, task, len(samples), counts))
             except BaseException:
                 writer.abandon()
                 raise
-        return ShardReport(task, record["n_samples"], dict(counts), dict(clock.seconds), _worker())
+        return ShardReport(task, len(samples), dict(counts), dict(clock.seconds), worker_name())
 
     def _require_same_run(self, record: Mapping[str, Any], columns: pa.Schema) -> None:
         if record.get("fingerprint") != self._config.source_fingerprint:
@@ -121,25 +121,31 @@ class EditorActor:
         columns: pa.Schema,
         clock: Stopwatch,
     ) -> Iterator[pa.RecordBatch]:
-        """Edited rows, about a row group at a time."""
+        """Edited rows, about a row group at a time; every row of the source is read."""
         painter = self._drawing(record) if self._config.save_images else None
         n_rows = ROW_GROUP_ROWS
         if painter is not None:
             n_rows = min(n_rows, n_fitting(int(np.prod(painter.size)), ROW_GROUP_IMAGE_BYTES))
-        wanted = self._config.edits.needed(source.schema_arrow, columns)
-        batches = source.iter_batches(max(1, n_rows // self._config.edits.n_each), columns=wanted)
+        chosen = _Chosen(self._config, source.schema_arrow, columns)
+        batches = source.iter_batches(
+            max(1, n_rows // self._config.edits.n_each), columns=chosen.columns
+        )
+        n_read = 0
         while True:
             with clock("read"):
                 batch = next(batches, None)
             if batch is None:
-                return
+                break
+            n_read += len(batch)
             with clock("edit"):
-                edited, latents = self._config.edits.apply(batch)
+                edited, latents = self._config.edits.apply(chosen.rows(batch))
             pictures: Sequence[bytes | None] | None = None
             if painter is not None:
                 with clock("draw"):
                     pictures = _drawn(painter, latents, edited)
-            yield self._config.edits.batch(edited, pictures, columns)
+            yield from self._config.edits.batches(edited, pictures, columns)
+        if n_read != source.metadata.num_rows:
+            raise AssertionError(f"{n_read} of {source.metadata.num_rows} rows were read")
 
     def _drawing(self, record: Mapping[str, Any]) -> Painter:
         if self._painter is None:
@@ -148,7 +154,7 @@ class EditorActor:
         return self._painter
 
     def _footer(
-        self, record: Mapping[str, Any], task: ShardTask, counts: Counter[str]
+        self, record: Mapping[str, Any], task: ShardTask, n_samples: int, counts: Counter[str]
     ) -> dict[str, Any]:
         """The source's own, for its model and latent average are those of the edits too."""
         return {
@@ -157,8 +163,24 @@ class EditorActor:
             "identity": dict(self._config.identity),
             "source": public(task.url),
             "input_identity": task.identity,
+            "n_samples": n_samples,
             "n_by_status": dict(sorted(counts.items())),
         }
+
+
+class _Chosen:
+    """The rows and columns of a source that are edited."""
+
+    def __init__(self, config: EditorConfig, source: pa.Schema, columns: pa.Schema) -> None:
+        self._kept = config.edits.needed(source, columns)
+        self._where = None if config.where is None else Where(config.where, source)
+        asked = [] if self._where is None else self._where.columns
+        self.columns = list(dict.fromkeys([*self._kept, *asked]))  # to be read
+
+    def rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if self._where is not None:
+            batch = batch.filter(pa.array(self._where.mask(pa.Table.from_batches([batch]))))
+        return batch.select(self._kept)
 
 
 def _drawn(painter: Painter, latents: np.ndarray, edited: pa.Table) -> list[bytes | None]:
@@ -166,10 +188,3 @@ def _drawn(painter: Painter, latents: np.ndarray, edited: pa.Table) -> list[byte
     drawn = iter(painter.draw(latents))
     is_valid = edited.column("latent").is_valid().to_pylist()
     return [images.encode_jpeg(next(drawn)) if valid else None for valid in is_valid]
-
-
-def _worker() -> str:
-    import ray
-
-    context = ray.get_runtime_context()
-    return f"{context.get_node_id()[:8]} pid {os.getpid()}"

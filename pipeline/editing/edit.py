@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +16,8 @@ from pipeline.editing import expression, painter
 from pipeline.editing.actor import EditorConfig
 from pipeline.editing.rows import Edits
 from pipeline.latents import footer
-from pipeline.run import Prepared
+from pipeline.latents.where import Where
+from pipeline.run import Prepared, absolute_file, rival
 
 PROTOCOL = 1  # raised when the same settings would write other numbers or columns than before
 
@@ -28,6 +28,7 @@ class EditConfig:
 
     directions: tuple[str, ...]  # expressions: see `pipeline.editing.expression`
     strengths: tuple[float, ...]  # multiples of each
+    where: str | None = None  # only rows that this holds for; see `pipeline.latents.where`
     save_images: bool = False  # draw every edit
     precision: Precision = "fp32"  # of the generator that draws
     model: str | None = None  # where the checkpoint is; None: where the run had it
@@ -64,9 +65,10 @@ def prepare(
     if storage.filesystem(out) == storage.filesystem(latents):
         raise ConfigError("--out is the folder that the latents are in; choose another one")
     columns, record = _first(urls[0])
-    config = replace(config, model=_absolute(config.model), generator=_absolute(config.generator))
-    if config.save_images:  # refused here rather than by the first worker
-        painter.Painter(record, config.model, config.generator, config.precision)
+    config = replace(
+        config, model=absolute_file(config.model), generator=absolute_file(config.generator)
+    )
+    _require_usable(config, columns, record)
     edits = _edits(config, parsed, columns, record)
     identity = _identity(record, config, [one.identity() for one in parsed])
     run = fingerprint(identity)
@@ -77,9 +79,10 @@ def prepare(
         plan.require_writable(out)
         cluster.require_reachable(how.address)
     workers = EditorConfig(
-        out=_absolute_folder(out),
+        out=storage.absolute(out),
         edits=edits,
         columns=columns,
+        where=config.where,
         source_fingerprint=record["fingerprint"],
         identity=identity,
         save_images=config.save_images,
@@ -88,7 +91,8 @@ def prepare(
         precision=config.precision,
         batch_size=how.batch_size,
     )
-    return Prepared(workers, out, asked, left, identity, overwrite)
+    found = rival(out, overwrite)
+    return Prepared(workers, out, asked, left, identity, overwrite, rival=found)
 
 
 def sources(latents: str) -> list[str]:
@@ -102,17 +106,8 @@ def sources(latents: str) -> list[str]:
         raise ConfigError(
             f"{storage.public(latents)} holds no Parquet file; pass the --out of `restyle invert`"
         )
-    address, mark, options = _absolute_folder(latents).partition("?")
+    address, mark, options = storage.absolute(latents).partition("?")
     return [f"{address.rstrip('/')}/{name}{mark}{options}" for name in names]
-
-
-def _absolute_folder(folder: str) -> str:
-    return folder if storage.is_remote(folder) else os.path.abspath(folder)
-
-
-def _absolute(path: str | None) -> str | None:
-    """Workers have another working directory."""
-    return path if path in (None, "demo") else os.path.abspath(str(path))
 
 
 def _first(url: str) -> tuple[pa.Schema, dict[str, Any]]:
@@ -132,6 +127,14 @@ def _first(url: str) -> tuple[pa.Schema, dict[str, Any]]:
             "with several directions joined by ' + '"
         )
     return columns, record
+
+
+def _require_usable(config: EditConfig, columns: pa.Schema, record: Mapping[str, Any]) -> None:
+    """Refuse here what the first worker would refuse."""
+    if config.where is not None:
+        Where(config.where, columns)
+    if config.save_images:
+        painter.Painter(record, config.model, config.generator, config.precision)
 
 
 def _edits(
@@ -164,6 +167,8 @@ def _identity(
         "edit_protocol": PROTOCOL,
         "edit_source": record["fingerprint"],
     }
+    if config.where is not None:
+        added["edit_where"] = config.where
     # What the edited files hold differs from the source's in these.
     changed = {"save_images": config.save_images, "latents": "last"}
     return {**record["identity"], **changed, **added}

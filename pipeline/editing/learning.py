@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.config import ConfigError
 from pipeline.editing.edit import sources
-from pipeline.latents import LatentDataset, footer
+from pipeline.editing.sides import Sides, known_rows, sides
+from pipeline.latents import footer
 from pipeline.schema import dense
 
-PREFIX = "label_"
-MIN_ROWS = 20  # of each class; fewer teach nothing that holds
 TEST_SHARE = 0.2
-# Inverse strength of the penalty, for latents scaled to unit variance on average. Strong: W+ has more entries
-# than a folder has rows.
-PENALTY_C = 1e-3
+# Weight of the mean loss beside half the squared normal, for latents scaled to unit variance on average: the
+# same for any number of rows. Small: W+ has more entries than a folder has rows, and what tells two sides
+# apart best is not what changes a picture most.
+LOSS_WEIGHT = 1.0
 MIN_REMAINDER = 0.05  # of a normal after projection; less is another label's direction with noise
 
 
@@ -63,22 +62,42 @@ class Learned:
 
 
 def learn(latents: str, config: LearnConfig) -> Learned:
-    """Learn the direction of a label.
-
-    The boundary is a logistic regression of rows whose status is ok, a fifth of them held out to measure
-    it. The normals of the conditions are projected out of its normal, so that the direction is parallel to
-    their boundaries (section 2.4 of the paper).
+    """Learn the direction of a label from the rows of a folder whose status is ok; see :func:`fit`.
 
     Raises:
         ConfigError: no such label, too few rows, a condition that is the label over again.
     """
     labels = [config.label, *config.conditions]
-    classes, rows, said = _classes(latents, labels, config)
+    rows, columns = known_rows(latents, labels, config.max_rows, config.seed)
     points, record = _latents(latents, rows)
+    learned = fit(points, columns, config)
+    origin = {
+        "latents": record.get("fingerprint"),
+        "generator_sha256": record.get("identity", {}).get("generator_sha256"),
+    }
+    return replace(learned, about={**learned.about, **origin})
+
+
+def fit(points: np.ndarray, columns: Mapping[str, pa.ChunkedArray], config: LearnConfig) -> Learned:
+    """Learn the direction of a label from latents [N, n_styles, w_dim] and labels [N] by name.
+
+    The boundary is a logistic regression, a fifth of the rows held out to measure it. Where labels are
+    numbers only the surer rows teach, as in the paper; all of those held out are measured. The normals of
+    the conditions are projected out of its normal, so that the direction is parallel to their boundaries
+    (section 2.4 of the paper).
+
+    Raises:
+        ConfigError: see :func:`learn`.
+    """
+    own = sides(columns[config.label], config.label, config.threshold, config.positive)
+    others = [sides(columns[name], name) for name in config.conditions]
     chosen = points if config.layers is None else points[:, _checked(config.layers, points)]
     flat = chosen.reshape(len(chosen), -1)
-    boundaries = [_boundary(flat, classes[name], name, config.seed) for name in labels]
-    normal, remainder = _projected(boundaries[0].normal, [b.normal for b in boundaries[1:]])
+    target, *conditions = (
+        _boundary(flat, found, name, config.seed)
+        for name, found in zip((config.label, *config.conditions), (own, *others), strict=True)
+    )
+    normal, remainder = _projected(target.normal, [b.normal for b in conditions])
     if remainder < MIN_REMAINDER:
         raise ConfigError(
             f"{config.label} cannot be told from {', '.join(config.conditions)} here; leave out a condition"
@@ -86,100 +105,18 @@ def learn(latents: str, config: LearnConfig) -> Learned:
     step = (normal * (flat @ normal).std()).reshape(chosen.shape[1:])
     vectors = np.zeros(points.shape[1:], np.float32)
     vectors[list(config.layers) if config.layers is not None else slice(None)] = step
-    target = boundaries[0]
     about = {
         "method": "normal of a logistic boundary",
         "label": config.label,
-        "yes": said,
+        "yes": own.meaning,
         "conditions": list(config.conditions),
         "accuracy": round(target.accuracy, 4),
         "majority": round(target.majority, 4),
-        "n_rows": target.n_train + target.n_test,
+        "n_rows": len(points),
         "layers": "all" if config.layers is None else list(config.layers),
         "seed": config.seed,
-        "latents": record.get("fingerprint"),
-        "generator_sha256": record.get("identity", {}).get("generator_sha256"),
     }
-    return Learned(vectors, target, boundaries[1:], remainder, about)
-
-
-def _classes(
-    latents: str, labels: Sequence[str], config: LearnConfig
-) -> tuple[dict[str, np.ndarray], np.ndarray, str]:
-    """Yes or no of each label for the rows that have all of them, which rows, and what a yes is."""
-    ds = LatentDataset(latents)
-    known = ds.table(["status"]).column("status")
-    is_used = pc.equal(known, "ok").to_numpy()
-    columns = {}
-    for name in labels:
-        columns[name] = ds.table([_column(latents, name)]).column(0)
-        is_used = is_used & _is_known(columns[name])
-    rows = np.flatnonzero(is_used)
-    if len(rows) > config.max_rows:
-        drawn = np.random.default_rng(config.seed).permutation(len(rows))[: config.max_rows]
-        rows = rows[np.sort(drawn)]
-    found, said = {}, ""
-    for name in labels:
-        own = (config.threshold, config.positive) if name == config.label else (None, None)
-        found[name], meaning = _yes(columns[name].take(pa.array(rows)), name, *own)
-        said = said or meaning
-        n_rare = min(found[name].sum(), (~found[name]).sum())
-        if n_rare < MIN_ROWS:
-            raise ConfigError(
-                f"of {len(rows)} rows with {name}, {n_rare} are on one side of its boundary; {MIN_ROWS} "
-                "are the least on each, so invert more images, or pass another --threshold"
-            )
-    return found, rows, said
-
-
-def _column(latents: str, label: str) -> str:
-    """The column of a label.
-
-    Raises:
-        ConfigError: there is none; those that there are get named.
-    """
-    files, path = storage.filesystem(sources(latents)[0])
-    with files.open_input_file(path) as file:
-        names = pq.ParquetFile(file).schema_arrow.names
-    for name in (PREFIX + label, label):
-        if name in names:
-            return name
-    there = ", ".join(n.removeprefix(PREFIX) for n in names if n.startswith(PREFIX))
-    raise ConfigError(
-        f"{storage.public(latents)} has no label {label!r} (it has {there or 'none'}); labels come from "
-        "restyle invert --keep-fields json"
-    )
-
-
-def _is_known(column: pa.ChunkedArray) -> np.ndarray:
-    known = column.is_valid()
-    if pa.types.is_floating(column.type):
-        known = pc.and_(known, pc.fill_null(pc.is_finite(column), False))
-    return known.to_numpy()
-
-
-def _yes(
-    column: pa.ChunkedArray, label: str, threshold: float | None, positive: str | None
-) -> tuple[np.ndarray, str]:
-    """Which rows are a yes, and what makes them one."""
-    if pa.types.is_boolean(column.type):
-        return column.to_numpy(), "true"
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        values = column.to_numpy().astype(np.float64)
-        # The mean: between the two values of a yes-or-no, in the middle of what is spread evenly.
-        bound = float(values.mean()) if threshold is None else threshold
-        return values > bound, f"above {bound:.6g}"
-    if not pa.types.is_string(column.type):
-        raise ConfigError(
-            f"{label} is a column of {column.type}, where numbers or texts are needed"
-        )
-    values = pc.unique(column).to_pylist()
-    if positive is None and len(values) == 2:
-        positive = max(values)
-    if positive is None or positive not in values:
-        some = ", ".join(map(repr, sorted(values)[:5]))
-        raise ConfigError(f"{label} has {len(values)} values ({some} ...); pass one as --positive")
-    return pc.equal(column, positive).to_numpy(), repr(positive)
+    return Learned(vectors, target, conditions, remainder, about)
 
 
 def _latents(latents: str, rows: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
@@ -208,27 +145,27 @@ def _checked(layers: Sequence[int], points: np.ndarray) -> list[int]:
     return list(layers)
 
 
-def _boundary(points: np.ndarray, yes: np.ndarray, label: str, seed: int) -> Boundary:
-    """Fit on most rows, measure on the others."""
+def _boundary(points: np.ndarray, sides: Sides, label: str, seed: int) -> Boundary:
+    """Fit on the sure ones of most rows, measure on the others."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
 
     scale = points.std(axis=0).mean() + 1e-12  # one for all: a normal must stay a normal in W+
-    train, test, yes_train, yes_test = train_test_split(
-        (points - points.mean(axis=0)) / scale,
-        yes,
-        test_size=TEST_SHARE,
-        random_state=seed,
-        stratify=yes,
+    points = (points - points.mean(axis=0)) / scale
+    train, test = train_test_split(
+        np.arange(len(points)), test_size=TEST_SHARE, random_state=seed, stratify=sides.is_yes
     )
-    model = LogisticRegression(C=PENALTY_C, class_weight="balanced", max_iter=1000)
-    model.fit(train, yes_train)
+    train = train[sides.is_sure[train]]
+    # scikit-learn adds the losses up.
+    strength = LOSS_WEIGHT / len(train)
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+    model.fit(points[train], sides.is_yes[train])
     normal = model.coef_[0].astype(np.float64)
-    share = float(yes_test.mean())
+    share = float(sides.is_yes[test].mean())
     return Boundary(
         label,
         normal / np.linalg.norm(normal),
-        float(model.score(test, yes_test)),
+        float(model.score(points[test], sides.is_yes[test])),
         max(share, 1 - share),
         len(train),
         len(test),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-FEATHER = 0.12  # width of the seam, as a share of the quad's side
+FEATHER = 0.2  # width of the seam, as a share of the quad's side: at 0.12 the square shows
 
 
 def paste(

@@ -101,13 +101,13 @@ class Edits:
         return rows
 
     @staticmethod
-    def batch(
+    def batches(
         rows: pa.Table, pictures: Sequence[bytes | None] | None, columns: pa.Schema
-    ) -> pa.RecordBatch:
+    ) -> list[pa.RecordBatch]:
         """Edited rows as they are written."""
         if pictures is not None:
             rows = rows.append_column("reconstruction", pa.array(pictures, pa.binary()))
-        return rows.select(columns.names).cast(columns).combine_chunks().to_batches()[0]
+        return rows.select(columns.names).cast(columns).combine_chunks().to_batches()
 
 
 def _marked(rows: pa.Table, name: str, where: np.ndarray, value: str) -> pa.Table:

@@ -89,7 +89,7 @@ def test_refusals_say_what_is_wrong(tmp_path, vector, tiny_generator):
     torch.save({"comp": vector, "mean": vector, "std": torch.ones(7)}, tmp_path / "uneven.pt")
     save_generator(tmp_path / "g.safetensors", tiny_generator)
     for name, component, says in (
-        ("absent.pt", None, "no checkpoint at"),
+        ("absent.pt", None, "no direction at"),
         ("other.pt", None, r"shape \[3, 16\], but these latents have 8 style vectors of 16"),
         ("nan.pt", None, "NaN or infinity"),
         ("model.pt", None, "state_dict, which is neither a direction nor GANSpace's"),

@@ -96,7 +96,8 @@ def test_a_retry_that_fails_again_is_said(tmp_path):
     task = ShardTask("s.tar", "", "s.parquet")
     (tmp_path / "s.parquet").touch()
     again = frozenset({"s.parquet"})
-    prepared = run.Prepared(RunConfig(), str(tmp_path), [task], [task], {}, False, again)
+    workers = run.actor_config(RunConfig(), str(tmp_path), {}, ClusterConfig())
+    prepared = run.Prepared(workers, str(tmp_path), [task], [task], {}, False, again)
     summary = Summary(failures=[(task, "died")])
     run._believe_storage(prepared, summary)
     assert summary.failures == [(task, "died")]

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline import run
-from pipeline.config import RunConfig
+from pipeline.config import ClusterConfig, RunConfig
 from pipeline.driver import Summary
 from pipeline.records import ShardTask
 
@@ -11,7 +11,8 @@ from pipeline.records import ShardTask
 @pytest.fixture
 def prepared(tmp_path):
     tasks = [ShardTask(f"{i}.tar", "", f"{i}.parquet") for i in range(3)]
-    return run.Prepared(RunConfig(), str(tmp_path), tasks, tasks, {}, overwrite=False)
+    workers = run.actor_config(RunConfig(), str(tmp_path), {}, ClusterConfig())
+    return run.Prepared(workers, str(tmp_path), tasks, tasks, {}, overwrite=False)
 
 
 def test_storage_is_believed_not_workers(prepared, tmp_path):

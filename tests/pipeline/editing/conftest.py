@@ -80,7 +80,7 @@ def make_latents(tiny_inverter):
             table = pa.table(arrays, schema=pa.schema(fields))
             table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(record)})
             name = f"{s:03}.{s:016x}.{'0' * 8}.parquet"
-            pq.write_table(table, folder / name, row_group_size=4)
+            pq.write_table(table, folder / name, row_group_size=max(4, n_rows // 3))
         return SimpleNamespace(
             path=str(folder), latents=latents, shape=(n_styles, w_dim), model=model
         )

@@ -1,169 +1,171 @@
 """Edits on a real Ray cluster: rows, resume, refusals."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from processes import kill
 
 from generators import CheckpointError, directions
 from pipeline import LatentDataset, audit, images, run
 from pipeline.config import ClusterConfig, ConfigError
+from pipeline.editing.actor import EditorActor
 from pipeline.editing.edit import EditConfig, prepare
-from pipeline.schema import dense
+from pipeline.plan import claim
+from pipeline.schema import FOOTER_KEY, dense
+from pipeline.storage import ShardError
+
+N_SHARDS = 4
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """Address of a Ray head of its own processes."""
-    from ray.cluster_utils import Cluster
-
-    found = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
-    )
-    yield found.address
-    found.shutdown()
-
-
-@pytest.fixture
-def smile(make_latents, tmp_path, monkeypatch):
-    """A working folder with latents and a direction for them."""
-    monkeypatch.chdir(tmp_path)
-    made = make_latents(tmp_path / "latents", 3, labels={"smile": np.arange(18.0)})
+def home(make_latents, tmp_path_factory):
+    """A folder with ``latents/``, and a direction for them; what is in both."""
+    folder = tmp_path_factory.mktemp("edit")
+    made = make_latents(folder / "latents", N_SHARDS, labels={"smile": np.arange(6.0 * N_SHARDS)})
     vectors = torch.randn(made.shape, generator=torch.Generator().manual_seed(3))
-    directions.save("smile.safetensors", vectors, {}, "")
-    return made, vectors.numpy()
+    directions.save(folder / "smile.safetensors", vectors, {}, "")
+    return folder, made, vectors.numpy()
+
+
+@pytest.fixture(scope="module")
+def prepared(cluster, home):
+    """Prepare an edit of the latents: one worker, every edit drawn."""
+    how = ClusterConfig(address=cluster, gpus_per_actor=0, n_actors=1)
+
+    def make(out, latents="latents", **settings):
+        usual = {"directions": (f"{home[0]}/smile.safetensors",), "strengths": (-2.0, 2.0)}
+        config = EditConfig(**{**usual, "save_images": True, **settings})
+        return prepare(str(home[0] / latents), str(home[0] / out), config, how), how
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def edited(home, prepared):
+    """The folder of an edit whose worker was killed after its first file, and the run's summary."""
+
+    def rob(summary, n_rows_begun):
+        if summary.n_shards and not summary.n_deaths:
+            kill(int(worker.split()[-1]) for worker in summary.workers)
+
+    return str(home[0] / "edited"), run.execute(*prepared("edited"), rob)
 
 
 @pytest.fixture
-def edit(cluster):
-    def start(out, how=None, **settings):
-        defaults = {"directions": ("smile.safetensors",), "strengths": (-2.0, 2.0)}
-        how = ClusterConfig(address=cluster, gpus_per_actor=0, **(how or {}))
-        prepared = prepare("latents", out, EditConfig(**{**defaults, **settings}), how)
-        return run.execute(prepared, how, lambda summary, n_rows_begun: None)
+def here(monkeypatch):
+    """Do in this process what a worker of the cluster would do; returns its reports."""
+    before = torch.get_num_threads()
+    monkeypatch.setattr("pipeline.editing.actor.worker_name", lambda: "here")
 
-    return start
+    def process(plan, tasks):
+        claim(plan.out, plan.identity, plan.asked, overwrite=False)
+        editor = EditorActor(replace(plan.workers, n_threads=2))  # as on the cluster
+        editor.load()
+        return [editor.process(task) for task in tasks]
+
+    yield process
+    torch.set_num_threads(before)
 
 
 def content(folder):
     return {path.name: path.read_bytes() for path in sorted(Path(folder).glob("*.parquet"))}
 
 
-def test_edits_are_a_latent_folder_that_verifies(edit, smile):
-    made, vectors = smile
-    summary = edit("edited")
-    assert (summary.n_shards, summary.n_samples, summary.n_rows) == (3, 18, 36)
-    assert summary.n_by_status == {"ok": 30, "no_face": 6}
-    assert all(not found.problems for found in audit.verify("edited", audit.files("edited")))
-    assert not audit.missing("edited")
-    ds = LatentDataset("edited")
-    table = ds.table(["key", "label_smile", "strength", "direction", "latent"])
+def test_edits_are_a_latent_folder_that_verifies(home, edited):
+    _, made, vectors = home
+    out, summary = edited
+    assert (summary.n_shards, summary.n_samples, summary.n_rows) == (4, 24, 48)
+    assert summary.n_by_status == {"ok": 40, "no_face": 8}
+    assert all(not found.problems for found in audit.verify(out, audit.files(out)))
+    assert not audit.missing(out)
+    table = LatentDataset(out).table(["key", "label_smile", "strength", "direction", "latent"])
     assert table["key"].to_pylist()[:4] == ["0/0", "0/0", "0/1", "0/1"]
     assert table["strength"].to_pylist()[:2] == [-2.0, 2.0]
     assert set(table["direction"].to_pylist()) == {"smile"}
     found = dense(table["latent"].combine_chunks().drop_null())
     np.testing.assert_allclose(found[1], made.latents[0] + 2 * vectors, rtol=1e-5)
-    assert audit.status("edited").n_by_status == summary.n_by_status
+    assert audit.status(out).n_by_status == summary.n_by_status
 
 
-def test_pictures_are_those_of_the_edited_latents(edit, smile):
-    made, vectors = smile
-    edit("edited", save_images=True, strengths=(1.5,))
-    row = LatentDataset("edited").table(["reconstruction", "latent"]).slice(0, 1).to_pylist()[0]
-    latent = torch.from_numpy(made.latents[:1] + np.float32(1.5) * vectors)
+def test_pictures_are_those_of_the_edited_latents(home, edited):
+    _, made, vectors = home
+    rows = LatentDataset(edited[0]).table(["reconstruction"]).slice(1, 1).to_pylist()
+    latent = torch.from_numpy(made.latents[:1] + 2 * vectors)
     with torch.inference_mode():
         expected = images.to_u8(made.model.draw(latent)[0])
-    assert np.abs(images.decode(row["reconstruction"]).astype(int) - expected).mean() < 4
+    assert np.abs(images.decode(rows[0]["reconstruction"]).astype(int) - expected).mean() < 4
 
 
-def test_only_what_is_missing_is_done_and_to_the_same_bytes(edit, smile):
-    edit("edited")
-    first = content("edited")
-    (Path("edited") / sorted(first)[1]).unlink()
-    again = edit("edited")
-    assert again.n_shards == 1
-    assert content("edited") == first
-    assert edit("edited").n_shards == 0
+def test_robbed_of_its_worker_or_continued_it_comes_to_the_same_bytes(home, edited, prepared, here):
+    assert edited[1].n_deaths >= 1
+    plan, _ = prepared("again")
+    here(plan, plan.left[:2])
+    rest, _ = prepared("again")
+    assert rest.left == plan.left[2:]
+    here(rest, rest.left)
+    assert content(home[0] / "again") == content(edited[0])
+    assert not list(Path(edited[0], "_run", "parts").iterdir())
+    assert not prepared("edited")[0].left
 
 
-def test_a_killed_edit_goes_on_where_it_was(cluster, edit, make_latents, tmp_path, smile):
-    make_latents(tmp_path / "latents", 16)
-    edit("undisturbed", strengths=(-1.0, 1.0), save_images=True)
-
-    def start():
-        return subprocess.Popen(
-            f"{sys.executable} -m jobs edit latents --out edited --direction smile.safetensors "
-            f"--strengths=-1,1 --save-images --address {cluster}".split(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    job = start()
-    while not list(Path("edited").glob("*.parquet")) and job.poll() is None:
-        time.sleep(0.01)
-    os.kill(job.pid, signal.SIGKILL)
-    job.wait()
-    last = start()
-    assert last.wait() == 0, last.stdout.read()
-    assert "shards were finished before" in last.stdout.read()
-    assert content("edited") == content("undisturbed")
-    assert len(content("edited")) == 16
-    assert not list(Path("edited/_run/parts").iterdir())
+def test_rows_are_chosen_by_their_columns(home, prepared, here):
+    where = "status == 'ok' and label_smile >= 3"
+    plan, _ = prepared("chosen", where=where, save_images=False)
+    [report] = here(plan, plan.left[:1])
+    assert (report.n_samples, report.n_by_status) == (2, {"ok": 4})
+    out = str(home[0] / "chosen")
+    rows = LatentDataset(out).table(["key"])["key"].to_pylist()
+    assert rows == ["0/3", "0/3", "0/4", "0/4"]
+    assert [found.problems for found in audit.verify(out, audit.files(out))] == [[]]
+    with pytest.raises(ConfigError, match="no column 'grin' to filter by"):
+        prepared("chosen", where="grin > 1")
 
 
-def test_a_source_file_that_is_cut_or_of_another_run_is_listed(edit, make_latents, smile, tmp_path):
-    import json
-
-    import pyarrow.parquet as pq
-
-    from pipeline.schema import FOOTER_KEY
-
-    cut, foreign = sorted(Path("latents").glob("*.parquet"))[1:]
+def test_a_source_file_that_is_cut_or_of_another_run_is_refused(home, prepared, here):
+    shutil.copytree(home[0] / "latents", home[0] / "broken")
+    _, cut, foreign, *_ = sorted((home[0] / "broken").glob("*.parquet"))
     cut.write_bytes(cut.read_bytes()[:900])
     table = pq.read_table(foreign)
     record = json.loads(table.schema.metadata[FOOTER_KEY]) | {"fingerprint": "other"}
     pq.write_table(table.replace_schema_metadata({FOOTER_KEY: json.dumps(record)}), foreign)
-    summary = edit("edited", how={"n_attempts": 1})
-    assert summary.n_shards == 1
-    reasons = {Path(task.url).name: why for task, why in summary.failures}
-    assert reasons.keys() == {cut.name, foreign.name}
-    assert "of another run" in reasons[foreign.name]
-    assert len(content("edited")) == 1
+    plan, _ = prepared("never", "broken", save_images=False)
+    for task, says in zip(plan.left[1:3], ("Parquet", "of another run"), strict=True):
+        with pytest.raises(ShardError, match=says):
+            here(plan, [task])
+    assert not content(home[0] / "never")
 
 
-def test_refusals_before_ray_starts(smile, make_inverter, tmp_path):
+def test_refusals_before_ray_starts(home, make_inverter, tmp_path, monkeypatch):
+    monkeypatch.chdir(home[0])
     how = ClusterConfig()
     base = {"directions": ("smile.safetensors",), "strengths": (1.0,)}
 
-    def refused(says, latents="latents", out="edited", kind=ConfigError, **settings):
+    def refused(says, latents="latents", out="refused", kind=ConfigError, **settings):
         with pytest.raises(kind, match=says):
             prepare(latents, out, EditConfig(**{**base, **settings}), how)
 
-    (tmp_path / "empty").mkdir()
-    refused("holds no Parquet file", latents="empty")
+    refused("holds no Parquet file", latents=str(tmp_path))
     refused("--out is the folder that the latents are in", out="latents/")
-    refused("no checkpoint at absent.pt", kind=CheckpointError, directions=("absent.pt",))
+    refused("no direction at absent.pt", kind=CheckpointError, directions=("absent.pt",))
     refused("takes numbers", strengths=())
     refused("names a number twice", strengths=(1.0, 1.0))
     refused("SeFa has the components 0 to 15", directions=("sefa:99",))
     other = str(make_inverter(seed=5))
     refused("not the one that the latents are of", save_images=True, model=other)
-    torch.save(torch.ones(1, 512), "ffhq.pt")
-    refused("10 style vectors of 16", kind=CheckpointError, directions=("ffhq.pt",))
-    assert not Path("edited").exists()
+    torch.save(torch.ones(1, 512), tmp_path / "ffhq.pt")
+    foreign = (str(tmp_path / "ffhq.pt"),)
+    refused("10 style vectors of 16", kind=CheckpointError, directions=foreign)
+    assert not Path("refused").exists()
 
 
-def test_other_settings_and_edits_of_edits_are_refused(edit, smile):
-    edit("edited")
+def test_other_settings_and_edits_of_edits_are_refused(edited, prepared):
     with pytest.raises(ConfigError, match=r"edit_strengths: -2.0,2.0 there, 3.0 now"):
-        edit("edited", strengths=(3.0,))
-    config = EditConfig(("smile.safetensors",), (1.0,))
+        prepared("edited", strengths=(3.0,))
     with pytest.raises(ConfigError, match="holds edits already"):
-        prepare("edited", "twice", config, ClusterConfig())
+        prepared("twice", "edited")

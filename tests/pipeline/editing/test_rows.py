@@ -27,7 +27,7 @@ def test_every_row_once_for_each_direction_and_strength(edits):
     plan, batch, made = edits()
     table, latents = plan.apply(batch)
     columns = plan.columns(batch.schema, save_images=False)
-    rows = plan.batch(table, None, columns)
+    [rows] = plan.batches(table, None, columns)
     assert rows.num_rows == 6 * 4
     assert rows.column("direction").to_pylist() == ["a", "a", "b", "b"] * 6
     assert rows.column("strength").to_pylist() == [-1, 2, -1, 2] * 6
@@ -51,7 +51,7 @@ def test_failures_stay_failures(edits):
 def test_an_edit_beyond_all_numbers_is_a_failure_of_its_own(edits):
     plan, batch, _ = edits("float16", (1.0, 1e6))
     table, latents = plan.apply(batch)
-    rows = plan.batch(table, None, plan.columns(batch.schema, save_images=False))
+    [rows] = plan.batches(table, None, plan.columns(batch.schema, save_images=False))
     assert rows.column("status").to_pylist()[:4] == ["ok", "not_finite"] * 2
     assert "smaller strength" in rows.column("error")[1].as_py()
     assert rows.column("latent").is_valid().to_pylist()[:4] == [True, False] * 2

@@ -1,0 +1,1 @@
+"""What edits along learned directions change, on rendered portraits."""
