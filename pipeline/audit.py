@@ -33,9 +33,6 @@ class RunStatus:
     n_by_status: Counter[str] = field(default_factory=Counter)
     missing: list[str] = field(default_factory=list)  # URLs of unfinished shards
     run: Progress | None = None  # the last heartbeat; None where no run left one
-    failures: list[dict[str, str]] = field(
-        default_factory=list
-    )  # given up and still without a file
 
     @property
     def is_running(self) -> bool:
@@ -87,9 +84,6 @@ def status(out: str) -> RunStatus:
     names = files(out)
     found = RunStatus(n_done=len(names), missing=unfinished(out, names), run=journal.read(out))
     found.n_asked = len(names) + len(found.missing)
-    if found.run is not None:
-        missing = set(found.missing)
-        found.failures = [item for item in found.run.failures if item["shard"] in missing]
     for record in _footers(out, names):
         found.n_samples += record.get("n_samples", 0)
         found.n_by_status.update(record.get("n_by_status", {}))

@@ -61,9 +61,8 @@ class Progress:
     n_deaths: int = 0  # of workers
     begun: list[Begun] = field(default_factory=list)
     n_failed: int = 0  # shards given up
-    failures: list[dict[str, str]] = field(
-        default_factory=list
-    )  # the first of them: shard and error
+    # The first of them: shard and error.
+    failures: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def rows_per_s(self) -> float:
@@ -71,9 +70,13 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """By the shards of this run so far; None before the first."""
+        """By the rows so far, each shard left taken for an average one; None before the first is done."""
+        n_rows_done = sum(self.n_by_status.values())
+        if not (self.n_done and n_rows_done and self.rows_per_s):
+            return None
         n_left = self.n_asked - self.n_before - self.n_done - self.n_failed
-        return self.seconds / self.n_done * n_left if self.n_done else None
+        n_rows_begun = self.n_rows - n_rows_done
+        return max(0.0, n_left * n_rows_done / self.n_done - n_rows_begun) / self.rows_per_s
 
     def is_alive(self, now: float | None = None) -> bool:
         """Whether its last sign is fresh. A clock that was set meanwhile may say no until the next."""

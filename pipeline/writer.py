@@ -98,6 +98,14 @@ class ShardWriter:
             self._upload()
         self._sink.close()
 
+    def standing(self) -> dict[str, Any]:
+        """Footer of the file that stands under the name already, from an earlier run; empty: none does."""
+        try:
+            found = pq.read_metadata(f"{self._folder}/{self._name}", filesystem=self._files)
+        except FileNotFoundError:
+            return {}
+        return json.loads((found.metadata or {}).get(FOOTER_KEY, b"{}"))
+
     def _rename(self) -> None:
         goal = Path(self._folder) / self._name
         self._sink.flush()
