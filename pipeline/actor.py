@@ -159,7 +159,7 @@ class InversionActor:
                 self._n_rows += len(rows)
             if seen + 1 != read.n_samples:
                 raise AssertionError(f"{read.n_samples} samples were read, {seen + 1} written")
-            if storage.identity(task.url) != task.identity:
+            if storage.identity(task.url, is_patient=True) != task.identity:
                 raise ShardError(f"{public(task.url)} has changed since the run began; run again")
             if counts[Status.CRASHED]:
                 _require_no_worse(writer.standing(), counts)

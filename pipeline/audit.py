@@ -17,6 +17,7 @@ from pipeline import journal, plan, storage
 from pipeline.config import ConfigError
 from pipeline.journal import Progress
 from pipeline.latents import footer
+from pipeline.privacy import reason
 from pipeline.schema import dense
 
 BATCH_ROWS = 1024
@@ -106,7 +107,7 @@ def _footers(out: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     def read(name: str) -> dict[str, Any]:
         try:
             return footer(pq.read_metadata(f"{path}/{name}", filesystem=source))
-        except (pa.ArrowException, OSError):
+        except Exception:  # of whatever library the store is reached by
             where = storage.public(out)
             raise ConfigError(
                 f"{name} cannot be read; `restyle verify {where}` tells what is damaged"
@@ -139,9 +140,9 @@ def verify(out: str, names: Sequence[str]) -> Iterator[FileAudit]:
         try:
             with source.open_input_file(f"{path}/{name}") as file:
                 _check_file(audit, pq.ParquetFile(file), expected, shards)
-        except (pa.ArrowException, OSError) as error:
-            first = str(error).splitlines()[0]
-            audit.problems.append(f"{name}: cannot be read ({first}); delete it and run again")
+        except Exception as error:
+            why = reason(error, out)
+            audit.problems.append(f"{name}: cannot be read ({why}); delete it and run again")
         yield audit
 
 

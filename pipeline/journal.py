@@ -12,14 +12,17 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
 from pyarrow import fs as pafs
 
 from pipeline import storage
+from pipeline.filesystems import make_folder
+from pipeline.privacy import reason
 from pipeline.writer import RUN_FOLDER
 
 PROGRESS = f"{RUN_FOLDER}/progress.json"
@@ -27,6 +30,7 @@ LOGS = f"{RUN_FOLDER}/logs"
 BEAT_S = 5.0  # how often progress is written
 FRESH_S = 20.0  # a running job's last sign is younger
 UPLOAD_S = 60.0  # in an object store, how often new lines become an object
+LAST_WAITS_S = (0.5, 1.0, 2.0)  # between the tries to write how a run ended
 MAX_LISTED = 1000  # failures in progress.json; the log holds all
 
 
@@ -95,7 +99,7 @@ def read(out: str) -> Progress | None:
         known = {f.name for f in fields(Progress)}
         begun = [Begun(**item) for item in found.pop("begun", [])]
         return Progress(**{k: v for k, v in found.items() if k in known}, begun=begun)
-    except (OSError, pa.ArrowException, ValueError, TypeError, AttributeError):
+    except Exception:  # of whatever library the store is reached by
         return None
 
 
@@ -135,11 +139,15 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: Any, _: Any) -> None:
         state = "unfinished" if self._last.n_failed else "finished"
         state = state if kind is None else "stopped"
-        facts = {} if kind is None else {"error": f"{kind.__name__}: {error}"[:500]}
+        why = "" if kind is None else f"{kind.__name__}: {reason(error, self._out)}"
+        facts = {"error": why[:500]} if why else {}
         done, seconds = self._last.n_done, self._seconds()
         self.log("run_ended", None, state=state, n_done=done, seconds=round(seconds, 1), **facts)
         self._next_beat = self._next_upload = 0.0
-        self.beat(replace(self._last, state=state, begun=[]))
+        for wait_s in (*LAST_WAITS_S, 0.0):
+            if self.beat(replace(self._last, state=state, begun=[])):
+                return
+            time.sleep(wait_s)
 
     def log(self, event: str, shard: str | None, **facts: Any) -> None:
         """One line: what happened to which shard (null: to the run)."""
@@ -155,24 +163,24 @@ class Journal:
         """What does not change from heartbeat to heartbeat, to be filled in."""
         return self._last
 
-    def beat(self, progress: Progress) -> None:
-        """Write progress and the lines since the last time."""
+    def beat(self, progress: Progress) -> bool:
+        """Write progress and the lines since the last time; whether that worked."""
         self._next_beat = time.monotonic() + BEAT_S
         listed = progress.failures[:MAX_LISTED]
         self._last = replace(
             progress, written=time.time(), seconds=self._seconds(), failures=listed
         )
-        try:
-            self._write_lines()
-            if self._yields:
-                self._yields = rival(self._out, self.run) is not None
-            if not self._yields:
-                self._put(PROGRESS, json.dumps(asdict(self._last), indent=1).encode())
-        except (OSError, pa.ArrowException):
-            return  # the next heartbeat may succeed
+        # Each for itself, in the words of whatever library; the next heartbeat may succeed.
+        return all([_succeeds(self._write_lines), _succeeds(self._write_progress)])
 
     def _seconds(self) -> float:
         return time.monotonic() - self._start
+
+    def _write_progress(self) -> None:
+        if self._yields:
+            self._yields = rival(self._out, self.run) is not None
+        if not self._yields:
+            self._put(PROGRESS, json.dumps(asdict(self._last), indent=1).encode())
 
     def _write_lines(self) -> None:
         if not self._lines:
@@ -183,6 +191,7 @@ class Journal:
             _append(f"{self._folder}/{name}.jsonl", text.encode())
         elif time.monotonic() >= self._next_upload:
             # An object cannot grow: every minute with lines is one.
+            make_folder(self._files, f"{self._folder}/{LOGS}")
             self._put(f"{name}.{self._n_parts:05}.jsonl", text.encode())
             self._n_parts += 1
             self._next_upload = time.monotonic() + UPLOAD_S
@@ -193,10 +202,24 @@ class Journal:
     def _put(self, name: str, content: bytes) -> None:
         path = f"{self._folder}/{name}"
         part = f"{path}.{uuid.uuid4().hex}" if self._local else path
-        with self._files.open_output_stream(part) as stream:
-            stream.write(content)
-        if self._local:
-            os.replace(part, path)
+        try:
+            with self._files.open_output_stream(part) as stream:
+                stream.write(content)
+            if self._local:
+                os.replace(part, path)
+        except BaseException:
+            if self._local:  # a full disk would be given one more with each heartbeat
+                with suppress(OSError):
+                    os.unlink(part)
+            raise
+
+
+def _succeeds(write: Callable[[], None]) -> bool:
+    try:
+        write()
+    except Exception:
+        return False
+    return True
 
 
 def _append(path: str, content: bytes) -> None:

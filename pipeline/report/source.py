@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pipeline import audit, plan, storage
 from pipeline.config import ConfigError, difference
 from pipeline.latents import footer
+from pipeline.privacy import reason
 from pipeline.schema import dense
 
 # Rows decoded at once when single rows are picked: with 18 x 512 latents of five steps, 12 MB.
@@ -96,9 +97,10 @@ def _opened(latents: str, name: str) -> pq.ParquetFile:
     files, folder = storage.filesystem(latents)
     try:
         return pq.ParquetFile(f"{folder}/{name}", filesystem=files)
-    except (pa.ArrowException, OSError) as error:
+    except Exception as error:  # of whatever library the store is reached by
+        why = reason(error, latents)
         raise ConfigError(
-            f"{storage.public(latents).rstrip('/')}/{name} cannot be read ({error}); delete it and "
+            f"{storage.public(latents).rstrip('/')}/{name} cannot be read ({why}); delete it and "
             "run the same `restyle invert` again"
         ) from None
 

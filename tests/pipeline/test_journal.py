@@ -10,6 +10,11 @@ from pipeline import journal
 from pipeline.journal import Begun, Journal, Progress
 
 
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch):
+    monkeypatch.setattr(journal, "LAST_WAITS_S", (0.0, 0.0, 0.0))
+
+
 def lines(out):
     [path] = (out / "_run" / "logs").iterdir()
     return [json.loads(line) for line in path.read_text().splitlines()]
@@ -70,6 +75,15 @@ def test_a_clock_that_jumps_gives_no_negative_numbers(tmp_path, monkeypatch, jum
     assert found.seconds >= 0
     assert found.seconds_left >= 0
     assert found.rows_per_s >= 0
+
+
+def test_progress_that_cannot_be_replaced_leaves_no_parts(tmp_path):
+    (tmp_path / journal.PROGRESS).mkdir(parents=True)
+    with Journal(str(tmp_path), 1, 0):
+        assert sorted(path.name for path in (tmp_path / "_run").iterdir()) == [
+            "logs",
+            "progress.json",
+        ]
 
 
 def test_a_journal_that_cannot_be_written_ends_no_run(tmp_path):
