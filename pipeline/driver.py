@@ -22,6 +22,7 @@ from pipeline.careful import Care
 from pipeline.config import ClusterConfig, ConfigError
 from pipeline.crew import Attempt, Crew
 from pipeline.journal import MAX_LISTED, Journal
+from pipeline.privacy import without_secrets
 from pipeline.records import ShardReport, ShardTask
 from pipeline.storage import public
 from pipeline.telemetry import DriverMetrics
@@ -248,4 +249,4 @@ def _number(attempt: Attempt) -> int:
 
 def _one_line(error: BaseException) -> str:
     first = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {first[0]}"[:500]
+    return f"{type(error).__name__}: {without_secrets(first[0])}"[:500]

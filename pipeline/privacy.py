@@ -54,10 +54,15 @@ def public(url: str) -> str:
 def reason(error: BaseException, url: str = "") -> str:
     """An error's text in one line, without the secrets of its address or of others that it quotes."""
     text = " ".join(str(error).split()) or type(error).__name__
-    text = URL_IN_TEXT.sub(lambda found: public(found[0]), text)
+    text = without_secrets(text)
     for secret in sorted(_secrets(url), key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
+
+
+def without_secrets(text: str) -> str:
+    """A text whose addresses show no secret."""
+    return URL_IN_TEXT.sub(lambda found: public(found[0]), text)
 
 
 def _parts(url: str) -> tuple[str, str, str, str]:

@@ -98,7 +98,8 @@ def driver(trial: Trial) -> None:
             kill([job.process.pid])
             trial.tally.n_injected += 1
             job.process.wait()
-            if left := wait_until_gone(below):
+            # Ray's agents of the node try for a minute to tell their dead head why they end.
+            if left := wait_until_gone(below, 120.0):
                 trial.tally.complain(f"{len(left)} processes outlived the driver")
                 kill(left)
     trial.end(trial.start())
