@@ -105,9 +105,9 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
         plan.claim(out, prepared.identity, asked, prepared.overwrite)
         with Journal(out, len(asked), n_before) as log:
             summary = driver.run(prepared.left, config, how, progress, log)
-    if prepared.rival:  # both have written what was asked for
-        plan.claim(out, prepared.identity, asked, overwrite=False)
     _believe_storage(prepared, summary)
+    if prepared.rival and not summary.failures:  # both have written what was asked for
+        plan.claim(out, prepared.identity, asked, overwrite=False)
     return summary
 
 
