@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/restyle demo --out demo
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from ray.exceptions import RayError
+
 
 class Costless:
     """Takes the place of the actor: a report at once."""
@@ -14,16 +16,16 @@ class Costless:
     def __init__(self, config: Any) -> None:
         pass
 
-    def load(self) -> None:
-        pass
+    def load(self) -> str:
+        return "a node gpu 0 pid 1"
 
     def n_rows(self) -> int:
         return 0
 
-    def process(self, task: Any) -> Any:
+    def process(self, task: Any, care: Any = None) -> Any:
         from pipeline.records import ShardReport
 
-        return ShardReport(task, 1000, {"ok": 1000}, {"invert": 1.0}, "a node gpu 0 pid 1")
+        return ShardReport(task, 1000, {"ok": 1000}, {"invert": 1.0}, self.load())
 
 
 @dataclass(eq=False)
@@ -36,12 +38,25 @@ class Reference:
 class _Handle:
     """An actor of the simulation: ``handle.method.remote(...)``."""
 
-    def __init__(self) -> None:
-        self._actor = Costless(None)
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
 
     def __getattr__(self, name: str) -> Any:
         method: Callable[..., Any] = getattr(self._actor, name)
-        return SimpleNamespace(remote=lambda *arguments: Reference(method(*arguments)))
+        return SimpleNamespace(remote=lambda *arguments: _reference(method, arguments))
+
+
+def _reference(method: Callable[..., Any], arguments: Sequence[Any]) -> Reference:
+    try:
+        return Reference(method(*arguments))
+    except RayError as error:  # it died
+        return Reference(error)
+
+
+def _get(reference: Reference) -> Any:
+    if isinstance(reference.value, RayError):
+        raise reference.value
+    return reference.value
 
 
 def _wait(
@@ -52,17 +67,19 @@ def _wait(
     return list(references[n_left:]), list(references[:n_left])
 
 
-def simulate(n_gpus: int) -> None:
+def simulate(n_gpus: int, actor_class: type = Costless) -> None:
     """Put the simulation in the place of Ray, for the driver and its crew, in this process."""
     from pipeline import crew, driver
 
-    new = SimpleNamespace(remote=lambda *_: _Handle())
+    new = SimpleNamespace(remote=lambda config: _Handle(actor_class(config)))
     actor = SimpleNamespace(options=lambda **_: new)
     simulated = SimpleNamespace(
         wait=_wait,
-        get=lambda reference: reference.value,
+        get=_get,
+        kill=lambda _: None,
         nodes=lambda: [{"Alive": True, "Resources": {"GPU": n_gpus, "CPU": 16.0}}],
         remote=lambda _: actor,
         ObjectRef=Reference,
     )
     crew.ray = driver.ray = simulated  # type: ignore[assignment]
+    crew._Head = lambda: SimpleNamespace(answers=lambda: True)  # type: ignore[assignment,misc]

@@ -3,6 +3,7 @@
     python -m benchmarks.scaling [--ray 100 1000] [--shards 100 1000 10000 100000] [--samples 1000 4000]
 
 ray       driver.run on a Ray of this machine, with two actors that answer at once.
+many      the same with 64 actors.
 driver    the same loop with Ray simulated (benchmarks/costless.py): 64 GPUs.
 crowd     the same with 1,000 GPUs.
 planning  100,000 shards against 50,000 finished ones, on a local disk.
@@ -40,16 +41,16 @@ def _resident(field: str) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
-def on_ray(n: int) -> dict[str, float]:
+def on_ray(n: int, n_actors: int = 2) -> dict[str, float]:
     """Time and memory of the driver's process for n shards, with Ray itself."""
     from benchmarks.costless import Costless
-    from pipeline import crew, driver
+    from pipeline import cluster, crew
     from pipeline.config import ClusterConfig
 
     crew.InversionActor = Costless  # type: ignore[misc,assignment]
-    how = ClusterConfig(n_actors=2, gpus_per_actor=0)
-    with driver.cluster(how):
-        return _measured(n, how, 2)
+    how = ClusterConfig(n_actors=n_actors, gpus_per_actor=0)
+    with cluster.cluster(how):
+        return _measured(n, how, n_actors)
 
 
 def simulated(n: int, n_gpus: int = 64) -> dict[str, float]:
@@ -162,6 +163,7 @@ def actor(n: int) -> dict[str, float]:
 
 MEASURES: dict[str, Callable[[int], dict[str, float]]] = {
     "ray": on_ray,
+    "many": lambda n: on_ray(n, 64),
     "driver": simulated,
     "crowd": lambda n: simulated(n, 1000),
     "planning": planning,
@@ -181,6 +183,7 @@ def alone(what: str, n: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ray", type=int, nargs="*", default=[100, 1000])
+    parser.add_argument("--many", type=int, nargs="*", default=[2000])
     parser.add_argument("--shards", type=int, nargs="*", default=[100, 1000, 10_000, 100_000])
     parser.add_argument("--crowd", type=int, nargs="*", default=[10_000])
     parser.add_argument("--plan", type=int, nargs="*", default=[100_000])
@@ -196,6 +199,7 @@ def main() -> None:
         "crowd": args.crowd,
         "actor": args.samples,
         "ray": args.ray,
+        "many": args.many,
     }
     record = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for what, sizes in asked.items():

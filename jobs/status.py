@@ -26,14 +26,15 @@ def status(latents: str) -> None:
     begun = found.run.begun if found.run is not None and found.is_running else []
     click.echo(
         f"shards: {found.n_done} of {found.n_asked} done, {len(begun)} running, "
-        f"{len(found.failures)} failed"
+        f"{0 if found.run is None else found.run.n_failed} failed"
     )
     click.echo(f"rows:   {found.n_rows} of {found.n_samples} samples")
     for name, n in sorted(found.n_by_status.items()):
         click.echo(f"  {name:16} {n:>10} {n / max(1, found.n_rows):7.1%}")
     if found.run is not None:
         _print_run(found.run, found.is_running)
-    failed = {item["shard"]: item["error"] for item in found.failures}
+    failures = [] if found.run is None else found.run.failures
+    failed = {item["shard"]: item["error"] for item in failures}
     for url, error in list(failed.items())[:N_LISTED]:
         click.echo(f"failed: {url}: {error}")
     _print_some("not done", [url for url in found.missing if url not in failed])

@@ -165,8 +165,10 @@ class InversionActor:
                 self._n_rows += len(rows)
             if seen + 1 != read.n_samples:
                 raise AssertionError(f"{read.n_samples} samples were read, {seen + 1} written")
-            if storage.identity(task.url) != task.identity:
+            if storage.identity(task.url, is_patient=True) != task.identity:
                 raise ShardError(f"{public(task.url)} has changed since the run began; run again")
+            if counts[Status.CRASHED]:
+                _require_no_worse(writer.standing(), counts)
             with clock("write"):
                 writer.commit(self._footer(task, read.n_samples, counts))
         except BaseException:
@@ -203,6 +205,15 @@ def _require_consecutive(rows: list[Row], seen: int) -> int:
             raise AssertionError(f"a row of sample {row.face.index} after sample {seen}")
         seen = row.face.index
     return seen
+
+
+def _require_no_worse(before: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+    """A retry on a machine that is short of memory must not replace good rows by crashed ones."""
+    n_before = before.get("n_by_status", {}).get(Status.CRASHED, 0)
+    if before and counts[Status.CRASHED] > n_before:
+        raise ShardError(
+            f"{counts[Status.CRASHED]} samples crashed, {n_before} in the file that is there, which stays"
+        )
 
 
 def _require_device() -> None:

@@ -17,6 +17,7 @@ from pipeline import journal, plan, storage
 from pipeline.config import ConfigError
 from pipeline.journal import Progress
 from pipeline.latents import footer
+from pipeline.privacy import reason
 from pipeline.schema import dense
 
 BATCH_ROWS = 1024
@@ -35,9 +36,6 @@ class RunStatus:
     n_by_status: Counter[str] = field(default_factory=Counter)
     missing: list[str] = field(default_factory=list)  # URLs of unfinished shards
     run: Progress | None = None  # the last heartbeat; None where no run left one
-    failures: list[dict[str, str]] = field(
-        default_factory=list
-    )  # given up and still without a file
 
     @property
     def is_running(self) -> bool:
@@ -89,9 +87,6 @@ def status(out: str) -> RunStatus:
     names = files(out)
     found = RunStatus(n_done=len(names), missing=unfinished(out, names), run=journal.read(out))
     found.n_asked = len(names) + len(found.missing)
-    if found.run is not None:
-        missing = set(found.missing)
-        found.failures = [item for item in found.run.failures if item["shard"] in missing]
     for record in _footers(out, names):
         found.n_samples += record.get("n_samples", 0)
         found.n_by_status.update(record.get("n_by_status", {}))
@@ -114,7 +109,7 @@ def _footers(out: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     def read(name: str) -> dict[str, Any]:
         try:
             return footer(pq.read_metadata(f"{path}/{name}", filesystem=source))
-        except (pa.ArrowException, OSError):
+        except Exception:  # of whatever library the store is reached by
             where = storage.public(out)
             raise ConfigError(
                 f"{name} cannot be read; `restyle verify {where}` tells what is damaged"
@@ -147,9 +142,9 @@ def verify(out: str, names: Sequence[str]) -> Iterator[FileAudit]:
         try:
             with source.open_input_file(f"{path}/{name}") as file:
                 _check_file(audit, pq.ParquetFile(file), expected, shards)
-        except (pa.ArrowException, OSError) as error:
-            first = str(error).splitlines()[0]
-            audit.problems.append(f"{name}: cannot be read ({first}); delete it and run again")
+        except Exception as error:
+            why = reason(error, out)
+            audit.problems.append(f"{name}: cannot be read ({why}); delete it and run again")
         yield audit
 
 

@@ -12,10 +12,10 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import pyarrow as pa
 from pyarrow import fs as pafs
 
 from pipeline import storage
+from pipeline.filesystems import make_folder, refusing
 from pipeline.records import CRASHED_ERROR, AlignedFace, Sample, Status
 from pipeline.writer import RUN_FOLDER
 
@@ -56,11 +56,11 @@ class Watch:
     """The worker's side: leaves out what is known, and notes each step before it is taken."""
 
     def __init__(self, out: str, output: str, care: Care) -> None:
-        self._care = care
+        self._out, self._care = out, care
         self._files, folder = storage.filesystem(out)
         self._path = f"{folder}/{FOLDER}/{output}"
-        if isinstance(self._files, pafs.LocalFileSystem):
-            self._files.create_dir(f"{folder}/{FOLDER}")
+        with refusing("write to", out):
+            make_folder(self._files, f"{folder}/{FOLDER}")
 
     def samples(self, source: Iterator[Sample]) -> Iterator[Sample]:
         """The samples, those that crash without their image."""
@@ -75,21 +75,25 @@ class Watch:
         return [f for f in faces if first <= f.index <= last and f.image_u8 is not None]
 
     def note(self, first: int, last: int) -> None:
-        """Leave word that these samples are next."""
-        with self._files.open_output_stream(self._path) as stream:
+        """Leave word that these samples are next.
+
+        Raises:
+            ConfigError: that fails.
+        """
+        with refusing("write to", self._out), self._files.open_output_stream(self._path) as stream:
             stream.write(json.dumps([first, last]).encode())
 
 
 def place_of_death(out: str, output: str) -> tuple[int, int] | None:
     """What a watched worker noted last, and the note is taken away; None where there is none."""
-    files, folder = storage.filesystem(out)
-    path = f"{folder}/{FOLDER}/{output}"
     try:
+        files, folder = storage.filesystem(out)
+        path = f"{folder}/{FOLDER}/{output}"
         if files.get_file_info(path).type != pafs.FileType.File:
             return None
         with files.open_input_stream(path) as stream:
             first, last = json.loads(stream.read())
         files.delete_file(path)
-    except (OSError, pa.ArrowException, ValueError):
-        return None  # it died while writing; the next one will tell
+    except Exception:  # it died while writing, or the store fails; the next one will tell
+        return None
     return first, last

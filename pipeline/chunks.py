@@ -20,9 +20,9 @@ from pipeline.storage import ShardError
 N_DEATHS_ALONE = 2
 # Nodes lost at one chunk before the shard is given back to the driver.
 N_LOST = 10
-PAUSE_S = (
-    0.5  # before a task is sent again: the neighbours' memory, or a dying node, may go meanwhile
-)
+PAUSE_S = 0.5  # before a task is sent again: a dying node may go meanwhile
+# After Ray has killed a worker because its node's memory is short, whoever is at fault.
+MEMORY_PAUSE_S = 5.0
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -106,7 +106,10 @@ def _answer(reference: Any, resend: Callable[[], Any] | None = None) -> Any:
     for _ in range(N_LOST):
         try:
             return ray.get(reference)
-        except (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError):
+        except exceptions.WorkerCrashedError:
+            return None
+        except exceptions.OutOfMemoryError:
+            time.sleep(MEMORY_PAUSE_S)
             return None
         except lost:
             if resend is None:

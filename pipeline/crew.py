@@ -26,6 +26,7 @@ HEAD_LOST_S = 30.0  # silence of the cluster's head after which it is given up
 HEAD_TIMEOUT_S = 5.0
 # Deaths for each actor, with no shard finished between them, after which a run is given up.
 DEATHS_PER_ACTOR = 3
+ASK_S = 1.0  # how often actors are asked for their rows: each question costs the driver 0.07 ms
 # What the workers of a run are told, and with it of which kind they are.
 Workers = ActorConfig | EditorConfig
 
@@ -65,6 +66,7 @@ class Crew:
         )
         self._next_look = 0.0
         self._asked: dict[ray.ObjectRef, Work] = {}
+        self._next_question = 0.0
         self._head = _Head()
         self.last_error = ""
         self.n_deaths = 0  # in a row, with no shard finished between them
@@ -79,7 +81,7 @@ class Crew:
         """Start the actors that fit and that the queue has work for.
 
         Raises:
-            ConfigError: an actor fits on no node; the cluster's head is gone.
+            ConfigError: an actor fits on no node; there is no CPU; the cluster's head is gone.
         """
         if time.monotonic() < self._next_look:
             return
@@ -92,7 +94,12 @@ class Crew:
             return  # all nodes with a GPU are gone; others may join
         if not self._config.n_threads:
             # Decided once a run: the number of threads shows in the last bits of a latent.
-            n_cpus = max(1, int(sum(node.get("CPU", 0) for node in nodes)))
+            n_cpus = int(sum(node.get("CPU", 0) for node in nodes))
+            if not n_cpus:
+                raise ConfigError(
+                    "no node of the cluster offers a CPU, which decoding and alignment need; start one "
+                    "with `ray start --num-cpus`"
+                )
             self._config = replace(
                 self._config,
                 n_in_flight=2 * max(2, -(-n_cpus // target)),
@@ -152,16 +159,22 @@ class Crew:
         """Forget a dead actor. What it was at (None: it was loading) and its name."""
         work = self.busy.pop(reference, None)
         actor = self.loading.pop(reference) if work is None else work.actor
-        attempt = None if work is None else work.attempt
-        if attempt is None or attempt.care is None:
-            self.n_deaths += 1  # one under watch is expected, and counted by its shard
-        self._next_look = 0.0  # replace it at once
+        if work is None:
+            self.n_deaths += 1  # replaced at the next look: a node where none can load is left time
+        else:
+            self._next_look = 0.0  # replaced at once
         with contextlib.suppress(RayError):
             ray.kill(actor)  # one that was only out of reach would keep its GPU
-        return attempt, self._names.pop(actor, "")
+        return None if work is None else work.attempt, self._names.pop(actor, "")
 
     def n_rows_begun(self) -> int:
-        """Rows of unfinished shards, as far as the actors have told; asks them again."""
+        """Rows of unfinished shards, as far as the actors have told; asks them again now and then."""
+        if time.monotonic() >= self._next_question:
+            self._next_question = time.monotonic() + ASK_S
+            self._ask()
+        return sum(work.n_rows for work in self.busy.values())
+
+    def _ask(self) -> None:
         asked = list(self._asked)
         ready = ray.wait(asked, num_returns=len(asked), timeout=0)[0] if asked else []
         for reference in ready:
@@ -173,7 +186,6 @@ class Crew:
         waiting = {id(work) for work in self._asked.values()}
         new = [work for work in self.busy.values() if id(work) not in waiting]
         self._asked |= {work.actor.n_rows.remote(): work for work in new}
-        return sum(work.n_rows for work in self.busy.values())
 
     def begun(self) -> list[Begun]:
         """What each busy actor is at."""

@@ -20,7 +20,8 @@ from pipeline import careful
 from pipeline.careful import Care
 from pipeline.config import ClusterConfig, ConfigError
 from pipeline.crew import Attempt, Crew, Workers
-from pipeline.journal import Journal
+from pipeline.journal import MAX_LISTED, Journal
+from pipeline.privacy import without_secrets
 from pipeline.records import ShardReport, ShardTask
 from pipeline.storage import public
 from pipeline.telemetry import DriverMetrics
@@ -65,7 +66,7 @@ def run(
     progress: Progress,
     journal: Journal | None = None,
 ) -> Summary:
-    """Invert, or edit, every shard; called inside :func:`cluster`.
+    """Invert, or edit, every shard; called inside :func:`pipeline.cluster.cluster`.
 
     journal: where what happens is written down.
 
@@ -115,9 +116,10 @@ class _Run:
         begun = [*crew.busy, *crew.loading]
         if not begun:
             time.sleep(POLL_S)
-        ready = ray.wait(begun, num_returns=1, timeout=POLL_S)[0] if begun else []
-        for reference in ready:
-            self._receive(reference)
+        if begun and ray.wait(begun, num_returns=1, timeout=POLL_S)[0]:
+            # With many actors there is seldom one answer alone.
+            for reference in ray.wait(begun, num_returns=len(begun), timeout=0)[0]:
+                self._receive(reference)
         if crew.is_hopeless:
             left = [*(work.attempt for work in crew.busy.values()), *queue]
             crew.busy.clear()
@@ -171,7 +173,11 @@ class _Run:
             self._give_up(attempt.task, _one_line(error))
             return
         wait = RETRY_BASE_S * 2 ** (n_errors - 1)
-        self._retry(replace(attempt, n_errors=n_errors), wait, error)
+        if attempt.care is not None:
+            careful.place_of_death(self._out, attempt.task.output)  # nobody died: it accuses nobody
+        retry = replace(attempt, n_errors=n_errors, not_before=time.monotonic() + wait)
+        self._note_retry(retry, error)
+        self._queue.append(retry)
 
     def _died(self, reference: ray.ObjectRef, error: BaseException) -> None:
         attempt, worker = self._crew.lost(reference)
@@ -182,21 +188,26 @@ class _Run:
         if attempt is None:
             return
         n_deaths, care = attempt.n_deaths + 1, Care()  # the next one is watched
+        # Also where nobody watched: a note that an earlier run left would accuse.
+        place = careful.place_of_death(self._out, attempt.task.output)
+        if place is None:
+            self._crew.n_deaths += 1  # of those under watch, only what no sample explains
         if attempt.care is not None:
-            place = careful.place_of_death(self._out, attempt.task.output)
             care = careful.learned(attempt.care, place)
             if care.is_hopeless(n_deaths):
                 self._give_up(attempt.task, f"{n_deaths} workers died at it: {_one_line(error)}")
                 return
             if care.crashed != attempt.care.crashed:
                 self._log("sample_crashed", task, samples=care.crashed)
-        self._retry(replace(attempt, n_deaths=n_deaths, care=care), 0.0, error)
+        retry = replace(attempt, n_deaths=n_deaths, care=care)
+        self._note_retry(retry, error)
+        # Cleared up before other shards begin: where many have such a sample, each would kill first.
+        self._queue.appendleft(retry)
 
-    def _retry(self, attempt: Attempt, wait_s: float, error: BaseException) -> None:
+    def _note_retry(self, attempt: Attempt, error: BaseException) -> None:
         self.summary.n_retries += 1
         self._metrics.shard("retried")
         self._log("retried", attempt.task, attempt=_number(attempt), error=_one_line(error))
-        self._queue.append(replace(attempt, not_before=time.monotonic() + wait_s))
 
     def _give_up(self, task: ShardTask, reason: str) -> None:
         self.summary.failures.append((task, reason))
@@ -226,7 +237,10 @@ class _Run:
                 n_deaths=summary.n_deaths,
                 begun=crew.begun(),
                 n_failed=len(summary.failures),
-                failures=[{"shard": public(t.url), "error": e} for t, e in summary.failures],
+                failures=[
+                    {"shard": public(task.url), "error": error}
+                    for task, error in summary.failures[:MAX_LISTED]
+                ],
             )
         )
 
@@ -237,4 +251,4 @@ def _number(attempt: Attempt) -> int:
 
 def _one_line(error: BaseException) -> str:
     first = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {first[0]}"[:500]
+    return f"{type(error).__name__}: {without_secrets(first[0])}"[:500]

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-import pyarrow as pa
 from pyarrow import fs as pafs
 
 from pipeline.config import ConfigError
 from pipeline.privacy import HTTP, OBJECT_STORES, PIPE, is_remote, public, reason
 
 LOCAL = "file://"
+
+
+@contextmanager
+def refusing(verb: str, url: str) -> Iterator[None]:
+    """Whatever a library raises inside becomes one sentence: each has exceptions and words of its own.
+
+    Raises:
+        ConfigError: in place of every other exception.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise refusal(error, verb, url) from None
+
+
+def refusal(error: Exception, verb: str, url: str) -> ConfigError:
+    """A library's exception in one sentence."""
+    return ConfigError(f"cannot {verb} {public(url)}: {reason(error, url)}")
 
 
 def filesystem(url: str) -> tuple[pafs.FileSystem, str]:
@@ -29,7 +50,8 @@ def filesystem(url: str) -> tuple[pafs.FileSystem, str]:
         raise ConfigError(f"{public(url)} can only be read; give a folder or a store")
     if not url.startswith(OBJECT_STORES):
         return _by_fsspec(url)
-    parts = urlsplit(url, allow_fragments=False)
+    with refusing("open", url):
+        parts = urlsplit(url, allow_fragments=False)
     bucket = parts.netloc.rpartition("@")[2]
     path = f"{bucket}{parts.path}".rstrip("/")
     return _object_store(parts.scheme, parts.netloc, parts.query), path
@@ -39,24 +61,29 @@ def filesystem(url: str) -> tuple[pafs.FileSystem, str]:
 def _object_store(scheme: str, bucket: str, options: str) -> pafs.FileSystem:
     """Kept, because making one may ask the store for its region."""
     url = urlunsplit((scheme, bucket, "", options, ""))
-    try:
+    with refusing("open", url):
         return pafs.FileSystem.from_uri(url)[0]
-    except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"cannot open {public(url)}: {reason(error, url)}") from None
 
 
 def _by_fsspec(url: str) -> tuple[pafs.FileSystem, str]:
     import fsspec  # slow, and wanted by few
 
     scheme = url.partition("://")[0]
-    try:
-        fsspec.get_filesystem_class(scheme)
-        files, path = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise ConfigError(f"{scheme}:// needs a package that is missing: {error}") from None
-    except Exception as error:  # an unknown scheme, wrong credentials, in the words of each package
-        raise ConfigError(f"cannot open {public(url)}: {reason(error, url)}") from None
-    # What has changed must be seen; a listing kept from before hides it.
-    if isinstance(files.dircache, fsspec.dircache.DirCache):
-        files.dircache.use_listings_cache = False
+    with refusing("open", url):
+        try:
+            fsspec.get_filesystem_class(scheme)
+            files, path = fsspec.core.url_to_fs(url)
+        except ImportError as error:
+            raise ConfigError(f"{scheme}:// needs a package that is missing: {error}") from None
+        # What has changed must be seen; a listing kept from before hides it. Some packages keep
+        # theirs in a way that cannot be switched off.
+        if isinstance(files.dircache, fsspec.dircache.DirCache):
+            files.dircache.use_listings_cache = False
+        files.invalidate_cache()
     return pafs.PyFileSystem(pafs.FSSpecHandler(files)), path.rstrip("/")
+
+
+def make_folder(files: pafs.FileSystem, path: str) -> None:
+    """A folder to write into, where the place has folders; object stores have none to make."""
+    if isinstance(files, pafs.LocalFileSystem | pafs.PyFileSystem):
+        files.create_dir(path)

@@ -8,20 +8,22 @@ lines and tells whether a heartbeat is fresh.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
 import time
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
 from pyarrow import fs as pafs
 
 from pipeline import storage
+from pipeline.filesystems import make_folder
+from pipeline.privacy import reason
 from pipeline.writer import RUN_FOLDER
 
 PROGRESS = f"{RUN_FOLDER}/progress.json"
@@ -30,6 +32,7 @@ RUNS = f"{RUN_FOLDER}/runs"
 BEAT_S = 5.0  # how often progress is written
 FRESH_S = 20.0  # a running job's last sign is younger
 UPLOAD_S = 60.0  # in an object store, how often new lines become an object
+LAST_WAITS_S = (0.5, 1.0, 2.0)  # between the tries to write how a run ended
 MAX_LISTED = 1000  # failures in progress.json; the log holds all
 
 
@@ -75,9 +78,13 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """By the shards of this run so far; None before the first."""
+        """By the rows so far, each shard left taken for an average one; None before the first is done."""
+        n_rows_done = sum(self.n_by_status.values())
+        if not (self.n_done and n_rows_done and self.rows_per_s):
+            return None
         n_left = self.n_asked - self.n_before - self.n_done - self.n_failed
-        return self.seconds / self.n_done * n_left if self.n_done else None
+        n_rows_begun = self.n_rows - n_rows_done
+        return max(0.0, n_left * n_rows_done / self.n_done - n_rows_begun) / self.rows_per_s
 
     def is_alive(self, now: float | None = None) -> bool:
         """Whether its last sign is fresh. A clock that was set meanwhile may say no until the next."""
@@ -96,7 +103,7 @@ def runs(out: str) -> list[Progress]:
         files, path = storage.filesystem(out)
         where = pafs.FileSelector(f"{path}/{RUNS}", allow_not_found=True)
         names = [f"{RUNS}/{info.base_name}" for info in files.get_file_info(where)]
-    except (OSError, pa.ArrowException, ValueError):
+    except Exception:
         names = []
     found = [_read(out, name) for name in [PROGRESS, *names]]
     return list({progress.run: progress for progress in found if progress is not None}.values())
@@ -113,7 +120,7 @@ def _read(out: str, name: str) -> Progress | None:
         blank = {k: v for k, v in vars(Progress("")).items() if k != "begun"}
         known = {k: v for k, v in found.items() if k in blank and _is_like(v, blank[k])}
         return Progress(**known, begun=begun)
-    except (OSError, pa.ArrowException, ValueError, TypeError, AttributeError):
+    except Exception:  # of whatever library the store is reached by
         return None
 
 
@@ -158,13 +165,16 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: Any, _: Any) -> None:
         state = "unfinished" if self._last.n_failed else "finished"
         state = state if kind is None else "stopped"
-        facts = {} if kind is None else {"error": f"{kind.__name__}: {error}"[:500]}
+        why = "" if kind is None else f"{kind.__name__}: {reason(error, self._out)}"
+        facts = {"error": why[:500]} if why else {}
         done, seconds = self._last.n_done, self._seconds()
         self.log("run_ended", None, state=state, n_done=done, seconds=round(seconds, 1), **facts)
         self._next_beat = self._next_upload = 0.0
-        self.beat(replace(self._last, state=state, begun=[]))
-        with contextlib.suppress(OSError, pa.ArrowException):
-            self._put(f"{RUNS}/{self.run}.json", self._content())
+        for wait_s in (*LAST_WAITS_S, 0.0):
+            if self.beat(replace(self._last, state=state, begun=[])):
+                break
+            time.sleep(wait_s)
+        _succeeds(lambda: self._put(f"{RUNS}/{self.run}.json", self._content()))
 
     def log(self, event: str, shard: str | None, **facts: Any) -> None:
         """One line: what happened to which shard (null: to the run)."""
@@ -180,24 +190,24 @@ class Journal:
         """What does not change from heartbeat to heartbeat, to be filled in."""
         return self._last
 
-    def beat(self, progress: Progress) -> None:
-        """Write progress and the lines since the last time."""
+    def beat(self, progress: Progress) -> bool:
+        """Write progress and the lines since the last time; whether that worked."""
         self._next_beat = time.monotonic() + BEAT_S
         listed = progress.failures[:MAX_LISTED]
         self._last = replace(
             progress, written=time.time(), seconds=self._seconds(), failures=listed
         )
-        try:
-            self._write_lines()
-            if self._yields:
-                self._yields = rival(self._out, self.run) is not None
-            if not self._yields:
-                self._put(PROGRESS, self._content())
-        except (OSError, pa.ArrowException):
-            return  # the next heartbeat may succeed
+        # Each for itself, in the words of whatever library; the next heartbeat may succeed.
+        return all([_succeeds(self._write_lines), _succeeds(self._write_progress)])
 
     def _seconds(self) -> float:
         return time.monotonic() - self._start
+
+    def _write_progress(self) -> None:
+        if self._yields:
+            self._yields = rival(self._out, self.run) is not None
+        if not self._yields:
+            self._put(PROGRESS, self._content())
 
     def _write_lines(self) -> None:
         if not self._lines:
@@ -221,12 +231,25 @@ class Journal:
     def _put(self, name: str, content: bytes) -> None:
         path = f"{self._folder}/{name}"
         part = f"{path}.{uuid.uuid4().hex}" if self._local else path
-        if self._local:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        with self._files.open_output_stream(part) as stream:
-            stream.write(content)
-        if self._local:
-            os.replace(part, path)
+        make_folder(self._files, os.path.dirname(path))
+        try:
+            with self._files.open_output_stream(part) as stream:
+                stream.write(content)
+            if self._local:
+                os.replace(part, path)
+        except BaseException:
+            if self._local:  # a full disk would be given one more with each heartbeat
+                with suppress(OSError):
+                    os.unlink(part)
+            raise
+
+
+def _succeeds(write: Callable[[], None]) -> bool:
+    try:
+        write()
+    except Exception:
+        return False
+    return True
 
 
 def _append(path: str, content: bytes) -> None:

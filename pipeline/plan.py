@@ -12,11 +12,12 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-import pyarrow as pa
 from pyarrow import fs as pafs
 
 from pipeline import storage
 from pipeline.config import ConfigError, difference, fingerprint
+from pipeline.filesystems import refusing
+from pipeline.privacy import reason
 from pipeline.records import ShardTask
 from pipeline.writer import RUN_FOLDER
 
@@ -69,7 +70,8 @@ def tasks(patterns: Sequence[str], run: str) -> list[ShardTask]:
         new = task(url, identity, run)
         if new.output in found:
             raise ConfigError(
-                f"two shards are both {storage.public(url)} once signatures are left out; pass one"
+                f"two shards are both {storage.public(url)} once secrets are left out; pass one, or "
+                "tell commands apart by a comment: '# 00001.tar'"
             )
         found[new.output] = new
     return list(found.values())
@@ -78,12 +80,8 @@ def tasks(patterns: Sequence[str], run: str) -> list[ShardTask]:
 def committed(out: str) -> list[str]:
     """Names of the Parquet files in a folder; [] where there is no folder yet."""
     files, path = storage.filesystem(out)
-    try:
+    with refusing("list", out):
         infos = files.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(
-            f"cannot list {storage.public(out)}: {storage.reason(error, out)}"
-        ) from None
     return sorted(i.base_name for i in infos if i.base_name.endswith(".parquet"))
 
 
@@ -141,16 +139,12 @@ def require_writable(out: str) -> None:
         ConfigError: that fails.
     """
     files, path = storage.filesystem(out)
-    try:
+    with refusing("write to", out):
         files.create_dir(f"{path}/{RUN_FOLDER}")
         probe = f"{path}/{RUN_FOLDER}/probe.{uuid.uuid4().hex}"
         with files.open_output_stream(probe) as stream:
             stream.write(b"x")
         files.delete_file(probe)
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(
-            f"cannot write to {storage.public(out)}: {storage.reason(error, out)}"
-        ) from None
 
 
 def claim(
@@ -167,7 +161,7 @@ def claim(
     require_usable(out, identity, overwrite)
     files, path = storage.filesystem(out)
     known: list[dict[str, str]] = read_json(files, f"{path}/{SHARDS}") or []
-    try:
+    with refusing("write to", out):
         if overwrite:
             known = []
             for name in committed(out):
@@ -176,10 +170,6 @@ def claim(
         by_url |= {(url := storage.public(t.url)): vars(t) | {"url": url} for t in asked}
         _write_json(files, f"{path}/{SETTINGS}", dict(identity))
         _write_json(files, f"{path}/{SHARDS}", list(by_url.values()))
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(
-            f"cannot write to {storage.public(out)}: {storage.reason(error, out)}"
-        ) from None
 
 
 def read_json(files: pafs.FileSystem, path: str) -> Any:
@@ -193,8 +183,10 @@ def read_json(files: pafs.FileSystem, path: str) -> Any:
             return None
         with files.open_input_stream(path) as stream:
             return json.loads(stream.read())
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise ConfigError(f"cannot read {path} ({error}); delete it and run again") from None
+    except Exception as error:
+        raise ConfigError(
+            f"cannot read {path} ({reason(error)}); delete it and run again"
+        ) from None
 
 
 def _write_json(files: pafs.FileSystem, path: str, content: Any) -> None:

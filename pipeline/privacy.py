@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 OBJECT_STORES = ("s3://", "gs://", "gcs://")
 HTTP = ("http://", "https://")
 PIPE = "pipe:"
 SCHEME = re.compile(r"[a-zA-Z][\w+.-]+://")
-# Query fields of signed URLs.
+# Scheme, place with its user, path, query. urlsplit refuses addresses that must still be shown.
+PARTS = re.compile(r"([a-zA-Z][\w+.-]+://)([^/?]*)([^?]*)\??(.*)", re.DOTALL)
+# A host and its port; a colon elsewhere follows a user.
+HOST = re.compile(r"[^:]*(:\d*)?|\[.*\](:\d+)?")
+BUCKET = re.compile(r"[^:]*:?")
+# Query fields of signed URLs, by their names' beginnings, and by words anywhere in them.
 SECRET_FIELD = re.compile(
-    r"(x-amz-|x-goog-|x-ms-|awsaccesskeyid|googleaccessid|signature|sig=|se=|sp=|sv=|st=|expires|policy|"
-    r"key|api[-_]?key|access|auth|token|pass|pwd|secret|credential|jwt|session|hmac|$)",
+    r"x-(amz|goog|ms)-|awsaccesskeyid|googleaccessid|(sig|se|sp|sv|st|sid|key|code)=|"
+    r"expires|policy|access|session|"
+    r"[^=]*(signature|api[-_]?key|[-_]key|auth|token|pass|pwd|secret|credential|jwt|hmac)[^=]*=|$",
     re.IGNORECASE,
 )
-# What precedes a secret in a command.
-SECRET_WORD = re.compile(
-    r"([\w-]*(?:authorization|bearer|token|passw(?:or)?d|secret|credential|(?:api|access|account)[-_]?key)"
-    r"[\w-]*)(\s*[:=]\s*|\s+)(?:basic |bearer )?(?:\"[^\"]*\"|'[^']*'|[^\s'\"]+)",
-    re.IGNORECASE,
-)
-SECRET_USER = re.compile(r"(\s(?:-u|--user|--proxy-user)[ =]?['\"]?)[^\s:'\"]+:[^\s'\"]+")
-URL_IN_COMMAND = re.compile(r"[a-zA-Z][\w+.-]+://[^\s'\"]+")
+# In HTML and XML, which error texts quote, & is written &amp;.
+FIELDS = re.compile("&(?:amp;)?")
+# Not beyond the next one's scheme: they also stand side by side.
+URL_IN_TEXT = re.compile(r"[a-zA-Z][\w+.-]+://(?:(?![a-zA-Z][\w+.-]+://)[^\s'\"])*")
+# All that is shown of a command besides its URLs: any other word may be a secret.
+PROGRAM = re.compile(r"\s*([\w./+~-]+)(?=\s|$)")
+TAR = r"[\w./~+%-]*\.(?:tar|tgz)(?:\.\w+)?(?![\w@:])"
+SHOWN = re.compile(f"{URL_IN_TEXT.pattern}|{TAR}")
 
 
 def is_remote(url: str) -> bool:
@@ -31,53 +37,74 @@ def is_remote(url: str) -> bool:
 
 
 def public(url: str) -> str:
-    """A URL fit for logs, errors and files: without user, password, signature or store options."""
+    """An address fit for logs, errors and files: without user, password, signature or store options.
+
+    Of a command its program, its URLs and its tar files are left.
+    """
     if url.startswith(PIPE):
-        return _public_command(url)
+        return PIPE + _public_command(url.removeprefix(PIPE))
     if not is_remote(url):
         return url
-    parts = urlsplit(url, allow_fragments=False)
-    kept = [] if url.startswith(OBJECT_STORES) else parts.query.split("&")
-    query = "&".join(field for field in kept if not SECRET_FIELD.match(field))
-    return urlunsplit((parts.scheme, _public_host(url), parts.path, query, ""))
+    scheme, _, place, query = _parts(url)
+    kept = [] if scheme in OBJECT_STORES else FIELDS.split(query)
+    query = "&".join(field for field in kept if not _is_secret(field))
+    return f"{scheme}{place}?{query}" if query else f"{scheme}{place}"
 
 
-def _public_host(url: str) -> str:
-    host = urlsplit(url, allow_fragments=False).netloc
-    user, _, rest = host.rpartition("@")
-    # Elsewhere a name before the @ is no secret but part of the place: abfs://container@account, sftp.
-    has_password = ":" in user or url.startswith((*OBJECT_STORES, *HTTP))
-    return rest if has_password else host
-
-
-def _public_command(command: str) -> str:
-    command = URL_IN_COMMAND.sub(lambda found: public(found[0]), command)
-    command = SECRET_USER.sub(r"\1***", command)
-    return SECRET_WORD.sub(r"\1\2***", command)
-
-
-def reason(error: BaseException, url: str) -> str:
-    """An error's text in one line, for libraries like to repeat the address, without the secrets in it."""
+def reason(error: BaseException, url: str = "") -> str:
+    """An error's text in one line, without the secrets of its address or of others that it quotes."""
     text = " ".join(str(error).split()) or type(error).__name__
+    text = without_secrets(text)
     for secret in sorted(_secrets(url), key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
 
 
+def without_secrets(text: str) -> str:
+    """A text whose addresses show no secret."""
+    return URL_IN_TEXT.sub(lambda found: public(found[0]), text)
+
+
+def _parts(url: str) -> tuple[str, str, str, str]:
+    """Scheme, user and password, place, query."""
+    found = PARTS.fullmatch(url)
+    assert found is not None
+    scheme, (authority, path, query) = found[1].lower(), found.group(2, 3, 4)
+    host = BUCKET if scheme in OBJECT_STORES else HOST
+    if "@" not in authority and not host.fullmatch(authority):
+        # A password with an unescaped / or ?, as many keys of AWS have: the place follows the last @.
+        user, is_there, rest = url[len(scheme) :].rpartition("@")
+        path, _, query = rest.partition("?") if is_there else (path, "", query)
+        return scheme, user or authority, path, query
+    user, _, rest = authority.rpartition("@")
+    # Elsewhere a name before the @ is no secret but part of the place: abfs://container@account, sftp.
+    if ":" in user or scheme in (*OBJECT_STORES, *HTTP):
+        return scheme, user, rest + path, query
+    return scheme, "", authority + path, query
+
+
+def _is_secret(field: str) -> bool:
+    return SECRET_FIELD.match(unquote(field)) is not None
+
+
+def _public_command(command: str) -> str:
+    program = PROGRAM.match(command)
+    words, end = ([program[1]], program.end()) if program else ([], 0)
+    for found in [*SHOWN.finditer(command, end), None]:
+        if command[end : found.start() if found else None].strip(" '\""):
+            words.append("***")
+        if found:
+            words.append(public(found[0]))
+            end = found.end()
+    return " ".join(words)
+
+
 def _secrets(url: str) -> Iterator[str]:
     if url.startswith(PIPE) or not is_remote(url):
         return
-    parts = urlsplit(url, allow_fragments=False)
-    user, is_there, _ = parts.netloc.rpartition("@")
-    if is_there and _public_host(url) != parts.netloc:
-        yield from _both(user)
-        yield from (word for part in user.split(":") for word in _both(part))
-    for field in parts.query.split("&"):
-        if SECRET_FIELD.match(field):
-            yield from _both(field)
-            yield from _both(field.partition("=")[2])
-
-
-def _both(text: str) -> Iterator[str]:
-    """As it stands in the URL and as it is meant; a text of a letter or two hides nothing."""
-    yield from (found for found in {text, unquote(text)} if len(found) > 2)
+    _, user, _, query = _parts(url)
+    hidden = [user, *user.split(":"), *re.split("[:/?]", user)]
+    for field in filter(_is_secret, FIELDS.split(query)):
+        hidden += [field, field.partition("=")[2]]
+    # As it stands in the URL and as it is meant; a text of a letter or two hides nothing.
+    yield from (text for found in hidden for text in {found, unquote(found)} if len(text) > 2)

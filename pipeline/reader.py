@@ -13,8 +13,9 @@ from typing import BinaryIO
 from webdataset.tariterators import base_plus_ext
 
 from pipeline import streams
+from pipeline.privacy import public, reason
 from pipeline.records import Sample, Status
-from pipeline.storage import ShardError, public
+from pipeline.storage import ShardError
 
 # WebDataset's metadata, and what file managers leave behind: no samples, so no rows.
 NOT_SAMPLES = re.compile(r"__[^/]*__(/|$)|(.*/)?(\.[^/]*|Thumbs\.db)$")
@@ -129,9 +130,9 @@ def _members(stream: BinaryIO, url: str, fields: frozenset[str]) -> Iterator[tup
                 tar.members = []  # type: ignore[attr-defined]  # else every header stays in memory
             _require_end(tar, url)
     except (tarfile.TarError, EOFError, zlib.error, LZMAError) as error:
-        raise ShardError(f"{public(url)} is not a whole tar file: {error}") from None
+        raise ShardError(f"{public(url)} is not a whole tar file: {reason(error, url)}") from None
     except OSError as error:  # gzip.BadGzipFile and its kin
-        raise ShardError(f"{public(url)} cannot be read: {error}") from None
+        raise ShardError(f"{public(url)} cannot be read: {reason(error, url)}") from None
 
 
 def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, fields: frozenset[str]) -> _Member:

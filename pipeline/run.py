@@ -120,9 +120,9 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
         plan.claim(out, prepared.identity, asked, prepared.overwrite)
         with Journal(out, len(asked), n_before, fingerprint(prepared.identity)) as log:
             summary = driver.run(prepared.left, prepared.workers, how, progress, log)
-    if prepared.rival:  # both have written what was asked for
-        plan.claim(out, prepared.identity, asked, overwrite=False)
     _believe_storage(prepared, summary)
+    if prepared.rival and not summary.failures:  # both have written what was asked for
+        plan.claim(out, prepared.identity, asked, overwrite=False)
     return summary
 
 

@@ -41,7 +41,7 @@ class FileSource:
         file = files.open_input_file(path)
         try:
             # Stores tell their etag as they open; for the others it is asked for.
-            version = file.metadata() or storage.identity(self.url)
+            version = file.metadata() or storage.identity(self.url, is_patient=True)
             self._version = self._version or version
             if version != self._version:
                 raise _changed(self.url)

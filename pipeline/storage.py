@@ -6,23 +6,21 @@ import fnmatch
 import glob
 import os
 import re
-import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from http.client import HTTPException
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 import braceexpand
-import pyarrow as pa
 from pyarrow import fs as pafs
 
 from pipeline.config import ConfigError
-from pipeline.filesystems import LOCAL, filesystem
+from pipeline.filesystems import LOCAL, filesystem, refusal
 from pipeline.patience import BUSY, Patience
-from pipeline.privacy import HTTP, PIPE, is_remote, public, reason
+from pipeline.privacy import HTTP, PIPE, is_remote, public
 
 TAR_NAMES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 HTTP_TIMEOUT_S = 60
@@ -31,6 +29,9 @@ N_WORTH_LISTING = 64
 # What fsspec's packages say of a file's content, the surest first.
 FSSPEC_FIELDS = ("ETag", "etag", "blob_id", "md5", "checksum", "generation", "LastModified",
     "last_modified", "mtime", "updated", "created")  # fmt: skip
+
+
+Answer = TypeVar("Answer")
 
 
 class ShardError(RuntimeError):
@@ -107,6 +108,8 @@ def _store_matches(pattern: str) -> dict[str, str | None]:
         return {pattern: None}  # named outright: whether it exists, its identity will tell
     # Everything below the last folder without a glob character.
     folder = re.split(r"[*?\[]", address)[0].rpartition("/")[0]
+    if folder.endswith(":/"):
+        raise ConfigError(f"{public(pattern)} leaves its bucket open; name one bucket outright")
     folder = folder if glob.has_magic(address) else address.rstrip("/")
     wanted = address[len(folder) :].lstrip("/") or "*.tar*"
     listed = _listed(folder + query, is_deep="/" in wanted)
@@ -120,7 +123,7 @@ def _listed(folder: str, is_deep: bool) -> dict[str, str | None]:
     """Names of the files below a folder of a store, with their identities."""
     files, path = filesystem(folder)
     selector = pafs.FileSelector(path, recursive=is_deep, allow_not_found=True)
-    infos = _ask(files, selector, folder, "list")
+    infos = _ask(lambda: files.get_file_info(selector), folder, "list")
     return {
         info.path[len(path) :].lstrip("/"): _told(files, info)
         for info in infos
@@ -137,7 +140,11 @@ def _with_listed(urls: dict[str, str | None]) -> dict[str, str | None]:
     for (folder, query), n in folders.items():
         if n < N_WORTH_LISTING:
             continue
-        for name, known in _listed(folder + query, is_deep=False).items():
+        try:
+            listed = _listed(folder + query, is_deep=False)
+        except ConfigError:
+            continue  # who may not list a store may still ask for each
+        for name, known in listed.items():
             url = f"{folder}/{name}{query}"
             if url in urls:
                 urls[url] = known
@@ -156,21 +163,25 @@ def _split(url: str) -> tuple[str, str, str]:
     return folder, mark + options, name
 
 
-def _ask(files: pafs.FileSystem, what: Any, url: str, verb: str) -> Any:
-    """get_file_info, asked again where the store is busy."""
+def _ask(ask: Callable[[], Answer], url: str, verb: str, is_patient: bool = False) -> Answer:
+    """An answer, asked for again where the source is busy; if patient, wherever it may come later."""
     patience = Patience()
     while True:
         try:
-            return files.get_file_info(what)
-        except (OSError, pa.ArrowException) as error:
-            refused = ConfigError(f"cannot {verb} {public(url)}: {reason(error, url)}")
-            if not _is_busy(error):
+            return ask()
+        except ConfigError:
+            raise
+        except Exception as error:
+            refused = refusal(error, verb, url)
+            if not (is_patient or _is_busy(error)):
                 raise refused from None
             patience.after(error, refused)
 
 
 def _is_busy(error: Exception) -> bool:
     """Throttled, not unreachable: a mistyped host is told at once."""
+    if isinstance(error, HTTPError):
+        return error.code in BUSY
     words = ("SLOW_DOWN", "SERVICE_UNAVAILABLE", "TOO_MANY_REQUESTS", "THROTTL", "SlowDown")
     return any(word in str(error) for word in words)
 
@@ -186,18 +197,24 @@ def _told(files: pafs.FileSystem, info: pafs.FileInfo) -> str | None:
     return f"size={info.size} mtime_ns={mtime_ns}"
 
 
-def identity(url: str) -> str:
+def identity(url: str, is_patient: bool = False) -> str:
     """What tells one content of a URL from another; "" where the source does not say.
+
+    Args:
+        is_patient: wait also for a source that is out of reach, for much work hangs on the answer.
 
     Raises:
         ConfigError: there is no such shard, or no way to it.
     """
     if url.startswith(PIPE):
         return ""
-    if url.startswith(HTTP):
-        return _http_identity(url)
+    ask = _http_identity if url.startswith(HTTP) else _file_identity
+    return _ask(lambda: ask(url), url, "reach", is_patient)
+
+
+def _file_identity(url: str) -> str:
     files, path = filesystem(url)
-    info = _ask(files, path, url, "reach")
+    info = files.get_file_info(path)
     if info.type != pafs.FileType.File:
         raise ConfigError(f"no shard matches {public(url)}: there is no such file")
     told = _told(files, info)
@@ -216,19 +233,12 @@ def _http_identity(url: str) -> str:
         raise ConfigError(
             f"{public(url)} was given with a user name, which is not sent; pass 'pipe:curl -u ...'"
         )
-    patience = Patience()
-    while True:
-        try:
-            request = urllib.request.Request(url, method="HEAD")
-            with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as answer:
-                tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-                return f"size={answer.headers.get('Content-Length', '')} tag={tag}"
-        except urllib.error.HTTPError as error:
-            if error.code in (403, 405, 501):  # HEAD not allowed: presigned URLs, simple servers
-                return ""
-            refused = ConfigError(f"no shard at {public(url)}: HTTP {error.code}")
-            if error.code not in BUSY:
-                raise refused from None
-            patience.after(error, refused)
-        except (OSError, HTTPException, ValueError) as error:
-            raise ConfigError(f"cannot reach {public(url)}: {reason(error, url)}") from None
+    request = urllib.request.Request(url, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as answer:
+            tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+            return f"size={answer.headers.get('Content-Length', '')} tag={tag}"
+    except HTTPError as error:
+        if error.code in (403, 405, 501):  # HEAD not allowed: presigned URLs, simple servers
+            return ""
+        raise

@@ -6,9 +6,11 @@ import bz2
 import gzip
 import io
 import lzma
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, cast
 
 from pipeline.config import ConfigError
@@ -61,7 +63,10 @@ def _open_source(url: str) -> Iterator[io.RawIOBase]:
 @contextmanager
 def _open_pipe(url: str) -> Iterator[io.RawIOBase]:
     command = url.removeprefix(PIPE).strip()
-    with subprocess.Popen(command, shell=True, stdout=subprocess.PIPE) as process:
+    # A group of its own: a shell that is killed leaves what it has started running.
+    with subprocess.Popen(
+        command, shell=True, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
         assert process.stdout is not None
         try:
             yield cast(io.RawIOBase, process.stdout)
@@ -69,7 +74,8 @@ def _open_pipe(url: str) -> Iterator[io.RawIOBase]:
             while process.stdout.read(READ_BLOCK):
                 pass
         except BaseException:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode:
         raise ShardError(f"{public(url)} ended with status {process.returncode}")

@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from pipeline import schema, storage
+from pipeline.filesystems import make_folder
 from pipeline.patience import Patience
+from pipeline.privacy import public, reason
 from pipeline.schema import FOOTER_KEY, Row
 from pipeline.storage import ShardError
 
@@ -101,6 +103,14 @@ class ShardWriter:
             self._upload()
         self._sink.close()
 
+    def standing(self) -> dict[str, Any]:
+        """Footer of the file that stands under the name already, from an earlier run; empty: none does."""
+        try:
+            found = pq.read_metadata(f"{self._folder}/{self._name}", filesystem=self._files)
+        except FileNotFoundError:
+            return {}
+        return json.loads((found.metadata or {}).get(FOOTER_KEY, b"{}"))
+
     def _rename(self) -> None:
         goal = Path(self._folder) / self._name
         self._sink.flush()
@@ -130,8 +140,8 @@ class ShardWriter:
                 return
             except Exception as error:
                 self._forget_part()
-                goal = f"{storage.public(self._out)}/{self._name}"
-                why = storage.reason(error, self._out)
+                goal = f"{public(self._out)}/{self._name}"
+                why = reason(error, self._out)
                 patience.after(error, ShardError(f"cannot write {goal}: {why}"))
             except BaseException:
                 self._forget_part()
@@ -140,8 +150,7 @@ class ShardWriter:
     def _put(self) -> None:
         n_bytes = self._sink.seek(0, os.SEEK_END)
         self._sink.seek(0)
-        if isinstance(self._files, pafs.PyFileSystem):  # object stores have no folders to make
-            self._files.create_dir(os.path.dirname(self._part))
+        make_folder(self._files, os.path.dirname(self._part))
         with self._files.open_output_stream(self._part) as object_:
             while block := self._sink.read(COPY_BLOCK):
                 object_.write(block)
@@ -158,13 +167,16 @@ class ShardWriter:
                 self._files.delete_file(self._part)
 
     def abandon(self) -> None:
-        """Leave nothing behind, also where the disk is full and closing fails."""
-        try:
-            self._parquet.close()
-            self._sink.close()
-        finally:
-            if self._local:
-                Path(self._part).unlink(missing_ok=True)
+        """Leave nothing behind, also where the disk is full and closing fails.
+
+        Raises nothing: what it is called for is the error to tell.
+        """
+        for close in (self._parquet.close, self._sink.close):
+            with suppress(Exception):
+                close()
+        if self._local:
+            with suppress(OSError):
+                os.unlink(self._part)
 
 
 def _size(row: Row) -> int:

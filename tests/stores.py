@@ -1,4 +1,4 @@
-"""An S3 server on loopback that fails where a test says so, and a GCS server."""
+"""Stores that fail where a test says so: S3 on loopback, one of fsspec's; and a GCS server."""
 
 import socket
 import subprocess
@@ -8,6 +8,9 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import ClassVar
+
+from fsspec.implementations.local import LocalFileSystem
 
 BUSY = (
     b'<?xml version="1.0"?><Error><Code>SlowDown</Code>'
@@ -86,6 +89,48 @@ def s3_server():
     reset = f"http://127.0.0.1:{server.port}/moto-api/reset"
     urllib.request.urlopen(urllib.request.Request(reset, method="POST")).close()
     server.shutdown()
+
+
+class StoreError(Exception):
+    """No OSError: the package of each store has exceptions of its own."""
+
+
+class FolderStore(LocalFileSystem):
+    """moody:///path, through fsspec: real folders, as of SFTP, and a cache of its own, as of hf://."""
+
+    protocol = "moody"
+    at: ClassVar[str] = ""  # part of the paths at which calls fail
+    n: ClassVar[int] = 0  # the next n of them
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dircache = {}
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("moody://"))
+
+    def _may_fail(self, path):
+        if self.at in path and FolderStore.n:
+            FolderStore.n -= 1
+            raise StoreError("GET https://u:SECRET@host/?sig=SECRET failed")
+
+    def info(self, path, **options):
+        self._may_fail(path)
+        if path not in self.dircache:
+            self.dircache[path] = super().info(path, **options)
+        return self.dircache[path]
+
+    def invalidate_cache(self, path=None):
+        self.dircache.clear()
+
+    def ls(self, path, *args, **options):
+        self._may_fail(path)
+        return super().ls(path, *args, **options)
+
+    def _open(self, path, *args, **options):
+        self._may_fail(path)
+        return super()._open(path, *args, **options)
 
 
 @contextmanager

@@ -41,7 +41,8 @@ FAULTS: dict[str, tuple[Callable[[Trial], None], int, int]] = {
     "clock": (faults.clock, 1, 0),
     "two_at_once": (faults.two_at_once, 1, 0),
 }
-LONG, QUICK = (200, 8), (12, 6)  # shards, and samples in each
+# Shards, samples in each, and seconds at most between what a fault waits for and the fault.
+LONG, QUICK = (200, 8, 0.3), (24, 6, 0.2)
 
 
 def _parse() -> argparse.Namespace:
@@ -54,13 +55,14 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _try(world: World, name: str, times: int, seed: int) -> dict[str, Any]:
+def _try(world: World, name: str, times: int, seed: int, respite_s: float) -> dict[str, Any]:
     """One fault; its row of the table."""
     function = FAULTS[name][0]
     what = (function.__doc__ or name).splitlines()[0]
     if function in (storage.full, storage.read_only) and not storage.may_mount():
         return {"fault": name, "what": what, "skipped": "needs root to mount a small disk"}
-    trial = Trial(world, world.folder / name, times, random.Random(f"{seed} {name}"), Tally())
+    chance = random.Random(f"{seed} {name}")
+    trial = Trial(world, world.folder / name, times, chance, Tally(), respite_s)
     begin = time.monotonic()
     function(trial)
     reference = "undisturbed"
@@ -83,7 +85,7 @@ def main() -> None:
     options = _parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # jobs are ended on the way out
     chosen = [name for name in options.faults.split(",") if name] or list(FAULTS)
-    n_shards, n_samples = QUICK if options.quick else LONG
+    n_shards, n_samples, respite_s = QUICK if options.quick else LONG
     begin, trials = time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="chaos") as folder:
         world = World(Path(folder), n_shards, n_samples)
@@ -93,7 +95,7 @@ def main() -> None:
             for name in chosen:
                 times = FAULTS[name][2 if options.quick else 1]
                 if times or options.faults:
-                    trials.append(_try(world, name, max(1, times), options.seed))
+                    trials.append(_try(world, name, max(1, times), options.seed, respite_s))
                     print(json.dumps(trials[-1]), flush=True)
         finally:
             world.clean()

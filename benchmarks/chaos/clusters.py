@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from benchmarks.chaos.faults import Trial
-from benchmarks.chaos.world import descendants, kill, wait_until_gone
+from benchmarks.chaos.processes import descendants, kill, wait_until_gone
 
 N_NODES = 3  # beside the head, each with a CPU and a logical GPU
 JOIN_S = 120.0

@@ -10,20 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.chaos.world import (
-    Job,
-    World,
-    descendants,
-    kill,
-    n_committed,
-    named,
-    wait_until_gone,
-)
+from benchmarks.chaos.processes import descendants, kill, named, wait_until_gone
+from benchmarks.chaos.world import Job, World, n_committed
 
 ACTOR = (b"ray::InversionActor",)
 CPU_WORKER = (b"ray::_prepare_all", b"ray::IDLE")
 CONTINUES = "the same command again continues"
-RESPITE_S = 1.5  # at most, between what a fault waits for and the fault
 
 
 @dataclass
@@ -48,6 +40,7 @@ class Trial:
     times: int  # how often the fault is to be injected
     chance: random.Random
     tally: Tally
+    respite_s: float  # at most, between what a fault waits for and the fault
 
     def start(self, *options: str, **named: str) -> Job:
         self.tally.n_jobs += 1
@@ -60,7 +53,7 @@ class Trial:
             if job.process.poll() is not None:
                 return False
             time.sleep(0.02)
-        time.sleep(self.chance.uniform(0, RESPITE_S))
+        time.sleep(self.chance.uniform(0, self.respite_s))
         return job.process.poll() is None
 
     def each(self) -> int:
@@ -105,7 +98,8 @@ def driver(trial: Trial) -> None:
             kill([job.process.pid])
             trial.tally.n_injected += 1
             job.process.wait()
-            if left := wait_until_gone(below):
+            # Ray's agents of the node try for a minute to tell their dead head why they end.
+            if left := wait_until_gone(below, 120.0):
                 trial.tally.complain(f"{len(left)} processes outlived the driver")
                 kill(left)
     trial.end(trial.start())

@@ -66,7 +66,8 @@ def read_only(trial: Trial) -> None:
     with _disk(trial, f"size={LARGE}"):
         for _ in range(trial.times):
             job = trial.start()
-            if not trial.wait_for_shards(job, trial.chance.randrange(trial.each() + 1)):
+            # One at least: before, the job would be refused at once, with status 2.
+            if not trial.wait_for_shards(job, 1 + trial.chance.randrange(trial.each())):
                 break
             _mount_when_idle(trial, "remount,ro")
             trial.tally.n_injected += 1

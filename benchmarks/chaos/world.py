@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from benchmarks.chaos.processes import descendants, kill
 from encoders import ReStyle, UNet, UNetConfig, save_inverter
 from generators import Generator, GeneratorConfig
 from pipeline import audit
@@ -195,55 +194,3 @@ def same_rows(path: Path, other: Path) -> bool:
         if a.shape != b.shape or not np.allclose(a, b, atol=N_CLOSE, rtol=0):
             return False
     return True
-
-
-def descendants(pid: int) -> list[int]:
-    """Process ids below one, from /proc."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(path.read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it ended meanwhile
-            continue
-        children.setdefault(parent, []).append(int(path.parent.name))
-    found, queue = [], [pid]
-    while queue:
-        below = children.get(queue.pop(), [])
-        found += below
-        queue += below
-    return found
-
-
-def named(pid: int, *names: bytes) -> bool:
-    """Whether a process calls itself by one of these names."""
-    try:
-        title = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-    return any(title.startswith(name) for name in names)
-
-
-def kill(pids: Sequence[int]) -> None:
-    """SIGKILL to each that is still there."""
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-
-
-def wait_until_gone(pids: Sequence[int], seconds: float = 60.0) -> list[int]:
-    """Those that are still there after so long."""
-    end = time.monotonic() + seconds
-    left = list(pids)
-    while left and time.monotonic() < end:
-        left = [pid for pid in left if Path(f"/proc/{pid}/cmdline").exists() and _runs(pid)]
-        time.sleep(0.1)
-    return left
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from pipeline import storage
+from pipeline import privacy, storage
 from pipeline.config import ConfigError, difference
 from pipeline.schema import FOOTER_KEY
 
@@ -138,7 +138,7 @@ def _matches(pattern: str) -> tuple[pafs.FileSystem, list[str]]:
         selector = pafs.FileSelector(folder, recursive=is_deep, allow_not_found=True)
         infos = source.get_file_info(selector)
     except (OSError, pa.ArrowException) as error:
-        why = storage.reason(error, pattern)
+        why = privacy.reason(error, pattern)
         raise ConfigError(f"cannot list {storage.public(pattern)}: {why}") from None
     found = {info.path[len(folder) :].lstrip("/"): info for info in infos}
     return source, sorted(

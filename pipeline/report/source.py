@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pipeline import audit, plan, storage
 from pipeline.config import ConfigError, difference
 from pipeline.latents import footer
+from pipeline.privacy import reason
 from pipeline.report.metrics import metric
 from pipeline.schema import dense
 
@@ -150,9 +151,10 @@ def opened(latents: str, name: str) -> pq.ParquetFile:
     files, folder = storage.filesystem(latents)
     try:
         return pq.ParquetFile(f"{folder}/{name}", filesystem=files)
-    except (pa.ArrowException, OSError) as error:
+    except Exception as error:  # of whatever library the store is reached by
+        why = reason(error, latents)
         raise ConfigError(
-            f"{storage.public(latents).rstrip('/')}/{name} cannot be read ({error}); delete it and "
+            f"{storage.public(latents).rstrip('/')}/{name} cannot be read ({why}); delete it and "
             "run the same `restyle invert` again"
         ) from None
 

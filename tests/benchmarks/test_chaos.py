@@ -25,7 +25,7 @@ def test_nothing_is_lost():
     assert {trial["fault"] for trial in trials} == {"actor", "sigterm"}
     for trial in trials:
         assert trial["n_injected"] >= 1
-        assert trial["n_identical"] == 12
+        assert trial["n_identical"] == 24
 
 
 def _path():

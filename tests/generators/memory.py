@@ -16,5 +16,5 @@ def peak():
     with suppress(OSError):  # not Linux, or not allowed
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")  # forget the highest use so far
-        before = _resident("VmRSS")
+        before = _resident("VmHWM")  # not VmRSS: what is freed meanwhile would count as used
     yield lambda: 0 if before is None else _resident("VmHWM") - before

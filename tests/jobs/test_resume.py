@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import descendants
+
+from benchmarks.chaos.processes import descendants
 
 N_SHARDS = 6
 

@@ -37,7 +37,7 @@ def run(out):
     log = Journal(out, 4, 0)
     failures = [{"shard": "1.tar", "error": "ShardError: 1.tar is not a whole tar file"}]
     begun = [Begun("2.tar", "node gpu 0 pid 7", 5, 61.0)]
-    facts = {"n_done": 1, "n_rows": 6, "n_failed": 1}
+    facts = {"n_done": 1, "n_rows": 6, "n_by_status": {"crashed": 1}, "n_failed": 1}
     return log, replace(log.blank(), begun=begun, failures=failures, **facts)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from processes import descendants, kill
 
+from benchmarks.chaos.processes import descendants, kill
 from pipeline import LatentDataset
 
 BIN = Path(sys.executable).parent

@@ -10,8 +10,8 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from processes import descendants, kill
 
+from benchmarks.chaos.processes import descendants, kill
 from pipeline import LatentDataset, audit, crew, journal, run
 from pipeline import cluster as clusters
 from pipeline.config import ClusterConfig, RunConfig

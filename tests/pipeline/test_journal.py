@@ -10,6 +10,11 @@ from pipeline import journal
 from pipeline.journal import Begun, Journal, Progress
 
 
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch):
+    monkeypatch.setattr(journal, "LAST_WAITS_S", (0.0, 0.0, 0.0))
+
+
 def lines(out):
     [path] = (out / "_run" / "logs").iterdir()
     return [json.loads(line) for line in path.read_text().splitlines()]
@@ -20,7 +25,8 @@ def test_progress_and_log_of_a_run(tmp_path):
         first = journal.read(str(tmp_path))
         log.log("done", "s.tar", rows={"ok": 3})
         begun = [Begun("t.tar", "node gpu 0", 5, 1.5)]
-        log.beat(replace(log.blank(), n_done=2, n_rows=6, begun=begun))
+        rows = {"n_done": 2, "n_by_status": {"ok": 4}, "n_rows": 6}
+        log.beat(replace(log.blank(), **rows, begun=begun))
         found = journal.read(str(tmp_path))
         assert found.is_alive()
         assert journal.rival(str(tmp_path), log.run) is None
@@ -28,7 +34,8 @@ def test_progress_and_log_of_a_run(tmp_path):
     assert (first.n_asked, first.n_before, first.seconds_left) == (10, 4, None)
     assert found.begun == begun
     assert found.rows_per_s > 0
-    assert found.seconds_left == pytest.approx(found.seconds / 2 * 4)
+    # Four shards of two rows are left, and two of their rows are there.
+    assert found.seconds_left == pytest.approx(6 * found.seconds / 6)
     last = journal.read(str(tmp_path))
     assert (last.state, last.n_done, last.begun, last.is_alive()) == ("finished", 2, [], False)
     events = [(line["event"], line["shard"]) for line in lines(tmp_path)]
@@ -75,13 +82,22 @@ def test_a_clock_that_jumps_gives_no_negative_numbers(tmp_path, monkeypatch, jum
     with Journal(str(tmp_path), 4, 0) as log:
         now = journal.time.time()
         monkeypatch.setattr(journal.time, "time", lambda: now + jump)
-        log.beat(replace(log.blank(), n_done=1, n_rows=3))
+        log.beat(replace(log.blank(), n_done=1, n_rows=3, n_by_status={"ok": 3}))
         found = journal.read(str(tmp_path))
         assert found.is_alive()
         assert not found.is_alive(now)
     assert found.seconds >= 0
     assert found.seconds_left >= 0
     assert found.rows_per_s >= 0
+
+
+def test_progress_that_cannot_be_replaced_leaves_no_parts(tmp_path):
+    (tmp_path / journal.PROGRESS).mkdir(parents=True)
+    with Journal(str(tmp_path), 1, 0):
+        assert sorted(path.name for path in (tmp_path / "_run").iterdir()) == [
+            "logs",
+            "progress.json",
+        ]
 
 
 def test_a_journal_that_cannot_be_written_ends_no_run(tmp_path):

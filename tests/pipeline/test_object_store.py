@@ -161,6 +161,13 @@ def test_one_listing_tells_every_identity(store, many, pattern):
     assert tasks[7].identity == storage.identity(tasks[7].url)
 
 
+def test_a_store_that_may_not_be_listed_is_asked_for_each(store, many):
+    app, address = store
+    app.faults = [Fault("GET", "/data", status=403, n=ALWAYS)]
+    tasks = plan.tasks([address("many/{000..011}.tar")], RUN)
+    assert [t.identity.split()[0] for t in tasks] == [f"size={i}" for i in range(12)]
+
+
 def test_a_shard_that_the_listing_lacks_is_refused(store, many):
     _, address = store
     with pytest.raises(ConfigError, match="no shard matches s3://data/many/012.tar"):

@@ -89,8 +89,7 @@ def test_two_shards_that_cannot_be_told_apart_are_refused(monkeypatch):
     [
         ("s3://id:secret@bucket/a.tar?endpoint_override=host", "s3://bucket/a.tar"),
         ("https://user:secret@host/a.tar?n=1&Signature=secret", "https://host/a.tar?n=1"),
-        ("pipe:curl -H 'Authorization: Bearer secret' https://h/a.tar", "pipe:curl -H"),
-        ("pipe:aws s3 cp s3://bucket/a.tar -", "pipe:aws s3 cp s3://bucket/a.tar -"),
+        ("pipe:curl -H 'Cookie: secret' https://h/a.tar", "pipe:curl *** https://h/a"),
         ("/data/key=1/a.tar", "/data/key=1/a.tar"),
     ],
 )

@@ -1,7 +1,9 @@
 """Web servers that break off, throttle or change their mind: every byte once, or one clear error."""
 
+import os
 import random
 import re
+import select
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,6 +24,7 @@ class Site:
         self.tag = '"1"'  # the ETag; None for a server that sends none
         self.has_ranges = True
         self.statuses = []  # answered before anything else
+        self.is_closed = False  # connections are, without an answer
         self.asked = []  # Range headers
 
 
@@ -42,6 +45,9 @@ def site(monkeypatch):
         def answer(self, is_head):
             asked = self.headers.get("Range")
             found.asked.append(asked)
+            if found.is_closed:
+                self.close_connection = True
+                return
             if found.statuses:
                 self.send_response(found.statuses.pop(0))
                 self.send_header("Retry-After", "0")
@@ -122,7 +128,7 @@ def test_a_busy_server_is_waited_for(site, samples, status):
         read(site.url)
     assert len(site.statuses) == 100 - patience.N_TRIES
     assert "SECRET" not in str(error.value)
-    with pytest.raises(ConfigError, match=f"no shard at .*{status}") as error:
+    with pytest.raises(ConfigError, match=f"cannot reach .*{status}") as error:
         storage.identity(site.url)
     assert "SECRET" not in str(error.value)
 
@@ -151,6 +157,27 @@ def test_a_server_that_tells_no_version_is_not_trusted_with_the_rest(site, sampl
         ShardError, match="does not tell whether the rest would be of the same file"
     ):
         read(site.url)
+
+
+def test_a_check_may_be_patient_with_a_lost_connection(site, samples, monkeypatch):
+    known = storage.identity(site.url)
+    monkeypatch.setattr(patience.time, "sleep", lambda _: setattr(site, "is_closed", False))
+    site.is_closed = True
+    with pytest.raises(ConfigError, match="cannot reach"):
+        storage.identity(site.url)
+    assert storage.identity(site.url, is_patient=True) == known
+
+
+def test_what_a_command_has_started_ends_with_it(tmp_path):
+    shard = tmp_path / "s.tar"
+    shard.write_bytes(b"no tar" * 9999)
+    os.mkfifo(tmp_path / "held")
+    with open(os.open(tmp_path / "held", os.O_RDONLY | os.O_NONBLOCK), "rb") as held:
+        # The sleep holds one end of the fifo, and the other end learns when it is gone.
+        command = f"exec 3>{tmp_path / 'held'}; sleep 60 >&3 & cat {shard}"
+        with pytest.raises(ShardError, match="not a whole tar"):
+            read(f"pipe:{command}")
+        assert select.select([held], [], [], 30)[0]
 
 
 def test_waits_grow_and_end(monkeypatch):

@@ -1,6 +1,7 @@
 """Rows to Parquet and back; a file appears whole or not at all, and twice the same."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -143,6 +144,16 @@ def test_nothing_is_seen_before_the_commit_and_nothing_is_left_behind(tmp_path):
     assert list(tmp_path.glob("*.parquet")) == []
     write(tmp_path, rows(3))
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["_run", "parts", "s.parquet"]
+
+
+def test_a_file_is_abandoned_on_a_full_disk(tmp_path):
+    writer = ShardWriter(str(tmp_path), "s.parquet", "s.tar", schema.schema(CONFIG, 4, 5))
+    writer.add(rows(3))
+    with open("/dev/full", "wb") as full:
+        os.dup2(full.fileno(), writer._sink.fileno())
+    writer.abandon()
+    assert writer._sink.closed
+    assert [p.name for p in tmp_path.rglob("*")] == ["_run", "parts"]
 
 
 def test_a_run_without_rows_is_a_file_without_rows(tmp_path):

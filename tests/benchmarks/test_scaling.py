@@ -1,0 +1,58 @@
+"""The driver on a Ray that costs nothing: what is measured there runs, and survives any order of deaths."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+DEATHS = """
+import json, tempfile
+from ray.exceptions import RayActorError
+from benchmarks import costless, scaling
+from pipeline import careful, driver, plan
+from pipeline.actor import ActorConfig
+from pipeline.config import ClusterConfig, RunConfig
+
+class Mortal(costless.Costless):
+    "Each shard holds a sample that kills: sample 7."
+    def __init__(self, config):
+        self.out = config.out
+    def process(self, task, care=None):
+        if care is not None and 7 not in care.crashed:
+            careful.Watch(self.out, task.output, care).note(7, 7)
+        if care is None or 7 not in care.crashed:
+            raise RayActorError
+        return super().process(task)
+
+costless.simulate(1, Mortal)
+with tempfile.TemporaryDirectory() as out:
+    config = ActorConfig(RunConfig(), out, {}, {}, 1, 0, 0)
+    tasks = scaling._tasks(plan, 40, "shards")
+    summary = driver.run(tasks, config, ClusterConfig(), lambda *_: None)
+print(json.dumps([summary.n_shards, len(summary.failures), summary.n_deaths]))
+"""
+
+
+def run(*command):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
+def test_the_loop_is_measured():
+    done = run("-m", "benchmarks.scaling", "--measure", "driver", "200")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["n"], found["n_actors"]) == (200, 64)
+    assert found["driver_ms_a_shard"] > 0
+
+
+def test_a_run_whose_every_shard_kills_its_worker_is_done():
+    done = run("-c", DEATHS)
+    assert done.returncode == 0, done.stderr
+    # Each shard: once unwatched, then twice at the sample.
+    assert json.loads(done.stdout) == [40, 0, 120]

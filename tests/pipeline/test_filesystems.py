@@ -1,0 +1,114 @@
+"""Stores by fsspec: folders, caches and exceptions of their own; and addresses that are none."""
+
+import fsspec
+import pytest
+from stores import FolderStore
+
+from pipeline import audit, careful, journal, patience, plan, storage
+from pipeline.careful import Care, Watch
+from pipeline.config import ConfigError
+from pipeline.journal import Journal
+from pipeline.sources import FileSource
+
+
+@pytest.fixture
+def out(tmp_path, monkeypatch):
+    """A folder of the moody store, made ready as a run does, with one shard in it."""
+    fsspec.register_implementation("moody", FolderStore, clobber=True)
+    monkeypatch.setattr(FolderStore, "n", 0)
+    monkeypatch.setattr(FolderStore, "at", "")
+    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(journal, "LAST_WAITS_S", (0.0, 0.0, 0.0))
+    (tmp_path / "s.tar").write_bytes(b"shard")
+    found = f"moody://{tmp_path}"
+    plan.require_writable(found)
+    return found
+
+
+def fail(n, at=""):
+    FolderStore.n, FolderStore.at = n, at
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        plan.committed,
+        plan.require_writable,
+        audit.files,
+        lambda out: storage.identity(f"{out}/s.tar"),
+        lambda out: storage.expand([f"{out}/*.tar"]),
+        lambda out: plan.require_usable(out, {}, overwrite=True),
+        lambda out: plan.claim(out, {}, [], overwrite=False),
+        lambda out: audit.with_rows(out, ["s.tar"], {"ok"}),
+        lambda out: Watch(out, "s.parquet", Care()).note(0, 1),
+    ],
+)
+def test_every_exception_becomes_a_sentence(out, ask):
+    fail(99)
+    with pytest.raises(ConfigError, match="cannot") as error:
+        ask(out)
+    assert "SECRET" not in str(error.value)
+
+
+def test_what_verify_cannot_read_is_a_problem(out):
+    fail(1, "s.tar")
+    [found] = audit.verify(out, ["s.tar"])
+    assert "SECRET" not in found.problems[0]
+    assert found.problems[0].startswith("s.tar: cannot be read (GET https://host/ failed)")
+
+
+def test_journals_and_notes_that_fail_end_no_run(out):
+    fail(99)
+    with Journal(out, 1, 0):
+        assert careful.place_of_death(out, "s.parquet") is None
+        assert journal.read(out) is None
+
+
+def test_folders_are_made_for_logs_and_notes(out, tmp_path):
+    with Journal(out, 1, 0) as log:
+        assert journal.read(out).run == log.run
+    assert journal.read(out).state == "finished"
+    [path] = (tmp_path / "_run" / "logs").iterdir()
+    assert path.read_text().count("\n") == 2
+    Watch(out, "s.parquet", Care()).note(8, 15)
+    assert careful.place_of_death(out, "s.parquet") == (8, 15)
+
+
+def test_the_last_lines_are_tried_again_and_hold_nothing_back(out, tmp_path):
+    with Journal(out, 1, 0):
+        fail(99, "logs/")
+    assert journal.read(out).state == "finished"
+    assert not (tmp_path / "_run" / "logs").exists() or not [*(tmp_path / "_run/logs").iterdir()]
+    fail(0)
+    with Journal(out, 1, 0):
+        fail(3, "logs/")
+    [path] = (tmp_path / "_run" / "logs").iterdir()
+    assert path.read_text().count("\n") == 2
+
+
+def test_a_lost_connection_is_no_change(out):
+    fail(2, "s.tar")
+    known = storage.identity(f"{out}/s.tar", is_patient=True)
+    source = FileSource(f"{out}/s.tar")
+    source.at(0).close()
+    assert storage.identity(f"{out}/s.tar") == known
+
+
+def test_what_has_changed_is_seen(out, tmp_path):
+    known = storage.identity(f"{out}/s.tar")
+    (tmp_path / "s.tar").write_bytes(b"another")
+    assert storage.identity(f"{out}/s.tar") != known
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[abc/x.tar", "s3://[abc/x.tar", "s3://bucket[12]/x.tar", "s3://b*/x.tar"]
+)
+def test_an_address_that_is_none_is_refused(url):
+    with pytest.raises(ConfigError, match="cannot|name one bucket"):
+        plan.tasks([url], "0")
+
+
+@pytest.mark.parametrize("out", ["s3://bucket[12]/out", "s3://[abc/out"])
+def test_an_output_that_is_none_is_refused(out):
+    with pytest.raises(ConfigError, match="cannot open s3://"):
+        plan.committed(out)
