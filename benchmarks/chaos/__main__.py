@@ -28,13 +28,14 @@ from benchmarks.chaos.world import World, compare
 
 # Fault, and how often it is injected in the long run and in the quick one (0: left out).
 FAULTS: dict[str, tuple[Callable[[Trial], None], int, int]] = {
-    "actor": (faults.actor, 25, 2),
+    "actor": (faults.actor, 25, 0),
     "cpu_worker": (faults.cpu_worker, 50, 0),
     "driver": (faults.driver, 8, 0),
     "node": (clusters.node, 8, 0),
     "head": (clusters.head, 2, 0),
-    "sigterm": (faults.sigterm, 6, 1),
+    "sigterm": (faults.sigterm, 6, 0),
     "ctrl_c": (faults.ctrl_c, 6, 0),
+    "in_turn": (faults.in_turn, 2, 1),
     "crash": (samples.crash, 9, 0),
     "disk_full": (storage.full, 4, 0),
     "read_only": (storage.read_only, 4, 0),

@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.chaos.processes import descendants, kill, named, wait_until_gone
@@ -15,6 +15,8 @@ from benchmarks.chaos.world import Job, World, n_committed
 
 ACTOR = (b"ray::InversionActor",)
 CPU_WORKER = (b"ray::_prepare_all", b"ray::IDLE")
+# Ray's own: idle, they try for a minute to tell their dead head why they end.
+AGENTS = (b"ray::DashboardAgent", b"ray::RuntimeEnvAgent")
 CONTINUES = "the same command again continues"
 
 
@@ -90,53 +92,67 @@ def cpu_worker(trial: Trial) -> None:
 def driver(trial: Trial) -> None:
     """SIGKILL of the driver, the same command again."""
     for _ in range(trial.times):
-        job = trial.start()
         # Somewhere in Ray's start as well as between two shards.
-        time.sleep(trial.chance.uniform(0, 6))
-        if trial.wait_for_shards(job, trial.chance.randrange(trial.each() + 1)):
-            below = descendants(job.process.pid)
-            kill([job.process.pid])
-            trial.tally.n_injected += 1
-            job.process.wait()
-            # Ray's agents of the node try for a minute to tell their dead head why they end.
-            if left := wait_until_gone(below, 120.0):
-                trial.tally.complain(f"{len(left)} processes outlived the driver")
-                kill(left)
+        _kill_driver(trial, 0, 6)
     trial.end(trial.start())
 
 
-def _signal(trial: Trial, number: signal.Signals, send: Callable) -> None:
-    slowest = 0.0
-    for _ in range(trial.times):
-        job = trial.start()
-        time.sleep(trial.chance.uniform(2, 8))  # before, Python itself is still starting
-        if not trial.wait_for_shards(job, trial.chance.randrange(trial.each() + 1)):
-            break
-        below = descendants(job.process.pid)
-        begin = time.monotonic()
-        send(job.process.pid, number)
-        trial.tally.n_injected += 1
-        # The same to a shell. In a job's last second, while Ray ends, there is no handler.
-        trial.end(job, 128 + number, -number)
-        slowest = max(slowest, time.monotonic() - begin)
-        is_over = n_committed(trial.out) == trial.world.n_shards
-        if CONTINUES not in job.text and not is_over:
-            trial.tally.complain(f"does not say how to continue: {job.text[-500:]}")
-        if left := wait_until_gone(below, 10.0):
-            trial.tally.complain(f"{len(left)} processes outlived the job")
-            kill(left)
-    trial.tally.slowest_s = slowest
-    trial.end(trial.start())
+def _kill_driver(trial: Trial, soonest_s: float, latest_s: float) -> None:
+    job = trial.start()
+    time.sleep(trial.chance.uniform(soonest_s, latest_s))
+    if not trial.wait_for_shards(job, trial.chance.randrange(trial.each() + 1)):
+        return
+    below = [pid for pid in descendants(job.process.pid) if not named(pid, *AGENTS)]
+    kill([job.process.pid])
+    trial.tally.n_injected += 1
+    job.process.wait()
+    if left := wait_until_gone(below):
+        trial.tally.complain(f"{len(left)} processes outlived the driver")
+        kill(left)
+
+
+def _stop(trial: Trial, number: signal.Signals, send: Callable) -> None:
+    job = trial.start()
+    time.sleep(trial.chance.uniform(2, 8))  # before, Python itself is still starting
+    if not trial.wait_for_shards(job, trial.chance.randrange(trial.each() + 1)):
+        return
+    below = descendants(job.process.pid)
+    begin = time.monotonic()
+    send(job.process.pid, number)
+    trial.tally.n_injected += 1
+    # The same to a shell. In a job's last second, while Ray ends, there is no handler.
+    trial.end(job, 128 + number, -number)
+    trial.tally.slowest_s = max(trial.tally.slowest_s or 0.0, time.monotonic() - begin)
+    is_over = n_committed(trial.out) == trial.world.n_shards
+    if CONTINUES not in job.text and not is_over:
+        trial.tally.complain(f"does not say how to continue: {job.text[-500:]}")
+    if left := wait_until_gone(below, 10.0):
+        trial.tally.complain(f"{len(left)} processes outlived the job")
+        kill(left)
 
 
 def sigterm(trial: Trial) -> None:
     """SIGTERM, the same command again."""
-    _signal(trial, signal.SIGTERM, os.kill)
+    for _ in range(trial.times):
+        _stop(trial, signal.SIGTERM, os.kill)
+    trial.end(trial.start())
 
 
 def ctrl_c(trial: Trial) -> None:
     """Ctrl-C (SIGINT to the whole group), the same command again."""
-    _signal(trial, signal.SIGINT, os.killpg)
+    for _ in range(trial.times):
+        _stop(trial, signal.SIGINT, os.killpg)
+    trial.end(trial.start())
+
+
+def in_turn(trial: Trial) -> None:
+    """SIGTERM, Ctrl-C and SIGKILL one after the other, the same command again after each."""
+    n_turns, trial = trial.times, replace(trial, times=3 * trial.times)
+    for _ in range(n_turns):
+        _stop(trial, signal.SIGTERM, os.kill)
+        _stop(trial, signal.SIGINT, os.killpg)
+        _kill_driver(trial, 0, 1)
+    trial.end(trial.start())
 
 
 def two_at_once(trial: Trial) -> None:

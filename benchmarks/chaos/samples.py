@@ -7,9 +7,8 @@ import pyarrow.parquet as pq
 from benchmarks.chaos.faults import Trial
 from benchmarks.chaos.world import CYAN, MAGENTA, n_committed, write_shards
 
-N_PER_ACTOR = (
-    3  # of three marked samples two kill CPU workers, one an actor, which loads for seconds
-)
+# Of so many marked samples one kills an actor, which loads for seconds; the others kill CPU workers.
+N_PER_ACTOR = 3
 
 
 def crash(trial: Trial) -> None:

@@ -1,4 +1,4 @@
-"""`make chaos` itself, in its quick form: workers killed, a job terminated, nothing lost."""
+"""`make chaos` itself, in its quick form: a job stopped, killed and run again, nothing lost."""
 
 import json
 import os
@@ -22,10 +22,9 @@ def test_nothing_is_lost():
     )
     assert result.returncode == 0, result.stdout + result.stderr
     trials = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
-    assert {trial["fault"] for trial in trials} == {"actor", "sigterm"}
-    for trial in trials:
-        assert trial["n_injected"] >= 1
-        assert trial["n_identical"] == 24
+    [found] = trials
+    assert found["n_injected"] >= 2
+    assert found["n_identical"] == 24
 
 
 def _path():

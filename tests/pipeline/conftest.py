@@ -50,17 +50,26 @@ def cluster(mended):
             os.environ[name] = value
 
 
-@pytest.fixture
-def invert(cluster, tiny_inverter, tmp_path):
-    """Run the job on the cluster; returns its summary."""
+@pytest.fixture(scope="package")
+def invert_to(cluster, tiny_inverter):
+    """Run the job on the cluster, with one actor if not told otherwise; returns its summary."""
 
-    def start(shards, out="out", how=None, progress=None, retry_failed=False, **settings):
+    def start(out, shards, how=None, progress=None, retry_failed=False, **settings):
         defaults = {"model": str(tiny_inverter), "align": "none", "metrics": ("mse",), "steps": 2}
         config = RunConfig(**{**defaults, **settings})
-        how = ClusterConfig(**{"address": cluster, **(how or {})})
-        out = out if "://" in out else str(tmp_path / out)
+        how = ClusterConfig(**{"address": cluster, "n_actors": 1, **(how or {})})
         prepared = run.prepare([str(shards)], out, config, how, retry_failed=retry_failed)
         return run.execute(prepared, how, progress or (lambda summary, n_rows_begun: None))
+
+    return start
+
+
+@pytest.fixture
+def invert(invert_to, tmp_path):
+    """The same into a folder of the test."""
+
+    def start(shards, out="out", **named):
+        return invert_to(out if "://" in out else str(tmp_path / out), shards, **named)
 
     return start
 

@@ -26,10 +26,10 @@ def bucket(cluster):
     server.stop()
 
 
-@pytest.fixture
-def shards(tmp_path, write_tar, photo):
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory, write_tar, photo):
     """Four shards of five samples, two samples of each without an image that can be read."""
-    folder = tmp_path / "shards"
+    folder = tmp_path_factory.mktemp("engine") / "shards"
     folder.mkdir()
     for s in range(4):
         members = [(f"{s}/{i}.png", photo(10 * s + i)) for i in range(3)]
@@ -39,35 +39,40 @@ def shards(tmp_path, write_tar, photo):
     return folder
 
 
+@pytest.fixture(scope="module")
+def whole(invert_to, shards):
+    """One run for several tests, by two actors: what it said, and where its rows are."""
+    out = str(shards.parent / "whole")
+    return invert_to(out, shards, latents="all", how={"n_actors": 2}), out
+
+
 def content(folder):
     """Rows of a folder in a fixed order, as bytes of each file."""
     return {path.name: path.read_bytes() for path in sorted(Path(folder).glob("*.parquet"))}
 
 
-def test_rows_written_are_samples_read_in_order(invert, shards, tmp_path):
-    summary = invert(shards)
+def test_rows_written_are_samples_read_in_order(whole):
+    summary, out = whole
     assert (summary.n_shards, summary.n_samples, summary.n_rows) == (4, 20, 20)
     assert summary.n_by_status == {"ok": 12, "decode_error": 4, "missing_image": 4}
     assert set(summary.seconds) == {"read", "align", "invert", "score", "write"}
-    table = LatentDataset(str(tmp_path / "out")).table()
+    table = LatentDataset(out).table()
     assert table["sample_index"].to_pylist() == [0, 1, 2, 3, 4] * 4
     keys = [f"{s}/{name}" for s in range(4) for name in ("0", "broken", "1", "2", "text")]
     assert table["key"].to_pylist() == keys
     assert table["status"].to_pylist()[:5] == ["ok", "decode_error", "ok", "ok", "missing_image"]
     assert table["mse"][0].as_py() is not None
     assert len(table["mse"][0].as_py()) == 2
-    out = str(tmp_path / "out")
     assert [(a.n_rows, a.problems) for a in audit.verify(out, audit.files(out))] == [(5, [])] * 4
 
 
-def test_latents_are_those_of_the_model(invert, shards, tmp_path, tiny_inverter, photo):
+def test_latents_are_those_of_the_model(whole, tiny_inverter, photo):
     import torch
 
     from encoders import load_inverter
     from pipeline import images
 
-    invert(shards, latents="all")
-    row = LatentDataset(str(tmp_path / "out"))[0]
+    row = LatentDataset(whole[1])[0]
     pixels = torch.from_numpy(images.decode(photo(0))).permute(2, 0, 1)[None] / 127.5 - 1
     alone = load_inverter(tiny_inverter).invert(pixels, n_steps=2)
     # The pipeline resizes 8-bit pixels, the model floats: rounding apart, the same.
@@ -106,21 +111,22 @@ def test_two_models_one_after_the_other_and_lpips(
 
 
 def test_a_second_run_opens_no_finished_shard(invert, shards, tmp_path):
-    invert(shards)
-    before = content(tmp_path / "out")
-    for path in shards.glob("*.tar"):
-        before_it = path.stat()
-        path.write_bytes(b"not a tar any more".ljust(before_it.st_size, b"x"))
-        os.utime(path, ns=(before_it.st_mtime_ns, before_it.st_mtime_ns))
-        os.chmod(path, 0)
-    assert invert(shards).n_shards == 0
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    path = copies / "000.tar"
+    path.write_bytes((shards / path.name).read_bytes())
+    invert(copies)
+    before, state = content(tmp_path / "out"), path.stat()
+    path.write_bytes(b"not a tar any more".ljust(state.st_size, b"x"))
+    os.utime(path, ns=(state.st_mtime_ns, state.st_mtime_ns))
+    os.chmod(path, 0)
+    assert invert(copies).n_shards == 0
     assert content(tmp_path / "out") == before
 
 
-def test_batch_size_does_not_change_the_latents(invert, shards, tmp_path):
-    invert(shards, out="one", how={"batch_size": 1})
-    invert(shards, out="many", how={"batch_size": 5})
-    one, many = (LatentDataset(str(tmp_path / name)).latents() for name in ("one", "many"))
+def test_batch_size_does_not_change_the_latents(invert, whole, shards, tmp_path):
+    invert(shards, how={"batch_size": 1})
+    one, many = (LatentDataset(out).latents() for out in (str(tmp_path / "out"), whole[1]))
     np.testing.assert_allclose(one, many, atol=1e-4)
 
 
@@ -192,16 +198,15 @@ def test_nan_from_the_model_is_a_row(invert, shards, tmp_path, tiny_inverter):
     assert row["error"] == "the model answered with NaN or infinity"
 
 
-def test_object_store_in_and_out(invert, bucket, shards, tmp_path):
+def test_object_store_in_and_out(invert, bucket, whole, shards):
     files, address = bucket
     for path in sorted(shards.glob("*.tar")):
         with files.open_output_stream(f"data/in/{path.name}") as stream:
             stream.write(path.read_bytes())
-    invert(shards, out="local")
     summary = invert(address("data/in/*.tar"), out=address("data/out"))
     assert summary.n_rows == 20
-    ds, local = LatentDataset(address("data/out")), LatentDataset(str(tmp_path / "local"))
-    np.testing.assert_array_equal(ds.latents(), local.latents())
+    ds = LatentDataset(address("data/out"))
+    np.testing.assert_allclose(ds.latents(), LatentDataset(whole[1]).latents(), atol=1e-4)
     assert ds[0]["shard"] == "s3://data/in/000.tar"
     assert invert(address("data/in/*.tar"), out=address("data/out")).n_shards == 0
     assert audit.missing(address("data/out")) == []

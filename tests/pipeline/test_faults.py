@@ -178,7 +178,7 @@ def test_nodes_come_and_go_and_cpu_nodes_feed_gpu_nodes(
         if joined and not lost:
             time.sleep(1)  # the run must not end before the node is there
 
-    how = {"address": scattered.address, "batch_size": 1}
+    how = {"address": scattered.address, "n_actors": None, "batch_size": 1}
     summary = invert(shards, how=how, progress=at_each_step)
     assert lost
     assert not summary.failures

@@ -281,14 +281,14 @@ def edit_of(run: Run, folder, names=("smile", "age"), strengths=(-2.0, 0.0, 2.0)
     edits = Edits(names, np.ones((len(names), N_STYLES, 16), np.float32), strengths)
     table = pq.read_table(path)
     batch = table.combine_chunks().to_batches()[0]
-    edited = edits.batch(edits.apply(batch)[0], None, edits.columns(table.schema, False))
+    columns = edits.columns(table.schema, False)
+    edited = pa.Table.from_batches(edits.batches(edits.apply(batch)[0], None, columns))
     told = {"edit_directions": [f"{n}=1.0*x:None@all" for n in names], "latents": "last"}
     footer["identity"] |= {**told, "edit_strengths": list(strengths), "edit_source": "source-run"}
     counts = pa.compute.value_counts(edited["status"]).to_pylist()
     footer["n_by_status"] = {c["values"]: c["counts"] for c in counts}
     metadata = {b"restyle": json.dumps(footer | {"fingerprint": "edited"})}
-    out = pa.Table.from_batches([edited]).replace_schema_metadata(metadata)
-    pq.write_table(out, folder / "photos.parquet")
+    pq.write_table(edited.replace_schema_metadata(metadata), folder / "photos.parquet")
 
 
 def test_edits_are_shown_beside_their_source(make_run, tmp_path):
