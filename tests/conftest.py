@@ -84,7 +84,7 @@ def lpips_files(parity, tmp_path_factory):
     return str(folder / "alexnet.pth"), str(folder / "alex.pth")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_tar():
     """Write (name, bytes) members to a tar; returns its path as a string."""
 
@@ -99,7 +99,7 @@ def write_tar():
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def photo():
     """Bytes of a small photo-like PNG that its number decides."""
 
