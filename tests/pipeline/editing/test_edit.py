@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from processes import kill
 
+from benchmarks.chaos.processes import kill
 from generators import CheckpointError, directions
 from pipeline import LatentDataset, audit, images, run
 from pipeline.config import ClusterConfig, ConfigError
