@@ -21,7 +21,7 @@ from pipeline.reader import samples
 
 # A network that learns in seconds what the demo's needs an hour for: where in the picture what is.
 SMALL = "--widths 16,24,32,48 --n-levels 1 --n-steps 2 --ramp 0"
-N_BATCHES = 120
+N_BATCHES = 60
 
 
 def restyle(arguments, cwd, check=True):
