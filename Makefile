@@ -32,7 +32,7 @@ check: .venv/installed-dev
 pictures: demo
 	$(BIN)/python docs/pictures.py demo
 
-# Every fault many times, about a quarter of an hour; the numbers go to docs/reliability.md.
+# Every fault many times, about 20 minutes; the numbers go to docs/reliability.md.
 chaos: .venv/installed-dev
 	$(BIN)/python -m benchmarks.chaos
 
