@@ -22,7 +22,9 @@ import click
     show_default=True,
     help="Of the bootstrap over images, which the intervals come from.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap."
+)
 def compare(
     latents: tuple[str, ...], out: str | None, limit: int, resamples: int, seed: int
 ) -> None:

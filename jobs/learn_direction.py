@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from jobs.options import layers as layers_of
 from jobs.options import words
 
 
@@ -54,9 +53,11 @@ def learn_direction(
         better = Path(out).with_suffix(".safetensors")
         raise ConfigError(f"a direction is a .safetensors file; pass --out {better}")
 
+    from pipeline.editing.expression import parse_layers
     from pipeline.editing.learning import LearnConfig, learn, save
 
-    config = LearnConfig(conditions=words(conditions), layers=layers_of(layers), **settings)  # type: ignore[arg-type]
+    chosen = None if layers is None else parse_layers(layers)
+    config = LearnConfig(conditions=words(conditions), layers=chosen, **settings)  # type: ignore[arg-type]
     learned = learn(latents, config)
     for found in [learned.target, *learned.conditions]:
         click.echo(

@@ -18,16 +18,3 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
         raise click.BadParameter(
             f"numbers with commas between them, not {text!r}", param_hint=option
         ) from None
-
-
-def layers(text: str | None) -> tuple[int, ...] | None:
-    """``0-3,7``, both ends in; None for none given."""
-    if text is None:
-        return None
-    found: set[int] = set()
-    for part in words(text):
-        first, _, last = part.partition("-")
-        if not first.isdigit() or not (last or first).isdigit():
-            raise click.BadParameter(f"such as 0-3,7, not {text!r}", param_hint="--layers")
-        found |= set(range(int(first), int(last or first) + 1))
-    return tuple(sorted(found))

@@ -173,7 +173,9 @@ def _said(columns: Columns, row: int, told: Sequence[str]) -> dict[str, Any]:
     for name in told:
         if name != REST:
             short = name.removeprefix(PREFIX)
-            said[name if short in told else short] = _plain(columns[name].item(row))
+            value = _plain(columns[name].item(row))
+            if value is not None:  # one that did not fit its column stands in the rest
+                said[name if short in told else short] = value
     return {name: value for name, value in said.items() if value is not None}
 
 

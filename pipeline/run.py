@@ -13,7 +13,7 @@ import torch
 from encoders import Bootstrap, ReStyle, require_precision
 from pipeline import audit, cluster, driver, journal, labels, plan, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
-from pipeline.config import PATHS, ClusterConfig, ConfigError, RunConfig, fingerprint
+from pipeline.config import PATHS, ClusterConfig, ConfigError, Precision, RunConfig, fingerprint
 from pipeline.crew import Workers
 from pipeline.driver import Progress, Summary
 from pipeline.journal import Journal
@@ -57,7 +57,7 @@ def prepare(
     Raises:
         ConfigError, CheckpointError: one sentence that says what to do.
     """
-    _require_device(config, how)
+    require_device(config.precision, how)
     model = load_model(config)
     if _runs_here(how) and not torch.cuda.is_available():
         _require_memory(model, config, how.batch_size)
@@ -175,14 +175,14 @@ def _runs_here(how: ClusterConfig) -> bool:
     return not (how.address or os.environ.get("RAY_ADDRESS"))
 
 
-def _require_device(config: RunConfig, how: ClusterConfig) -> None:
+def require_device(precision: Precision, how: ClusterConfig) -> None:
     """Refuse what this machine cannot do; what a cluster can is seen when it is joined."""
     if not _runs_here(how) or torch.cuda.is_available():
         return
     if how.gpus_per_actor:
         raise ConfigError("--gpus-per-actor needs a GPU and there is none here; leave it out")
     try:
-        require_precision(config.precision, "cpu")
+        require_precision(precision, "cpu")
     except ValueError as error:
         raise ConfigError(str(error)) from None
 

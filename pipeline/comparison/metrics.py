@@ -12,6 +12,9 @@ from pipeline.comparison.runs import Common, Compared, measures_the_same
 from pipeline.report import source
 from pipeline.report.metrics import Metric, metric
 
+# Of fewer, all of one sign are no rare chance (2 of 2^5 by a sign test), yet no resample shows another.
+MIN_IMAGES = 6
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -20,6 +23,7 @@ class Difference:
     by: Estimate  # its mean minus the first's
     n_better: int  # rows in which it is better
     n: int  # rows
+    n_images: int
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class MetricComparison:
         difference = self.differences[i]
         if difference is None:
             return ""
-        if not difference.by.excludes_zero:
+        if not difference.by.excludes_zero or difference.n_images < MIN_IMAGES:
             return "not clear"
         return "better" if (difference.by.mean > 0) == self.metric.higher_is_better else "worse"
 
@@ -75,8 +79,10 @@ def compare_metric(
     there = stacked[:, finite]
     resampled = resampled_means(there.T, common.images[finite], n_resamples, seed)
     means = [estimate(of_run.mean(), resampled[:, i]) for i, of_run in enumerate(there)]
-    differences = [None, *(_difference(known, there, resampled, i) for i in range(1, len(runs)))]
-    best = _best(known, there, resampled)
+    n_images = len(np.unique(common.images[finite]))
+    others = range(1, len(runs))
+    differences = [None, *(_difference(known, there, resampled, i, n_images) for i in others)]
+    best = _best(known, there, resampled) if n_images >= MIN_IMAGES else None
     return MetricComparison(known, stacked, means, differences, courses, best)
 
 
@@ -85,11 +91,13 @@ def _course(found: np.ndarray, measured: np.ndarray) -> Course:
     return Course([int(step) + 1 for step in measured], means.tolist())
 
 
-def _difference(known: Metric, there: np.ndarray, resampled: np.ndarray, i: int) -> Difference:
+def _difference(
+    known: Metric, there: np.ndarray, resampled: np.ndarray, i: int, n_images: int
+) -> Difference:
     gained = there[i] - there[0]
     by = estimate(gained.mean(), resampled[:, i] - resampled[:, 0])
     is_better = gained > 0 if known.higher_is_better else gained < 0
-    return Difference(by, int(is_better.sum()), len(gained))
+    return Difference(by, int(is_better.sum()), len(gained), n_images)
 
 
 def _best(known: Metric, there: np.ndarray, resampled: np.ndarray) -> int | None:

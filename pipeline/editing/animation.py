@@ -16,6 +16,7 @@ from pipeline.config import ConfigError
 
 WEBP, MP4 = ".webp", ".mp4"
 WEBP_QUALITY = 90
+WEBP_MAX_BYTES = 2 << 30  # of pixels
 MP4_CRF = "16"  # of x264: hardly any loss to be seen
 MISSING_AV = "an .mp4 needs the package av; run pip install 'restyle-batch[video]', or take a .webp"
 
@@ -24,7 +25,8 @@ def require(out: str) -> None:
     """Refuse what cannot be written, before anything is drawn.
 
     Raises:
-        ConfigError: an address that is not local, a library that is missing, an unknown kind of file.
+        ConfigError: an address that is not local, a library that is missing, an unknown kind of file, a
+            folder that is in use.
     """
     if storage.is_remote(out):
         raise ConfigError(f"frames go to a local path, not to {storage.public(out)}")
@@ -37,11 +39,46 @@ def require(out: str) -> None:
     elif suffix not in ("", WEBP):
         raise ConfigError(f"--out is a folder, a {WEBP} or an {MP4}, not {out}")
 
+    try:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        is_used = not suffix and Path(out).is_dir() and any(Path(out).iterdir())
+    except OSError as error:
+        raise _unwritable(out, error) from None
+    if is_used:
+        raise ConfigError(f"{out} holds files already, which would mix with the frames; delete it")
+
+
+def _unwritable(out: str, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot write {out} ({error.strerror or error}); choose another --out")
+
+
+def require_fitting(out: str, n_frames: int, size: tuple[int, int]) -> None:
+    """Refuse a WebP of very many frames [H, W]: Pillow holds all of them until the last.
+
+    Raises:
+        ConfigError: so many do not fit.
+    """
+    n_bytes = 3 * n_frames * size[0] * size[1]
+    if Path(out).suffix.lower() == WEBP and n_bytes > WEBP_MAX_BYTES:
+        raise ConfigError(
+            f"{n_frames} frames of {size[1]}x{size[0]} are too many for a {WEBP}; take an {MP4}, a "
+            "folder, or fewer --steps"
+        )
+
 
 def write(out: str, frames: Iterator[np.ndarray], frames_per_s: float) -> None:
-    """Write pictures [H, W, 3] uint8 of one size; see :func:`require` for what ``out`` may be."""
-    path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write pictures [H, W, 3] uint8 of one size; see :func:`require` for what ``out`` may be.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        _write(Path(out), frames, frames_per_s)
+    except OSError as error:
+        raise _unwritable(out, error) from None
+
+
+def _write(path: Path, frames: Iterator[np.ndarray], frames_per_s: float) -> None:
     suffix = path.suffix.lower()
     if suffix == WEBP:
         write_whole(path, lambda part: _write_webp(part, frames, frames_per_s))

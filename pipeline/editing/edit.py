@@ -17,7 +17,7 @@ from pipeline.editing.actor import EditorConfig
 from pipeline.editing.rows import Edits
 from pipeline.latents import footer
 from pipeline.latents.where import Where
-from pipeline.run import Prepared, absolute_file, rival
+from pipeline.run import Prepared, absolute_file, require_device, rival
 
 PROTOCOL = 1  # raised when the same settings would write other numbers or columns than before
 
@@ -68,7 +68,7 @@ def prepare(
     config = replace(
         config, model=absolute_file(config.model), generator=absolute_file(config.generator)
     )
-    _require_usable(config, columns, record)
+    _require_usable(config, columns, record, how)
     edits = _edits(config, parsed, columns, record)
     identity = _identity(record, config, [one.identity() for one in parsed])
     run = fingerprint(identity)
@@ -93,6 +93,14 @@ def prepare(
     )
     found = rival(out, overwrite)
     return Prepared(workers, out, asked, left, identity, overwrite, rival=found)
+
+
+def require_same_run(first: Mapping[str, Any], record: Mapping[str, Any], url: str) -> None:
+    """Refuse a file whose footer is of another run than the first file's."""
+    if record.get("fingerprint") != first.get("fingerprint"):
+        raise ConfigError(
+            f"{storage.public(url)} is of another run than the rest of its folder; move it away"
+        )
 
 
 def sources(latents: str) -> list[str]:
@@ -129,12 +137,15 @@ def _first(url: str) -> tuple[pa.Schema, dict[str, Any]]:
     return columns, record
 
 
-def _require_usable(config: EditConfig, columns: pa.Schema, record: Mapping[str, Any]) -> None:
+def _require_usable(
+    config: EditConfig, columns: pa.Schema, record: Mapping[str, Any], how: ClusterConfig
+) -> None:
     """Refuse here what the first worker would refuse."""
     if config.where is not None:
         Where(config.where, columns)
     if config.save_images:
-        painter.Painter(record, config.model, config.generator, config.precision)
+        painter.load(record, config.model, config.generator)
+        require_device(config.precision, how)
 
 
 def _edits(

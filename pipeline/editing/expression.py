@@ -26,6 +26,7 @@ _TERM = re.compile(
     r"^(?:(?P<factor>[-+]?(?:\d+\.?\d*|\.\d+))\*)?(?P<source>demo:\w+|.+?)"
     r"(?::(?P<component>\d+))?(?:@(?P<layers>\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*))?$"
 )
+SPAN = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 MAX_LAYER = 1000  # far above any generator's; a range is spelled out
 
 
@@ -97,7 +98,7 @@ def _term(text: str, whole: str) -> Term:
     component = None if match["component"] is None else int(match["component"])
     if match["source"] == SEFA and component is None:
         raise ConfigError("sefa needs a component, such as sefa:0")
-    layers = None if match["layers"] is None else _layers(match["layers"])
+    layers = None if match["layers"] is None else parse_layers(match["layers"])
     return Term(float(match["factor"] or 1), _source(match["source"]), component, layers)
 
 
@@ -110,14 +111,19 @@ def _source(text: str) -> str:
     return str(demo_path(text.removeprefix(DEMO)))
 
 
-def _layers(text: str) -> tuple[int, ...]:
+def parse_layers(text: str) -> tuple[int, ...]:
+    """``0-3,7``, both ends in.
+
+    Raises:
+        ConfigError: no layers.
+    """
     found: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        span = range(int(first), int(last or first) + 1)
-        if not span or span[-1] > MAX_LAYER:
-            raise ConfigError(f"the layers {part} of a --direction are none")
-        found |= set(span)
+        match = SPAN.fullmatch(part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last <= MAX_LAYER:
+            raise ConfigError(f"{part!r} names no layers; write them such as 0-3,7")
+        found |= set(range(first, last + 1))
     return tuple(sorted(found))
 
 

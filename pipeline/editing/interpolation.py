@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.config import ConfigError, Precision
 from pipeline.editing import animation, expression, painter
-from pipeline.editing.edit import sources
+from pipeline.editing.edit import require_same_run, sources
 from pipeline.latents import footer
 from pipeline.schema import dense
+
+COLUMNS = ["key", "shard", "face", "status"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class PathConfig:
             raise ConfigError("a path needs two points: name another key, or two --strengths")
         if (self.direction is None) != (not self.strengths):
             raise ConfigError("--direction and --strengths go together")
+        if not np.isfinite(self.strengths).all():
+            raise ConfigError("--strengths takes finite numbers")
 
 
 def interpolate(latents: str, out: str, config: PathConfig) -> int:
@@ -63,6 +67,7 @@ def interpolate(latents: str, out: str, config: PathConfig) -> int:
         offsets = np.multiply.outer(np.asarray(config.strengths, np.float32), step)
         points = (points[:, None] + offsets[None]).reshape(-1, *step.shape)
     frames = along(points, config.steps, config.loop)
+    animation.require_fitting(out, len(frames), artist.size)
     drawn = (
         picture
         for first in range(0, len(frames), config.batch_size)
@@ -90,10 +95,11 @@ def along(points: np.ndarray, steps: int, loop: bool) -> np.ndarray:
 def _found(latents: str, keys: Sequence[str]) -> tuple[np.ndarray, dict]:
     """Latents [K, n_styles, w_dim] of some keys, those of the largest face; and a footer."""
     found: dict[str, tuple[str, np.ndarray]] = {}
-    record = {}
+    record: dict = {}
     for url in sources(latents):
         for shard, key, latent, of_file in _rows(url, frozenset(keys)):
-            record = of_file
+            record = record or of_file
+            require_same_run(record, of_file, url)
             if key in found:
                 other = f"{storage.public(found[key][0])} and {storage.public(shard)}"
                 raise ConfigError(
@@ -117,8 +123,10 @@ def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[str, str, np.ndarray
     try:
         with files.open_input_file(path) as file:
             source = pq.ParquetFile(file)
+            if not {*COLUMNS, "latent"} <= {*source.schema_arrow.names}:
+                raise ConfigError(f"{storage.public(url)} was not written by `restyle invert`")
             for group in range(source.num_row_groups):
-                rows = source.read_row_group(group, columns=["key", "shard", "face", "status"])
+                rows = source.read_row_group(group, columns=COLUMNS)
                 is_meant = pc.is_in(rows["key"], wanted).to_numpy()
                 for i in np.flatnonzero(is_meant):
                     row = rows.slice(i, 1).to_pylist()[0]

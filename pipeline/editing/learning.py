@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.config import ConfigError
 from pipeline.editing.edit import sources
-from pipeline.editing.sides import Sides, known_rows, sides
+from pipeline.editing.sides import MIN_ROWS, Sides, known_rows, sides
 from pipeline.latents import footer
 from pipeline.schema import dense
 
@@ -69,6 +69,11 @@ def learn(latents: str, config: LearnConfig) -> Learned:
     """
     labels = [config.label, *config.conditions]
     rows, columns = known_rows(latents, labels, config.max_rows, config.seed)
+    if len(rows) < 2 * MIN_ROWS:
+        raise ConfigError(
+            f"{len(rows)} rows of {storage.public(latents)} are ok and have {', '.join(labels)}; at least "
+            f"{2 * MIN_ROWS} are needed"
+        )
     points, record = _latents(latents, rows)
     learned = fit(points, columns, config)
     origin = {
@@ -176,7 +181,9 @@ def _projected(normal: np.ndarray, others: Sequence[np.ndarray]) -> tuple[np.nda
     """The part of a unit vector that is orthogonal to some others, at unit length; and its length."""
     if not others:
         return normal, 1.0
-    basis, _ = np.linalg.qr(np.stack(others, axis=1))
+    # Not QR: of two that are the same it would make a second one out of rounding.
+    found, sizes, _ = np.linalg.svd(np.stack(others, axis=1), full_matrices=False)
+    basis = found[:, sizes > 1e-6 * sizes[0]]
     left = normal - basis @ (basis.T @ normal)
     length = float(np.linalg.norm(left))
     return left / max(length, 1e-12), length

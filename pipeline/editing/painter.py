@@ -54,6 +54,8 @@ class Painter:
         Raises:
             OutOfMemory: so many do not fit.
         """
+        if not len(latents):
+            return []
         device = self._model.latent_avg.device
         found = []
         try:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pipeline import images, reader, storage
 from pipeline.config import ConfigError, Precision
 from pipeline.editing import animation, names
-from pipeline.editing.edit import sources
+from pipeline.editing.edit import require_same_run, sources
 from pipeline.editing.painter import Painter
 from pipeline.editing.paste import FEATHER, paste
 from pipeline.latents import footer
@@ -80,13 +80,15 @@ def render(
         raise ConfigError(f"pictures go into a local folder; pass --out pictures/ instead of {out}")
     done = Rendered(keys_missing=set(config.keys))
     stems: dict[str, str] = {}
-    painter = None
+    painter, first = None, dict[str, Any]()
     for url in sources(latents):
         files, path = storage.filesystem(url)
         try:
             with files.open_input_file(path) as file:
                 source = pq.ParquetFile(file)
                 record = footer(source.metadata)
+                first = first or record
+                require_same_run(first, record, url)
                 if painter is None:
                     painter = _painter(record, config, source.schema_arrow)
                 folder = Path(out) / names.folder(

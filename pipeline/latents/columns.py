@@ -96,7 +96,8 @@ def _decoded(column: pa.ChunkedArray, n_steps: int) -> Column:
         return Numbers(array.to_numpy(zero_copy_only=False), None)
     if pa.types.is_boolean(type_) or pa.types.is_integer(type_):
         valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
-        return Numbers(array.fill_null(0).to_numpy(zero_copy_only=False), valid)
+        blank = False if pa.types.is_boolean(type_) else 0
+        return Numbers(array.fill_null(blank).to_numpy(zero_copy_only=False), valid)
     if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
         return Pictures(array.to_pylist())
     if pa.types.is_string(type_) or pa.types.is_large_string(type_):

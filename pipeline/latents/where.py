@@ -76,7 +76,7 @@ class Where:
             if not isinstance(found, pa.ChunkedArray | pa.Array) or found.type != pa.bool_():
                 raise self._refused()
             return found.fill_null(False).to_numpy(zero_copy_only=False)
-        except (pa.ArrowException, TypeError, RecursionError) as error:
+        except (pa.ArrowException, TypeError, OverflowError, RecursionError) as error:
             first = (str(error).splitlines() or [""])[0]
             raise ConfigError(
                 f"the filter {self._text!r} does not fit its columns: {first}"

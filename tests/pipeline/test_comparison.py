@@ -53,6 +53,16 @@ def test_a_difference_is_found_with_its_interval(two):
     assert found.headline.startswith("second is best by MSE. By PSNR and Identity, no run")
 
 
+def test_four_images_prove_nothing(make_run):
+    folders = [
+        str(make_run("first").folder),
+        str(make_run("second", better=0.01, latent_dtype="float16").folder),
+    ]
+    mse = comparison.compare(folders).metrics[0]
+    assert mse.differences[1].by.excludes_zero  # of every resample, for all four are better
+    assert (mse.verdict(1), mse.best) == ("not clear", None)
+
+
 def test_the_same_seed_gives_the_same_interval(two):
     first, again = (comparison.compare(two).metrics[0].differences[1] for _ in range(2))
     other = comparison.compare(two, seed=1).metrics[0].differences[1]

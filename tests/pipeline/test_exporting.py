@@ -77,6 +77,17 @@ def test_shards_of_pairs_are_samples_for_our_reader_and_webdataset(write_latents
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_a_label_that_did_not_fit_its_column_is_not_lost():
+    import pyarrow as pa
+
+    from pipeline.latents.columns import decoded
+
+    smile = pa.array([None], pa.float64())
+    table = pa.table({"label_smile": smile, "label_json": ['{"smile": "yes", "box": [1]}']})
+    said = exporting._said(decoded(table, 1), 0, table.column_names)
+    assert said == {"smile": "yes", "box": [1]}
+
+
 def test_what_an_edited_folder_holds(write_latents, tmp_path):
     """The picture of a pair is the edited one; a name says which edit."""
     source = Path(write_latents(), "0.parquet")

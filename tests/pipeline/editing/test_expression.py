@@ -77,8 +77,12 @@ def test_identity_follows_the_content_not_the_name(smile):
 def test_refusals(smile):
     with pytest.raises(ConfigError, match="sefa needs a component"):
         expression.parse("sefa")
-    with pytest.raises(ConfigError, match="the layers 5-3"):
-        expression.parse("smile.pt@5-3")
+    for layers in ("5-3", "0-99999999999"):
+        with pytest.raises(ConfigError, match=f"'{layers}' names no layers"):
+            expression.parse(f"smile.pt@{layers}")
+    for layers in ("", "²", "1,,2"):
+        with pytest.raises(ConfigError, match="names no layers"):
+            expression.parse_layers(layers)
     with pytest.raises(ConfigError, match="takes .NAME=.*not ''"):
         expression.parse("")
     with pytest.raises(ConfigError, match="two directions are named 'smile'"):

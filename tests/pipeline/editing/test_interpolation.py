@@ -8,7 +8,9 @@ from PIL import Image
 from generators import directions
 from pipeline import images
 from pipeline.config import ConfigError
+from pipeline.editing import animation
 from pipeline.editing.interpolation import PathConfig, along, interpolate
+from pipeline.editing.pictures import RenderConfig, render
 
 
 @pytest.fixture
@@ -73,7 +75,36 @@ def test_without_its_library_an_mp4_is_refused_in_a_sentence(latents, monkeypatc
     assert not (tmp_path / "morph.mp4").exists()
 
 
-def test_refusals(latents):
+def test_a_folder_of_two_runs_is_refused(latents, make_latents, tmp_path):
+    other = make_latents(tmp_path / "other", dtype="float16")
+    name = sorted(p.name for p in (tmp_path / "latents").glob("*.parquet"))[1]
+    (tmp_path / "latents" / name).write_bytes((tmp_path / "other" / name).read_bytes())
+    with pytest.raises(ConfigError, match="is of another run than the rest"):
+        interpolate(latents.path, "out", PathConfig(("0/1", "1/2")))
+    with pytest.raises(ConfigError, match="is of another run than the rest"):
+        render(latents.path, "out", RenderConfig(), lambda n: None)
+    assert other.path
+
+
+def test_refusals(latents, tmp_path, monkeypatch):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pytest.raises(ConfigError, match="finite numbers"):
+        PathConfig(("0/1",), direction="smile.pt", strengths=(float("nan"), 1.0))
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "000009.png").touch()
+    with pytest.raises(ConfigError, match="holds files already"):
+        interpolate(latents.path, "used", PathConfig(("0/1", "1/2")))
+    with pytest.raises(ConfigError, match="choose another --out"):
+        interpolate(latents.path, "used/000009.png/a.webp", PathConfig(("0/1", "1/2")))
+    monkeypatch.setattr(animation, "WEBP_MAX_BYTES", 64 * 64 * 3 * 5)
+    with pytest.raises(ConfigError, match="6 frames of 64x64 are too many"):
+        interpolate(latents.path, "out.webp", PathConfig(("0/1", "1/2"), steps=5))
+    (tmp_path / "foreign").mkdir()
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "foreign" / "a.parquet")
+    with pytest.raises(ConfigError, match="was not written by `restyle invert`"):
+        interpolate(str(tmp_path / "foreign"), "out", PathConfig(("0/1", "1/2")))
     with pytest.raises(ConfigError, match="no latent of the key 'nobody'"):
         interpolate(latents.path, "out", PathConfig(("0/1", "nobody")))
     with pytest.raises(ConfigError, match="no latent of the key '0/5'"):  # the row that failed

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config import ConfigError
-from pipeline.editing.learning import LearnConfig, fit, learn, save
+from pipeline.editing.learning import LearnConfig, _projected, fit, learn, save
 from pipeline.editing.sides import sides
 
 N_SHARDS, N_ROWS = 4, 150
@@ -78,6 +78,13 @@ def test_conditions_are_projected_out(world):
     assert [b.label for b in conditioned.conditions] == ["age"]
 
 
+def test_a_condition_named_twice_is_one():
+    normal, other = np.eye(5)[0] + 0.1, np.eye(5)[1] + 0.2
+    once, twice = _projected(normal, [other]), _projected(normal, [other, other])
+    np.testing.assert_allclose(once[0], twice[0], atol=1e-12)
+    assert once[1] == pytest.approx(twice[1])
+
+
 def test_only_sure_rows_teach_and_a_rare_yes_loses_none():
     normal = pa.chunked_array([np.random.default_rng(0).normal(size=1000)])
     found = sides(normal, "smile")
@@ -130,6 +137,7 @@ def test_its_file_is_one_that_edit_takes(world, tmp_path):
         ({"label": "smile", "conditions": ("twin",)}, "cannot be told from twin"),
         ({"label": "smile", "layers": (10,)}, "must lie in 0 to 9"),
         ({"label": "smile", "conditions": ("label_smile",)}, "cannot be told from label_smile"),
+        ({"label": "smile", "max_rows": 30}, "30 rows of .* at least 40 are needed"),
         ({"label": "latent"}, "latent is a column of"),
     ],
 )

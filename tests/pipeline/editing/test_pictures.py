@@ -85,6 +85,14 @@ def test_refusals(make_latents, tmp_path):
         draw(made, "s3://bucket/out")
 
 
+def test_of_no_latents_there_are_no_pictures(latents):
+    from pipeline.editing.painter import Painter
+    from pipeline.latents import LatentDataset
+
+    painter = Painter(LatentDataset(latents.path).footer)
+    assert painter.draw(np.zeros((0, *latents.shape), np.float32)) == []
+
+
 def test_names_lead_nowhere_and_never_meet():
     names = Names()
     hostile = ["../../etc/passwd", "/abs", "..", "", "a\0b/c:d", "é/ü", "x" * 400]

@@ -43,6 +43,17 @@ def test_rows_by_number(write_latents):
     assert failed["label_cls"] == 4
 
 
+def test_labels_of_yes_and_no(write_latents):
+    import pyarrow as pa
+
+    from pipeline.latents.columns import decoded
+
+    ds = LatentDataset(write_latents(labels={"label_glasses": "bool"}))
+    assert math.isnan(ds[0]["label_glasses"])
+    column = decoded(pa.table({"yes": [True, False, None]}), 1)["yes"]
+    assert [column.item(i) for i in range(2)] == [True, False]
+
+
 def test_iteration_is_in_stored_order(write_latents):
     ds = LatentDataset(write_latents(), where="status == 'ok'")
     assert [row["key"] for row in ds] == [f"k{i}" for i in OK]

@@ -72,3 +72,8 @@ def test_columns_that_are_not_there_or_do_not_fit_are_named():
     for text in ("status > 1", "latent > 1", "status in [1, 2]", "smile == 'a'"):
         with pytest.raises(ConfigError, match="does not fit its columns"):
             Where(text, TABLE.schema)
+
+
+def test_a_number_that_no_column_holds_is_refused():
+    with pytest.raises(ConfigError, match="does not fit its columns"):
+        Where(f"identity > {10**30}", TABLE.schema).mask(TABLE)
