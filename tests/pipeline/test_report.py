@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from report_runs import (
     HOSTILE,
     N_STEPS,
-    N_STYLES,
     Parsed,
     Run,
     failed,
@@ -25,15 +24,12 @@ from report_runs import (
 from encoders import load_inverter, save_inverter
 from generators import CheckpointError
 from jobs.report import report as command
-from pipeline import comparison, report, timing
+from pipeline import report, timing
 from pipeline.config import ConfigError, RunConfig
-from pipeline.editing.rows import Edits
 from pipeline.records import Status
 from pipeline.report import source
-from pipeline.report.charts import histogram, ticks
 from pipeline.report.choice import choose
 from pipeline.report.metrics import metric
-from pipeline.report.statistics import statistics
 
 
 def page_of(run: Run, **options) -> tuple[Parsed, report.Written]:
@@ -273,42 +269,6 @@ def test_what_ran_is_timed_and_told(make_run):
     assert page.texts[page.texts.index("images a second on 1 GPU") + 1 :][:2].count("3") == 1
 
 
-def edit_of(run: Run, folder, names=("smile", "age"), strengths=(-2.0, 0.0, 2.0)) -> None:
-    """The edits of a run, by the code that `restyle edit` runs."""
-    folder.mkdir()
-    path = run.folder / "photos.parquet"
-    footer = json.loads(pq.read_metadata(path).metadata[b"restyle"])
-    edits = Edits(names, np.ones((len(names), N_STYLES, 16), np.float32), strengths)
-    table = pq.read_table(path)
-    batch = table.combine_chunks().to_batches()[0]
-    columns = edits.columns(table.schema, False)
-    edited = pa.Table.from_batches(edits.batches(edits.apply(batch)[0], None, columns))
-    told = {"edit_directions": [f"{n}=1.0*x:None@all" for n in names], "latents": "last"}
-    footer["identity"] |= {**told, "edit_strengths": list(strengths), "edit_source": "source-run"}
-    counts = pa.compute.value_counts(edited["status"]).to_pylist()
-    footer["n_by_status"] = {c["values"]: c["counts"] for c in counts}
-    metadata = {b"restyle": json.dumps(footer | {"fingerprint": "edited"})}
-    pq.write_table(edited.replace_schema_metadata(metadata), folder / "photos.parquet")
-
-
-def test_edits_are_shown_beside_their_source(make_run, tmp_path):
-    run = make_run(latents="all")
-    edit_of(run, tmp_path / "edited")
-    written = report.write(tmp_path / "edited", tmp_path / "edited.html")
-    page = parse(written.path)
-    assert len(page.all("article", "card")) == 4  # one a face, not one an edit
-    assert page.alts("Aligned crop") == 4
-    for name in ("smile −2", "smile 0", "age +2"):
-        assert page.alts(name) == 4, name
-    assert (written.n_rows, written.n_shown) == (36, 24)
-    assert "24 of 36 edits made." in page.texts
-    assert page.texts.count("no face was found") == 1  # of six rows that failed with their source
-    assert "MSE" not in page.texts  # the rows' numbers are of the inversion
-    assert "source-run" in page.texts
-    with pytest.raises(ConfigError, match="edited holds edits; compare the inversions"):
-        comparison.compare([str(run.folder), str(tmp_path / "edited")])
-
-
 def test_labels_are_shown(make_run):
     run = make_run(keep_fields=("json",), labels={"label_smile": "double", "label_who": "string"})
     page, _ = page_of(run)
@@ -316,33 +276,3 @@ def test_labels_are_shown(make_run):
     assert page.texts.count("0.25") == 4
     assert page.texts.count("<i>nobody</i>") == 4
     assert "<i>nobody</i>" not in (run.folder.parent / "report.html").read_text("utf-8")
-
-
-def test_one_bad_image_leaves_the_others_their_bars():
-    values = np.append(np.linspace(0, 1, 99), 100.0).astype(np.float32)[:, None]
-    found = statistics(metric("mse"), values)
-    assert (found.counts > 0).sum() > 5
-    assert found.counts.sum() == 100
-    assert "to 100.0000" in histogram(found).bars[-1].title
-
-
-def test_statistics_leave_out_what_was_not_measured():
-    values = np.array([[np.nan, 1.0], [np.nan, 3.0], [np.nan, np.nan]], np.float32)
-    found = statistics(metric("identity"), values)
-    assert found is not None
-    assert [(s.number, s.n, s.mean) for s in found.steps] == [(2, 2, 2.0)]
-    assert found.counts.sum() == 2
-    assert statistics(metric("mse"), values[:, :1]) is None
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "labels"),
-    [
-        (0.031, 0.092, ["0.04", "0.06", "0.08"]),
-        (17.2, 22.9, ["18", "20", "22"]),
-        (0.0, 0.9, ["0.00", "0.25", "0.50", "0.75"]),
-        (-1.0, 1.0, ["−1.0", "−0.5", "0.0", "0.5", "1.0"]),
-    ],
-)
-def test_ticks_are_round(low, high, labels):
-    assert [label for _, label in ticks(low, high)] == labels

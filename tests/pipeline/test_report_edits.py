@@ -1,0 +1,50 @@
+"""The report of edits, which compare refuses."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+import pytest
+from report_runs import N_STYLES, Run, parse
+
+from pipeline import comparison, report
+from pipeline.config import ConfigError
+from pipeline.editing.rows import Edits
+
+
+def edit_of(run: Run, folder, names=("smile", "age"), strengths=(-2.0, 0.0, 2.0)) -> None:
+    """The edits of a run, by the code that `restyle edit` runs."""
+    folder.mkdir()
+    path = run.folder / "photos.parquet"
+    footer = json.loads(pq.read_metadata(path).metadata[b"restyle"])
+    edits = Edits(names, np.ones((len(names), N_STYLES, 16), np.float32), strengths)
+    table = pq.read_table(path)
+    batch = table.combine_chunks().to_batches()[0]
+    columns = edits.columns(table.schema, False)
+    edited = pa.Table.from_batches(edits.batches(edits.apply(batch)[0], None, columns))
+    told = {"edit_directions": [f"{n}=1.0*x:None@all" for n in names], "latents": "last"}
+    footer["identity"] |= {**told, "edit_strengths": list(strengths), "edit_source": "source-run"}
+    counts = pa.compute.value_counts(edited["status"]).to_pylist()
+    footer["n_by_status"] = {c["values"]: c["counts"] for c in counts}
+    metadata = {b"restyle": json.dumps(footer | {"fingerprint": "edited"})}
+    pq.write_table(edited.replace_schema_metadata(metadata), folder / "photos.parquet")
+
+
+def test_edits_are_shown_beside_their_source(make_run, tmp_path):
+    run = make_run(latents="all")
+    edit_of(run, tmp_path / "edited")
+    written = report.write(tmp_path / "edited", tmp_path / "edited.html")
+    page = parse(written.path)
+    assert len(page.all("article", "card")) == 4  # one a face, not one an edit
+    assert page.alts("Aligned crop") == 4
+    for name in ("smile −2", "smile 0", "age +2"):
+        assert page.alts(name) == 4, name
+    assert (written.n_rows, written.n_shown) == (36, 24)
+    assert "24 of 36 edits made." in page.texts
+    assert page.texts.count("no face was found") == 1  # of six rows that failed with their source
+    assert "MSE" not in page.texts  # the rows' numbers are of the inversion
+    assert "source-run" in page.texts
+    with pytest.raises(ConfigError, match="edited holds edits; compare the inversions"):
+        comparison.compare([str(run.folder), str(tmp_path / "edited")])
