@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import click
 
-from jobs.options import numbers
+from jobs.options import drawing, numbers
 
 
 @click.command(
@@ -31,22 +31,7 @@ from jobs.options import numbers
     "--where", help="Only rows such as \"status == 'ok' and identity >= 0.6\". Default: all."
 )
 @click.option("--save-images", is_flag=True, help="Draw every edit into the column reconstruction.")
-@click.option("--model", help="Where the encoder checkpoint is now. Default: where the run had it.")
-@click.option("--generator", help="The same for a generator file of its own.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
-    default="fp32",
-    show_default=True,
-    help="Of the generator; latents stay as they are.",
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    help="Pictures drawn together.",
-)
+@drawing
 @click.option("--address", help="Ray cluster: auto or HOST:PORT. Default: start Ray here.")
 @click.option(
     "--actors",

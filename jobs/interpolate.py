@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from jobs.options import numbers
+from jobs.options import drawing, numbers
 
 
 @click.command(epilog="Example: restyle interpolate latents/ anna ben --out morph.webp --loop")
@@ -29,16 +29,7 @@ from jobs.options import numbers
     show_default=True,
     help="Frames a second.",
 )
-@click.option("--model", help="Where the encoder checkpoint is now. Default: where the run had it.")
-@click.option("--generator", help="The same for a generator file of its own.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
-    default="fp32",
-    show_default=True,
-    help="Of the generator.",
-)
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
+@drawing
 def interpolate(
     latents: str,
     keys: tuple[str, ...],

@@ -7,6 +7,8 @@ import time
 
 import click
 
+from jobs.options import words
+
 
 @click.command(epilog="Example: restyle invert 'shards/{000..009}.tar' --out latents/ --steps 5")
 @click.argument("shards", nargs=-1, required=True)
@@ -116,7 +118,7 @@ def invert(
     # The settings that say what is computed reach RunConfig under their own names.
     from pipeline.config import ClusterConfig, RunConfig
 
-    config = RunConfig(metrics=_words(metrics), keep_fields=_words(keep_fields), **settings)  # type: ignore[arg-type]
+    config = RunConfig(metrics=words(metrics), keep_fields=words(keep_fields), **settings)  # type: ignore[arg-type]
     how = ClusterConfig(
         address=address, n_actors=actors, gpus_per_actor=gpus_per_actor, batch_size=batch_size
     )
@@ -138,7 +140,3 @@ def invert(
     console.print_summary(prepared, summary, time.monotonic() - start)
     if summary.failures:
         sys.exit(1)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())

@@ -1,6 +1,9 @@
-"""Words of the command line that several commands take apart alike."""
+"""Options and words that several commands have alike."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -18,3 +21,30 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
         raise click.BadParameter(
             f"numbers with commas between them, not {text!r}", param_hint=option
         ) from None
+
+
+def drawing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of the commands that draw latents: which generator, how exactly, how many together."""
+    options = (
+        click.option(
+            "--model", help="Where the encoder checkpoint is now. Default: where the run had it."
+        ),
+        click.option("--generator", help="The same for a generator file of its own."),
+        click.option(
+            "--precision",
+            type=click.Choice(["fp32", "bf16", "fp16"]),
+            default="fp32",
+            show_default=True,
+            help="Of the generator; latents stay as they are.",
+        ),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(min=1),
+            default=8,
+            show_default=True,
+            help="Pictures drawn together.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

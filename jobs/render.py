@@ -7,7 +7,7 @@ import sys
 import click
 from tqdm import tqdm
 
-from jobs.options import words
+from jobs.options import drawing, words
 
 
 @click.command(epilog="Example: restyle render edited/ --out pictures/ --paste-back")
@@ -26,16 +26,7 @@ from jobs.options import words
 )
 @click.option("--keys", default="", help="Comma-separated: only these images. Default: all.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures.")
-@click.option("--model", help="Where the encoder checkpoint is now. Default: where the run had it.")
-@click.option("--generator", help="The same for a generator file of its own.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
-    default="fp32",
-    show_default=True,
-    help="Of the generator.",
-)
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
+@drawing
 def render(latents: str, out: str, keys: str, **settings: str | int | float | bool | None) -> None:
     """Draw the rows of a LATENTS folder, or of an edited one, at the generator's full size.
 
