@@ -61,9 +61,8 @@ class Crew:
         self.loading: dict[ray.ObjectRef, Any] = {}
         self.busy: dict[ray.ObjectRef, Work] = {}
         self._names: dict[Any, str] = {}  # of those that have loaded
-        self._each: float | None = (
-            None  # GPUs of an actor, decided once: later nodes may have others
-        )
+        # GPUs of an actor, decided once: later nodes may have others.
+        self._each: float | None = None
         self._next_look = 0.0
         self._asked: dict[ray.ObjectRef, Work] = {}
         self._next_question = 0.0

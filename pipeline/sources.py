@@ -58,9 +58,8 @@ class HttpSource:
 
     def __init__(self, url: str) -> None:
         self.url, self.n_bytes = url, None  # type: str, int | None
-        self._tag: str | None = (
-            None  # ETag or date of the content; "" where the server tells neither
-        )
+        # ETag or date of the content; "" where the server tells neither, None before it was asked.
+        self._tag: str | None = None
 
     def at(self, offset: int) -> Any:
         if offset and not self._tag:

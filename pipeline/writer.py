@@ -17,6 +17,7 @@ from pyarrow import fs as pafs
 
 from pipeline import schema, storage
 from pipeline.filesystems import make_folder
+from pipeline.latents import footer
 from pipeline.patience import Patience
 from pipeline.privacy import public, reason
 from pipeline.schema import FOOTER_KEY, Row
@@ -109,7 +110,7 @@ class ShardWriter:
             found = pq.read_metadata(f"{self._folder}/{self._name}", filesystem=self._files)
         except FileNotFoundError:
             return {}
-        return json.loads((found.metadata or {}).get(FOOTER_KEY, b"{}"))
+        return footer(found)
 
     def _rename(self) -> None:
         goal = Path(self._folder) / self._name

@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline import storage
 from pipeline.config import ConfigError
-from pipeline.editing.edit import sources
 from pipeline.editing.sides import MIN_ROWS, Sides, known_rows, sides
-from pipeline.latents import footer
+from pipeline.latents import LatentDataset
 from pipeline.schema import dense
 
 TEST_SHARE = 0.2
@@ -68,17 +65,17 @@ def learn(latents: str, config: LearnConfig) -> Learned:
         ConfigError: no such label, too few rows, a condition that is the label over again.
     """
     labels = [config.label, *config.conditions]
-    rows, columns = known_rows(latents, labels, config.max_rows, config.seed)
+    ds = LatentDataset(latents)
+    rows, columns = known_rows(ds, labels, config.max_rows, config.seed)
     if len(rows) < 2 * MIN_ROWS:
         raise ConfigError(
-            f"{len(rows)} rows of {storage.public(latents)} are ok and have {', '.join(labels)}; at least "
+            f"{len(rows)} rows of {ds.address} are ok and have {', '.join(labels)}; at least "
             f"{2 * MIN_ROWS} are needed"
         )
-    points, record = _latents(latents, rows)
-    learned = fit(points, columns, config)
+    learned = fit(_latents(ds, rows), columns, config)
     origin = {
-        "latents": record.get("fingerprint"),
-        "generator_sha256": record.get("identity", {}).get("generator_sha256"),
+        "latents": ds.footer.get("fingerprint"),
+        "generator_sha256": ds.footer.get("identity", {}).get("generator_sha256"),
     }
     return replace(learned, about={**learned.about, **origin})
 
@@ -124,23 +121,17 @@ def fit(points: np.ndarray, columns: Mapping[str, pa.ChunkedArray], config: Lear
     return Learned(vectors, target, conditions, remainder, about)
 
 
-def _latents(latents: str, rows: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+def _latents(ds: LatentDataset, rows: np.ndarray) -> np.ndarray:
     """Latents [N, n_styles, w_dim] float32 of some rows, in stored order, a row group at a time."""
-    found, start, record = [], 0, {}
-    for url in sources(latents):
-        files, path = storage.filesystem(url)
-        with files.open_input_file(path) as file:
-            source = pq.ParquetFile(file)
-            record = footer(source.metadata)
-            for group in range(source.num_row_groups):
-                end = start + source.metadata.row_group(group).num_rows
-                wanted = rows[(rows >= start) & (rows < end)] - start
-                if len(wanted):
-                    column = source.read_row_group(group, columns=["latent"]).column("latent")
-                    picked = column.take(pa.array(wanted)).combine_chunks()
-                    found.append(dense(picked).astype(np.float32))
-                start = end
-    return np.concatenate(found), record
+    found, start = [], 0
+    for table in ds.tables(["latent"]):
+        end = start + len(table)
+        wanted = rows[(rows >= start) & (rows < end)] - start
+        if len(wanted):
+            picked = table.column("latent").take(pa.array(wanted)).combine_chunks()
+            found.append(dense(picked).astype(np.float32))
+        start = end
+    return np.concatenate(found)
 
 
 def _checked(layers: Sequence[int], points: np.ndarray) -> list[int]:

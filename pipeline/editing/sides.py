@@ -8,14 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline import storage
-from pipeline.config import ConfigError
-from pipeline.editing.edit import sources
+from pipeline.config import PREFIX, ConfigError
 from pipeline.latents import LatentDataset
 
-PREFIX = "label_"
 MIN_ROWS = 20  # of each side; fewer teach nothing that holds
 # Rows nearer to the bound than this share of the median of their side are not sure: their pictures hardly
 # show on which side they are. Half a standard deviation where a label is normal.
@@ -32,18 +28,17 @@ class Sides:
 
 
 def known_rows(
-    latents: str, labels: Sequence[str], max_rows: int, seed: int
+    ds: LatentDataset, labels: Sequence[str], max_rows: int, seed: int
 ) -> tuple[np.ndarray, dict[str, pa.ChunkedArray]]:
     """The rows that are ok and have all labels, at most so many of them, and these labels.
 
     Raises:
         ConfigError: no such label.
     """
-    ds = LatentDataset(latents)
     is_used = pc.equal(ds.table(["status"]).column("status"), "ok").to_numpy()
     columns = {}
     for name in labels:
-        columns[name] = ds.table([_column(latents, name)]).column(0)
+        columns[name] = ds.table([_column(ds, name)]).column(0)
         is_used = is_used & _is_known(columns[name])
     rows = np.flatnonzero(is_used)
     if len(rows) > max_rows:
@@ -74,18 +69,16 @@ def sides(
     return found
 
 
-def _column(latents: str, label: str) -> str:
+def _column(ds: LatentDataset, label: str) -> str:
     """The column of a label.
 
     Raises:
         ConfigError: there is none; those that there are get named.
     """
-    files, path = storage.filesystem(sources(latents)[0])
-    with files.open_input_file(path) as file:
-        names = pq.ParquetFile(file).schema_arrow.names
+    names = ds.schema.names
     if "direction" in names:
         raise ConfigError(
-            f"{storage.public(latents)} holds edits, whose labels are those of before; learn from the "
+            f"{ds.address} holds edits, whose labels are those of before; learn from the "
             "latents that they were made from"
         )
     for name in (PREFIX + label, label):
@@ -93,7 +86,7 @@ def _column(latents: str, label: str) -> str:
             return name
     there = ", ".join(n.removeprefix(PREFIX) for n in names if n.startswith(PREFIX))
     raise ConfigError(
-        f"{storage.public(latents)} has no label {label!r} (it has {there or 'none'}); labels come from "
+        f"{ds.address} has no label {label!r} (it has {there or 'none'}); labels come from "
         "restyle invert --keep-fields json"
     )
 

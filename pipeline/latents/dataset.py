@@ -86,6 +86,11 @@ class LatentDataset:
         return self._files.schema
 
     @property
+    def address(self) -> str:
+        """Where the files are, as given, without secrets."""
+        return self._files.address
+
+    @property
     def footer(self) -> dict[str, Any]:
         """What the footers of all files share: fingerprint, identity, model, latent_avg ...; {} for files
         of another origin."""
