@@ -66,8 +66,8 @@ def blur2d(x: Tensor, pad: int, gain: float = 1.0) -> Tensor:
 def shifted_blur2d(x: Tensor, pad: int, gain: float = 1.0) -> Tensor:
     """:func:`blur2d` as sums of shifted slices.
 
-    A GPU's depthwise convolution takes 40 times as long as a copy; a compiler makes one pass of these sums and
-    of what follows them.
+    A GPU's depthwise convolution takes 40 times as long as a copy; a compiler makes one pass of these sums
+    and of what follows them.
     """
     x = F.pad(x, (pad, pad, pad, pad))
     rows = x[:, :, :-3] + x[:, :, 3:] + 3 * (x[:, :, 1:-2] + x[:, :, 2:-1])

@@ -1,13 +1,13 @@
 """StyleGAN2's two layers, each in three formulations of the same product.
 
 - "reference": the paper's: weights scaled for each sample, one grouped convolution.
-- "in_place", for a CPU: one weight for the whole batch, styles on the activations, as little new memory as can
-  be. A sample alone has its style and demodulation in the weight, which is less work.
-- "fused", for a GPU: no depthwise convolution, nothing in place, so that a compiler can make one pass of all
-  that stands between two convolutions.
+- "in_place", for a CPU: one weight for the whole batch, styles on the activations, as little new memory as
+  can be. A sample alone has its style and demodulation in the weight, which is less work.
+- "fused", for a GPU: no depthwise convolution, nothing in place, so that a compiler can make one pass of
+  all that stands between two convolutions.
 
-What depends on a layer's weights alone is a :class:`ConvWeights` or :class:`RGBWeights`: made at each call while
-the layer is trained, once while it is frozen.
+What depends on a layer's weights alone is a :class:`ConvWeights` or :class:`RGBWeights`: made at each call
+while the layer is trained, once while it is frozen.
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ class RGBWeights:
 def conv_weights(
     weight: Tensor, bias: Tensor, up: Upsampling = "none", dtype: torch.dtype = torch.float32
 ) -> ConvWeights:
-    """Differentiable; weight [O, I, 3, 3] float32, scaled by the equalised learning rate; bias [O] float32."""
+    """Weights for maps of a dtype, differentiably.
+
+    Args:
+        weight: [O, I, 3, 3] float32, scaled by the equalised learning rate; bias: [O] float32.
+    """
     if up == "polyphase":
         kernel = polyphase(weight)
     else:
@@ -60,8 +64,8 @@ def conv_weights(
 def polyphase(weight: Tensor) -> Tensor:
     """Transposed convolution of stride 2 and FIR filter as one convolution to four times the channels.
 
-    Of the 6x6 taps of the two together each pixel of the result meets 3x3, those of its phase: whether its row
-    and its column are even or odd.
+    Of the 6x6 taps of the two together each pixel of the result meets 3x3, those of its phase: whether its
+    row and its column are even or odd.
 
     Args:
         weight: [O, I, 3, 3].

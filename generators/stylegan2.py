@@ -188,7 +188,7 @@ class Synthesis(nn.Module):
 
     def upsampling(self, size: int) -> Upsampling:
         """How maps are doubled to ``size`` pixels."""
-        # Measured on an H200 in bfloat16 (benchmarks/results/gpu.md): a compiler makes one pass of the filter and
+        # Measured on an H200 in bfloat16: a compiler makes one pass of the filter and
         # what follows it, which below 256 px beats four times the arithmetic. On a CPU arithmetic is dear.
         if not self.const.is_cuda or (self.for_compiler and size < POLYPHASE_SIZE):
             return "transposed"
