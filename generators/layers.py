@@ -99,8 +99,9 @@ class StyledConv(nn.Module):
         elif noise == "random":
             fresh = torch.randn(len(x), *self.noise.shape[1:], device=x.device)
             added = fresh * self.noise_strength
-        how = {"gain": self.gain, "clamp": self.clamp, "formulation": formulation}
-        return styled_conv2d(x, weights, style, added, **how)
+        return styled_conv2d(
+            x, weights, style, added, gain=self.gain, clamp=self.clamp, formulation=formulation
+        )
 
 
 class ToRGB(nn.Module):

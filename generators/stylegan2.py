@@ -239,7 +239,7 @@ class SynthesisWeights:
         self.rgbs = [rgb.weights() for rgb in rgbs]
         # A convolution takes the style vector of its own number, colours take that after their block's last.
         sources = [*range(len(convs)), *(2 * level + 1 for level in synthesis.rgb_levels)]
-        self.styles = Styles([layer.affine for layer in (*convs, *rgbs)], sources)
+        self.styles = Styles([*(c.affine for c in convs), *(rgb.affine for rgb in rgbs)], sources)
 
 
 class Generator(nn.Module):

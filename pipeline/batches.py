@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from encoders import Bootstrap
-from encoders.restyle import Inversion, ReStyle
+from encoders.loop import Inversion
+from encoders.restyle import ReStyle
 from pipeline import feed, images
 from pipeline.careful import Watch
 from pipeline.chunks import Crash

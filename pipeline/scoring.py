@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from encoders import auxiliary, distances, identity
-from encoders.restyle import Inversion
+from encoders import Inversion, auxiliary, distances, identity
 from generators.checkpoint import tensors_sha256
 from pipeline.config import ConfigError, RunConfig
 
