@@ -220,9 +220,7 @@ class Execution:
 
 def _networks(models: Sequence[ReStyle], for_compiler: bool) -> list[Networks]:
     """Those of each step's model, asked for once a model."""
-    for model in models:
-        model.generator.synthesis.for_compiler = for_compiler
-    found = {model: model.networks() for model in dict.fromkeys(models)}
+    found = {model: model.networks(for_compiler) for model in dict.fromkeys(models)}
     return [found[model] for model in models]
 
 

@@ -113,10 +113,11 @@ class ReStyle(nn.Module):
                 torch.no_grad(),
                 float32_products(self.precision),
             ):
-                self._average_image = self.to_input(self.draw(self.latent_avg[None]))[0]
+                drawn = self.draw(self.latent_avg[None], self.networks())
+                self._average_image = self.to_input(drawn)[0]
         return self._average_image
 
-    def networks(self) -> Networks:
+    def networks(self, for_compiler: bool = False) -> Networks:
         """Encoder and synthesis at the model's precision: the same object until one of them changes.
 
         For inference, where weights are frozen; `step` and `draw` do without.
@@ -129,13 +130,11 @@ class ReStyle(nn.Module):
         ]
 
         def make() -> Networks:
-            weights = synthesis.weights()
+            weights = synthesis.weights(dtype, for_compiler)
             draw = partial(synthesis.draw, noise="const", weights=weights)
             return Networks(for_inference(self.encoder, dtype), draw)
 
-        return self._derived.get(
-            tensors, (dtype, synthesis.formulation, synthesis.for_compiler), make
-        )
+        return self._derived.get(tensors, (dtype, for_compiler, synthesis.reference), make)
 
     def start(self, n: int) -> tuple[Tensor, Tensor]:
         """Average latents [n, n_styles, w_dim] and average images [n, 3, h, w]."""

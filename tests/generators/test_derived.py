@@ -20,14 +20,14 @@ def w_plus(tiny_generator):
 
 
 def test_they_are_made_once_for_frozen_weights(synthesis, w_plus):
-    first = synthesis.weights()
+    first = synthesis.weights(synthesis.compute_dtype)
     synthesis(w_plus)
-    assert synthesis.weights() is first
+    assert synthesis.weights(synthesis.compute_dtype) is first
 
 
 @pytest.mark.parametrize("cause", ["in place", "dtype", "to", "loaded", "formulation"])
 def test_they_are_made_again_when_what_they_follow_from_changes(synthesis, w_plus, cause):
-    before, drawn = synthesis.weights(), synthesis(w_plus)
+    before, drawn = synthesis.weights(synthesis.compute_dtype), synthesis(w_plus)
     if cause == "in place":
         with torch.no_grad():
             synthesis.convs[2].weight.add_(1)
@@ -38,26 +38,28 @@ def test_they_are_made_again_when_what_they_follow_from_changes(synthesis, w_plu
     elif cause == "loaded":
         synthesis.load_state_dict({k: v + 1 for k, v in synthesis.state_dict().items()})
     else:
-        synthesis.for_compiler = True
-    assert synthesis.weights() is not before
+        synthesis.reference = True
+    assert synthesis.weights(synthesis.compute_dtype) is not before
     if cause in ("in place", "loaded"):
         assert not torch.allclose(synthesis(w_plus), drawn, atol=1e-3)
 
 
 def test_none_are_kept_of_weights_in_training(synthesis, w_plus):
     synthesis.requires_grad_(True)
-    assert synthesis.weights() is not synthesis.weights()
+    assert synthesis.weights(synthesis.compute_dtype) is not synthesis.weights(
+        synthesis.compute_dtype
+    )
     synthesis(w_plus).square().mean().backward()
     assert all(conv.weight.grad is not None for conv in synthesis.convs)
 
 
 def test_they_are_in_no_file_no_hash_and_no_copy(tiny_generator, synthesis, w_plus):
     names, sha256 = list(synthesis.state_dict()), checkpoint.tensors_sha256(synthesis.state_dict())
-    kept = synthesis.weights()
+    kept = synthesis.weights(synthesis.compute_dtype)
     assert list(synthesis.state_dict()) == names
     assert checkpoint.tensors_sha256(synthesis.state_dict()) == sha256
     copied = copy.deepcopy(tiny_generator).synthesis
-    assert copied.weights() is not kept
+    assert copied.weights(copied.compute_dtype) is not kept
     assert torch.equal(copied(w_plus), synthesis(w_plus))
 
 
