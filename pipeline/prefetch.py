@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
 from typing import TypeVar
@@ -17,12 +17,12 @@ class _End:
         self.error = error
 
 
-def ahead(items: Iterator[T], n: int) -> Iterator[T]:
+def ahead(items: Iterator[T], n: int) -> Generator[T]:
     """The items in order; up to ``n`` wait for the consumer while a thread makes the next.
 
-    An error of ``items`` is raised here, after the items that came before it. Closing this iterator, and any
-    error of it, ends the thread (once the item that it is at is done) and closes ``items`` in it: nobody is left
-    behind, and nobody waits on a full queue. With ``n = 0`` there is no thread: each item is made when it is asked for.
+    An error of ``items`` is raised here, after the items that came before it. Closing this iterator ends the
+    thread, once the item that it is at is done, and closes ``items`` in it: no thread is left behind or
+    waits on a full queue. With ``n = 0`` there is no thread: each item is made when it is asked for.
     """
     if n == 0:
         yield from items

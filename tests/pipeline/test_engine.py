@@ -55,7 +55,7 @@ def test_rows_written_are_samples_read_in_order(whole):
     summary, out = whole
     assert (summary.n_shards, summary.n_samples, summary.n_rows) == (4, 20, 20)
     assert summary.n_by_status == {"ok": 12, "decode_error": 4, "missing_image": 4}
-    assert set(summary.seconds) == {"read", "align", "invert", "score", "write"}
+    assert set(summary.seconds) == {"read", "align", "wait", "invert", "score", "write"}
     table = LatentDataset(out).table()
     assert table["sample_index"].to_pylist() == [0, 1, 2, 3, 4] * 4
     keys = [f"{s}/{name}" for s in range(4) for name in ("0", "broken", "1", "2", "text")]
