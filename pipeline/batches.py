@@ -1,8 +1,9 @@
-"""From aligned faces to rows in three stages, each in a thread of its own, so that the device never waits.
+"""From aligned faces to rows in four stages, each in a thread of its own, so that the device never waits.
 
-    faces -> batches, assembled in memory that the device copies from by itself
-          -> inverted and measured on the device, which is given the next batch before it is done with one
-          -> fetched, identity measured, pictures encoded: rows, in order
+1. Faces are assembled to batches, in memory that the device copies from by itself.
+2. The device inverts and measures a batch, and is given the next one meanwhile.
+3. What it found is fetched: rows, whose chips (what dlib's identity sees) are cut by CPU workers.
+4. The chips come back, identity is measured, and the rows are done, in order.
 
 Between two stages wait a few batches at most (`pipeline.prefetch`).
 """
@@ -10,7 +11,6 @@ Between two stages wait a few batches at most (`pipeline.prefetch`).
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -23,20 +23,22 @@ from torch import Tensor
 
 from encoders import Bootstrap
 from encoders.restyle import Inversion, ReStyle
-from pipeline import feed, images
+from pipeline import images
 from pipeline.batch_size import is_out_of_memory, too_large
 from pipeline.careful import Watch
 from pipeline.chunks import Crash
 from pipeline.config import RunConfig
 from pipeline.device import Device, Download, images_to_u8
-from pipeline.feed import Compared
+from pipeline.feed import Chips
 from pipeline.prefetch import ahead
-from pipeline.records import CRASHED_ERROR, AlignedFace, Status
+from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import WAIT, Stopwatch
 
 N_AHEAD = 2  # batches that wait between two stages
+# And for their chips: CPU workers come to them after what was sent to be aligned before.
+N_CUTTING = 8
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,17 @@ class _Inverting:
     began: Any
     inverted: Any
     ended: Any
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """Rows that are done but for their identities."""
+
+    rows: list[Row]
+    came_out: list[
+        tuple[Row, np.ndarray]
+    ]  # those whose identity is measured, and the chips of their faces
+    chips: Chips  # of their reconstructions
 
 
 class BatchInverter:
@@ -89,7 +102,8 @@ class BatchInverter:
         with (
             closing(ahead(self._batches(faces), n)) as batches,
             closing(ahead(self._inverting(batches, clock, watch), n)) as inverting,
-            closing(ahead(self._finished(inverting, clock, n), n)) as rows,
+            closing(ahead(self._fetched(inverting, clock), N_CUTTING if n else 0)) as fetched,
+            closing(ahead(self._identified(fetched, clock), n)) as rows,
         ):
             yield from rows
 
@@ -120,7 +134,8 @@ class BatchInverter:
                 # Tried alone and forgotten: only whole batches add up in the same order as ever.
                 for face in watch.suspected(batch.faces):
                     watch.note(face.index, face.index)
-                    self._rows(self._invert(self._batch([face])), Stopwatch())
+                    alone = self._fetch(self._invert(self._batch([face])), Stopwatch())
+                    self._identify(alone, Stopwatch())
                 watch.note(batch.faces[0].index, batch.faces[-1].index)
             yield self._invert(batch) if len(batch.pixels) else batch
 
@@ -150,12 +165,13 @@ class BatchInverter:
 
     @torch.inference_mode()
     def _start(self, batch: _Batch) -> _Inverting:
-        began = self._device.mark()
-        result = self._model.invert(self._device.upload(batch.pixels), n_steps=self._run.steps)
-        inverted = self._device.mark()
-        found = self._found(result)
-        ended = self._device.mark()
-        return _Inverting(batch, self._device.download(found), began, inverted, ended)
+        with self._device.turn:
+            began = self._device.mark()
+            result = self._model.invert(self._device.upload(batch.pixels), n_steps=self._run.steps)
+            inverted = self._device.mark()
+            found = self._found(result)
+            ended = self._device.mark()
+            return _Inverting(batch, self._device.download(found), began, inverted, ended)
 
     def _found(self, result: Inversion) -> dict[str, Tensor]:
         """What rows are made of, on the device; N images each."""
@@ -166,7 +182,7 @@ class BatchInverter:
             "is_finite": result.latents.isfinite().all(dim=(0, 2, 3))
             & thumbnails.isfinite().all(dim=(0, 2, 3, 4)),
         }
-        if self._scorer.leaves_identity_to_dlib:  # [1 or n_steps, N, h, w, 3]
+        if self._scorer.wants_chips:  # [1 or n_steps, N, h, w, 3]
             n_left_out = 0 if self._run.identity_steps == "all" else len(thumbnails) - 1
             found["thumbnails"] = images_to_u8(thumbnails[n_left_out:])
         if self._run.save_images:
@@ -175,68 +191,73 @@ class BatchInverter:
 
     # The third.
 
-    def _finished(
-        self, inverting: Iterator[_Batch | _Inverting], clock: Stopwatch, n_ahead: int
-    ) -> Iterator[list[Row]]:
-        """Rows; their identities are measured by CPU workers while the next batches are inverted."""
-        measuring: deque[tuple[list[Row], list[Compared], Any]] = deque()
+    def _fetched(
+        self, inverting: Iterator[_Batch | _Inverting], clock: Stopwatch
+    ) -> Iterator[_Fetched]:
         for one in inverting:
-            rows, compared = self._rows(one, clock)
-            reference = feed.IDENTITY.begin(compared) if compared else None
-            measuring.append((rows, compared, reference))
-            if len(measuring) > n_ahead:
-                yield self._with_identity(*measuring.popleft(), clock)
-        while measuring:
-            yield self._with_identity(*measuring.popleft(), clock)
+            yield self._fetch(one, clock)
 
-    def _rows(self, one: _Batch | _Inverting, clock: Stopwatch) -> tuple[list[Row], list[Compared]]:
-        """Rows of one batch, and the pictures whose identity is to be measured."""
+    def _fetch(self, one: _Batch | _Inverting, clock: Stopwatch) -> _Fetched:
+        """Rows of a batch, once the device has inverted it; begins to cut their chips."""
         batch = one if isinstance(one, _Batch) else one.batch
         # Rows may wait long for their row group to fill; the pixels must not wait with them.
-        rows = [Row(replace(face, image_u8=None), face.status, face.error) for face in batch.faces]
+        bare = [replace(face, image_u8=None, chip_u8=None) for face in batch.faces]
+        rows = [Row(face, face.status, face.error) for face in bare]
         if isinstance(one, _Batch):
-            return rows, []
+            return _Fetched(rows, [], Chips([]))
         found = one.results.wait()
         clock.add("invert", self._device.seconds(one.began, one.inverted))
         clock.add("score", self._device.seconds(one.inverted, one.ended))
-        pixels = batch.pixels.numpy()
-        usable = [
-            row for row, face in zip(rows, batch.faces, strict=True) if face.image_u8 is not None
-        ]
-        metrics = self._scorer.by_image(found["metrics"])
-        compared: list[Compared] = []
-        for i, row in enumerate(usable):
-            if not found["is_finite"][i]:
+        pixels, metrics = batch.pixels.numpy(), self._scorer.by_image(found["metrics"])
+        came_out, drawn = [], []
+        both = zip(rows, batch.faces, strict=True)
+        usable = [(row, face) for row, face in both if face.image_u8 is not None]
+        for i, (row, face) in enumerate(usable):
+            if not found["is_finite"][i]:  # known from here on, before identity is measured
                 row.status, row.error = Status.NOT_FINITE, "the model answered with NaN or infinity"
                 continue
             # A copy: what the device copied to is wanted again before the row group is full.
             row.latents, row.metrics = found["latents"][:, i].copy(), metrics[i]
-            if "thumbnails" in found:
-                compared.append((pixels[i], list(found["thumbnails"][:, i])))
+            if face.chip_u8 is not None:
+                came_out.append((row, face.chip_u8))
+                drawn.append(list(found["thumbnails"][:, i]))
             if self._run.save_images:
                 with clock("write"):
                     row.aligned_image = images.encode_png(pixels[i])
                     row.reconstruction = images.encode_jpeg(found["images"][i])
-        return rows, compared
+        return _Fetched(rows, came_out, Chips(drawn))
 
-    def _with_identity(
-        self, rows: list[Row], compared: list[Compared], reference: Any, clock: Stopwatch
-    ) -> list[Row]:
-        if reference is None:
-            return rows
-        cosines, busy = feed.IDENTITY.finish(reference, compared)
+    # The fourth.
+
+    def _identified(self, fetched: Iterator[_Fetched], clock: Stopwatch) -> Iterator[list[Row]]:
+        torch.set_num_threads(torch.get_num_threads())
+        for one in fetched:
+            self._identify(one, clock)
+            yield one.rows
+
+    def _identify(self, one: _Fetched, clock: Stopwatch) -> None:
+        """Fill in the identities, once the chips are there."""
+        if not one.came_out:
+            return
+        others, busy = one.chips.cut()
         clock.add("identity", busy)
-        came_out = [row for row in rows if row.status == Status.OK]
-        for row, values in zip(came_out, cosines, strict=True):
-            if isinstance(values, Crash):
-                _crash(row)
+        measured, chips = [], []
+        for (row, chip), found in zip(one.came_out, others, strict=True):
+            if isinstance(found, Crash):
+                _crash(row, found.error)
             else:
-                row.metrics["identity"] = [None] * (self._run.steps - len(values)) + values
-        return rows
+                measured.append(row)
+                chips.append([chip, *found])
+        if not measured:
+            return
+        cosines, busy = self._device.beside(self._scorer.identities, np.array(chips))
+        clock.add("identity", busy)
+        for row, values in zip(measured, cosines.tolist(), strict=True):
+            row.metrics["identity"] = [None] * (self._run.steps - len(values)) + values
 
 
-def _crash(row: Row) -> None:
+def _crash(row: Row, error: str) -> None:
     """Nothing but OK carries results."""
-    row.status, row.error = Status.CRASHED, CRASHED_ERROR
+    row.status, row.error = Status.CRASHED, error
     row.latents, row.metrics = None, {}
     row.aligned_image = row.reconstruction = None

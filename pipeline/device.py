@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,15 +16,20 @@ class Device:
     """A GPU whose copies never hold up the networks, or the CPU.
 
     Networks run on the current stream. Copies have a stream for each direction, so that those of one batch
-    run beside the arithmetic of another. Nothing here waits for a busy device but :class:`Download`.
+    run beside the arithmetic of another. Nothing but :meth:`Download.wait` and :meth:`beside` waits for work.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.is_cuda = device.type == "cuda"
+        # Held while networks are told to run: torch's switches of precision are not a thread's own.
+        self.turn = Lock()
         self._last: Any = None  # of its marks
+        # None is whatever stream is current: on a CPU there is none.
+        self._up = self._down = self._side = None
         if self.is_cuda:
             self._up, self._down = torch.cuda.Stream(device), torch.cuda.Stream(device)
+            self._side = torch.cuda.Stream(device, priority=-1)  # short work goes first
 
     def host(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Memory of the host that the device can copy to and from by itself."""
@@ -30,7 +37,7 @@ class Device:
 
     def upload(self, pixels: Tensor) -> Tensor:
         """[N, h, w, 3] uint8 in :meth:`host` memory -> images [N, 3, h, w] in [-1, 1] on the device."""
-        if self.is_cuda:
+        if self._up is not None:
             current = torch.cuda.current_stream(self._device)
             with torch.cuda.stream(self._up):
                 pixels = pixels.to(self._device, non_blocking=True)
@@ -40,7 +47,7 @@ class Device:
 
     def download(self, tensors: Mapping[str, Tensor]) -> Download:
         """Begin to copy what the current stream computes; on a CPU it is there already."""
-        if not self.is_cuda:
+        if self._down is None:
             return Download(tensors)
         found = {name: self.host(tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
         self._down.wait_stream(torch.cuda.current_stream(self._device))
@@ -52,13 +59,30 @@ class Device:
             event.record()
         return Download(found, event)
 
+    def beside(
+        self, work: Callable[[Tensor], Tensor], array: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """What ``work`` makes of a uint8 array, and the seconds it took; no batch under way is waited for."""
+        pinned = self.host(array.shape, torch.uint8)
+        pinned.numpy()[...] = array
+        with torch.cuda.stream(self._side):
+            with self.turn:
+                first = self._now()
+                found = work(pinned.to(self._device, non_blocking=True))
+                last = self._now()
+            return found.cpu().numpy(), self.seconds(first, last)
+
     def mark(self) -> Any:
         """A moment in the device's work, for :meth:`seconds`."""
+        self._last = self._now()
+        return self._last
+
+    def _now(self) -> Any:
         if not self.is_cuda:
             return time.perf_counter()
-        self._last = torch.cuda.Event(enable_timing=True)
-        self._last.record(torch.cuda.current_stream(self._device))
-        return self._last
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
 
     def seconds(self, first: Any, last: Any) -> float:
         """Between two marks that the device has passed."""
@@ -67,15 +91,15 @@ class Device:
     def idle_since(self, moment: float) -> float:
         """Seconds since a moment of the host's clock in which the device had nothing to do.
 
-        Up to its last mark a GPU may have been busy with what it was given before.
+        A GPU may have been busy until its last mark with what it was given before.
         """
         waited = time.perf_counter() - moment
         before = self._last
-        if before is None:
+        if not self.is_cuda or before is None:
             return waited
         if not before.query():
             return 0.0
-        now = self.mark()
+        now = self._now()
         now.synchronize()  # at once, for nothing is under way
         return min(waited, self.seconds(before, now))
 

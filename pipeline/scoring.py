@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from encoders import auxiliary, distances, identity
+from encoders import auxiliary, distances, dlib_face, identity
 from encoders.restyle import Inversion
 from generators.checkpoint import tensors_sha256
 from pipeline.config import ConfigError, RunConfig
@@ -40,17 +40,32 @@ class Scorer:
             network = auxiliary.load_identity(path).to(device)
             self._networks["identity"] = network
             self._distances["identity"] = partial(identity.similarity, network)
-        self._wants_identity = "identity" in run.metrics
+        self._dlib: dlib_face.DlibFace | None = None
+        if "identity" in run.metrics and run.identity_model is None:
+            self._dlib = _dlib_face().to(device)
         self._metrics = [name for name in run.metrics if name in self._distances]
 
     def measures(self, name: str) -> bool:
-        """Whether a metric is measured here; dlib's identity is measured by CPU workers."""
+        """Whether :meth:`measure` measures a metric; dlib's identity wants chips of the faces."""
         return name in self._metrics
 
     @property
-    def leaves_identity_to_dlib(self) -> bool:
-        """Whether CPU workers are to measure identity."""
-        return self._wants_identity and not self.measures("identity")
+    def wants_chips(self) -> bool:
+        """Whether identity is dlib's, measured by :meth:`identities`."""
+        return self._dlib is not None
+
+    @torch.inference_mode()
+    def identities(self, chips: Tensor) -> Tensor:
+        """Cosines of dlib's descriptors, of each face with its reconstructions; on the device.
+
+        chips: [N, 1 + n_steps, 150, 150, 3] uint8, the face's first, as `pipeline.faces` cuts them.
+        Returns [N, n_steps] float64.
+        """
+        assert self._dlib is not None, "this run measures no identity by dlib"
+        n, n_steps = len(chips), chips.shape[1] - 1
+        found = self._dlib.describe(chips.flatten(0, 1)).view(n, 1 + n_steps, -1)
+        face, others = found[:, :1].expand(-1, n_steps, -1), found[:, 1:]
+        return dlib_face.similarity(face.flatten(0, 1), others.flatten(0, 1)).view(n, n_steps)
 
     def hashes(self) -> dict[str, str]:
         """Identity of the weights that measure, whatever files they came in."""
@@ -105,6 +120,15 @@ def _by_step(distance: Distance, steps: Tensor, target: Tensor, together: bool) 
             steps.shape[:2]
         )
     return torch.stack([distance(step, target) for step in steps])
+
+
+def _dlib_face() -> dlib_face.DlibFace:
+    from pipeline import faces  # dlib, wanted by this metric alone
+
+    try:
+        return dlib_face.load_dlib_face(faces.recogniser_path())
+    except RuntimeError as error:
+        raise ConfigError(f"identity is measured by dlib's network: {error}") from None
 
 
 def _file(path: str | None, option: str, wanted: str) -> str:
