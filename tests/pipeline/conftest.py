@@ -70,6 +70,16 @@ def cluster(mended):
             os.environ[name] = value
 
 
+@pytest.fixture(scope="module")
+def joined(cluster):
+    """This process is a driver on the cluster, for the tests of a module."""
+    import ray
+
+    ray.init(address=cluster, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture(scope="package")
 def invert_to(cluster, tiny_inverter):
     """Run the job on the cluster, with one actor if not told otherwise; returns its summary."""
