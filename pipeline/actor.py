@@ -23,7 +23,7 @@ from pipeline.careful import Care, Watch
 from pipeline.cluster import gpu_share, worker_name
 from pipeline.config import ConfigError, RunConfig, fingerprint
 from pipeline.feed import AlignSettings
-from pipeline.records import Sample, ShardReport, ShardTask, Status
+from pipeline.records import AlignedFace, Sample, ShardReport, ShardTask, Status
 from pipeline.schema import Row
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import Stopwatch
@@ -110,7 +110,7 @@ class InversionActor:
                     f"a checkpoint of {run.model} holds other weights on this node ({name} differs); "
                     "copy the same files to every node"
                 )
-        self._model = self._on_device(model, device)
+        self._model = model.at(run.precision).to(device)
         self._columns = schema.schema(run, model.generator.n_styles, model.generator.w_dim)
         asked = self._config.batch_size or batch_size.ON_CPU
         self._inverter = BatchInverter(self._model, run, scorer, asked, self._config.n_ahead)
@@ -119,9 +119,6 @@ class InversionActor:
         self._by_dlib = scorer.wants_chips
         self._metrics = WorkerMetrics()
         return self.name()
-
-    def _on_device(self, model: ReStyle | Bootstrap, device: str) -> ReStyle | Bootstrap:
-        return model.at(self._run.precision).to(device)
 
     def name(self) -> str:
         """Node, GPU and process."""
@@ -160,11 +157,9 @@ class InversionActor:
         read = _Reading(task.url, clock, self._run)
         watch = None if care is None else Watch(self._config.out, task.output, care)
         samples = read.samples() if watch is None else watch.samples(read.samples())
-        height, width = self._model.input_size
-        settings = AlignSettings(self._run.align, self._run.faces, height, width, self._by_dlib)
         writer = ShardWriter(self._config.out, task.output, public(task.url), self._columns)
         try:
-            faces = feed.aligned(samples, settings, self._config.n_in_flight, clock)
+            faces = self._aligned(samples, clock)
             with closing(self._inverter.rows(faces, clock, watch)) as batches:
                 for rows in batches:
                     read.add_labels(rows)
@@ -185,6 +180,11 @@ class InversionActor:
             writer.abandon()
             raise
         return ShardReport(task, read.n_samples, dict(counts), dict(clock.seconds), worker_name())
+
+    def _aligned(self, samples: Iterator[Sample], clock: Stopwatch) -> Iterator[AlignedFace]:
+        height, width = self._model.input_size
+        settings = AlignSettings(self._run.align, self._run.faces, height, width, self._by_dlib)
+        return feed.aligned(samples, settings, self._config.n_in_flight, clock)
 
     def _footer(self, task: ShardTask, n_samples: int, counts: Counter[str]) -> dict[str, Any]:
         """What a reader of the file alone needs to know. No clock, no host: the same for a rerun."""
