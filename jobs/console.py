@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.run import Prepared
 
 N_LABELS_SHOWN = 30
-STAGES = ("read", "align", "invert", "edit", "draw", "score", "write")
+STAGES = ("read", "align", "invert", "edit", "draw", "score", "identity", "write")
 
 
 class ProgressBar:
@@ -100,7 +100,11 @@ def print_summary(prepared: Prepared, summary: Summary, seconds: float) -> None:
         busy = ", ".join(f"{stage} {summary.seconds[stage]:.1f} s" for stage in stages)
         beside = " (align and identity on CPU workers, side by side)" if "align" in stages else ""
         click.echo(f"busy time: {busy}{beside}")
+    from pipeline import stopwatch
     from pipeline.storage import public
+
+    if waited := stopwatch.sentence(summary.seconds):
+        click.echo(waited)
 
     for task, error in summary.failures:
         click.echo(f"unfinished: {public(task.url)}: {error}", err=True)

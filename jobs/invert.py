@@ -7,7 +7,7 @@ import time
 
 import click
 
-from jobs.options import words
+from jobs.options import BatchSize, words
 
 
 @click.command(epilog="Example: restyle invert 'shards/{000..009}.tar' --out latents/ --steps 5")
@@ -56,10 +56,11 @@ from jobs.options import words
 )
 @click.option(
     "--batch-size",
-    type=click.IntRange(min=1),
-    default=8,
+    type=BatchSize(),
+    metavar="N|auto",
+    default="auto",
     show_default=True,
-    help="Faces inverted together.",
+    help="Faces inverted together. auto: what fits on the GPU, at most 32; 8 on a CPU.",
 )
 @click.option(
     "--latents",
@@ -100,7 +101,7 @@ def invert(
     out: str,
     metrics: str,
     keep_fields: str,
-    batch_size: int,
+    batch_size: int | None,
     address: str | None,
     actors: int | None,
     gpus_per_actor: float | None,

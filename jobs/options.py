@@ -23,6 +23,15 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
         ) from None
 
 
+class BatchSize(click.ParamType):
+    """A whole number of at least 1, or auto, which is None."""
+
+    name = "batch size"
+
+    def convert(self, value: Any, *context: Any) -> int | None:
+        return None if value == "auto" else click.IntRange(min=1).convert(value, *context)
+
+
 def drawing(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of the commands that draw latents: which generator, how exactly, how many together."""
     options = (

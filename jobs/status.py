@@ -49,10 +49,15 @@ def _print_some(label: str, urls: list[str]) -> None:
 
 def _print_run(run: Progress, is_running: bool) -> None:
     """What the last run says of itself."""
+    from pipeline import stopwatch
+
+    waited = stopwatch.sentence(run.busy_s)
     rate = f"{run.rows_per_s:.1f} images/s"
     if not is_running:
         ended = run.state if run.state != "running" else "stopped without a word"
         click.echo(f"run:    {ended}, begun {run.started}, {run.n_done} shards, {rate}")
+        if waited:
+            click.echo(f"        {waited}")
         if run.state != "finished":
             click.echo("        the same `restyle invert` command again continues")
         return
@@ -60,6 +65,8 @@ def _print_run(run: Progress, is_running: bool) -> None:
         "no estimate yet" if run.seconds_left is None else f"about {_span(run.seconds_left)} left"
     )
     click.echo(f"run:    running for {_span(run.seconds)} ({run.by}), {rate}, {left}")
+    if waited:
+        click.echo(f"        {waited}")
     for item in run.begun[:N_LISTED]:
         click.echo(f"  {item.shard}: {item.n_rows} rows, {_span(item.seconds)}, on {item.worker}")
     if len(run.begun) > N_LISTED:

@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +16,14 @@ import torch
 from encoders import Bootstrap, bootstrap, load_inverter
 from encoders.restyle import ReStyle
 from generators.checkpoint import CheckpointError, tensors_sha256
-from pipeline import feed, labels, reader, schema, storage
-from pipeline.batches import BatchInverter, OutOfMemory
+from pipeline import batch_size, feed, labels, reader, schema, storage
+from pipeline.batch_size import OutOfMemory
+from pipeline.batches import N_AHEAD, BatchInverter
 from pipeline.careful import Care, Watch
-from pipeline.cluster import worker_name
+from pipeline.cluster import gpu_share, worker_name
 from pipeline.config import ConfigError, RunConfig, fingerprint
 from pipeline.feed import AlignSettings
-from pipeline.records import Sample, ShardReport, ShardTask, Status
+from pipeline.records import AlignedFace, Sample, ShardReport, ShardTask, Status
 from pipeline.schema import Row
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import Stopwatch
@@ -73,9 +75,10 @@ class ActorConfig:
     out: str  # folder or object-store prefix
     identity: Mapping[str, Any]  # settings and checkpoint hashes
     versions: Mapping[str, str]  # of the libraries that make the numbers
-    batch_size: int
+    batch_size: int | None  # None: what fits on the device
     n_in_flight: int  # CPU tasks of one shard begun at once
     n_threads: int  # of torch on the CPU
+    n_ahead: int = N_AHEAD  # batches between two stages
 
     @property
     def actor_class(self) -> type[InversionActor]:
@@ -109,8 +112,11 @@ class InversionActor:
                 )
         self._model = model.at(run.precision).to(device)
         self._columns = schema.schema(run, model.generator.n_styles, model.generator.w_dim)
-        self._inverter = BatchInverter(self._model, run, scorer, self._config.batch_size)
-        self._by_dlib = scorer.leaves_identity_to_dlib
+        asked = self._config.batch_size or batch_size.ON_CPU
+        self._inverter = BatchInverter(self._model, run, scorer, asked, self._config.n_ahead)
+        if self._config.batch_size is None and device != "cpu":
+            self._inverter.batch_size = batch_size.on_gpu(self._inverter.attempt, gpu_share())
+        self._by_dlib = scorer.wants_chips
         self._metrics = WorkerMetrics()
         return self.name()
 
@@ -151,18 +157,17 @@ class InversionActor:
         read = _Reading(task.url, clock, self._run)
         watch = None if care is None else Watch(self._config.out, task.output, care)
         samples = read.samples() if watch is None else watch.samples(read.samples())
-        height, width = self._model.input_size
-        settings = AlignSettings(self._run.align, self._run.faces, height, width)
         writer = ShardWriter(self._config.out, task.output, public(task.url), self._columns)
         try:
-            faces = feed.aligned(samples, settings, self._config.n_in_flight, clock)
-            for rows in self._inverter.rows(faces, clock, watch):
-                read.add_labels(rows)
-                with clock("write"):
-                    writer.add(rows)
-                seen = _require_consecutive(rows, seen)
-                counts.update(str(row.status) for row in rows)
-                self._n_rows += len(rows)
+            faces = self._aligned(samples, clock)
+            with closing(self._inverter.rows(faces, clock, watch)) as batches:
+                for rows in batches:
+                    read.add_labels(rows)
+                    with clock("write"):
+                        writer.add(rows)
+                    seen = _require_consecutive(rows, seen)
+                    counts.update(str(row.status) for row in rows)
+                    self._n_rows += len(rows)
             if seen + 1 != read.n_samples:
                 raise AssertionError(f"{read.n_samples} samples were read, {seen + 1} written")
             if storage.identity(task.url, is_patient=True) != task.identity:
@@ -175,6 +180,11 @@ class InversionActor:
             writer.abandon()
             raise
         return ShardReport(task, read.n_samples, dict(counts), dict(clock.seconds), worker_name())
+
+    def _aligned(self, samples: Iterator[Sample], clock: Stopwatch) -> Iterator[AlignedFace]:
+        height, width = self._model.input_size
+        settings = AlignSettings(self._run.align, self._run.faces, height, width, self._by_dlib)
+        return feed.aligned(samples, settings, self._config.n_in_flight, clock)
 
     def _footer(self, task: ShardTask, n_samples: int, counts: Counter[str]) -> dict[str, Any]:
         """What a reader of the file alone needs to know. No clock, no host: the same for a rerun."""
@@ -192,6 +202,7 @@ class InversionActor:
             "n_by_status": dict(sorted(counts.items())),
             "latent_avg": base64.b64encode(latent_avg.tobytes()).decode(),
             "latent_avg_shape": list(latent_avg.shape),
+            "batch_size": self._inverter.batch_size,
             "metric_protocol": f"float32 images in [-1, 1] at {width}x{height}; identity: cosine of "
             + ("dlib descriptors of 8-bit images" if self._by_dlib else "face embeddings"),
             "versions": dict(self._config.versions),
@@ -232,6 +243,7 @@ class _Reading:
         self._url, self._clock, self._run, self.n_samples = url, clock, run, 0
         # Of samples on their way: not sent to aligners and back with the pixels.
         self._labels: dict[int, dict[str, Any]] = {}
+        self._n_done = 0  # samples, whose labels are gone
 
     def samples(self) -> Iterator[Sample]:
         source = reader.samples(self._url, frozenset(self._run.keep_fields))
@@ -253,6 +265,7 @@ class _Reading:
         """Give rows the labels of their samples; rows come in the order of samples."""
         for row in rows:
             row.labels = self._labels.get(row.face.index, {})
-        done = [index for index in self._labels if rows and index < rows[-1].face.index]
-        for index in done:
-            del self._labels[index]
+        # Those before the last sample are done: one by one, for the reading thread adds to them.
+        while rows and self._n_done < rows[-1].face.index:
+            self._labels.pop(self._n_done, None)
+            self._n_done += 1

@@ -1,35 +1,75 @@
-"""One batch of aligned faces -> rows: inverted, scored, pictures kept where wanted."""
+"""From aligned faces to rows in four stages, each in a thread of its own, so that the device never waits.
+
+1. Faces are assembled to batches, in memory that the device copies from by itself.
+2. The device inverts and measures a batch, and is given the next one meanwhile.
+3. What it found is fetched: rows, whose chips (what dlib's identity sees) are cut by CPU workers.
+4. The chips come back, identity is measured, and the rows are done, in order.
+
+Between two stages wait a few batches at most (`pipeline.prefetch`).
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import replace
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from encoders import Bootstrap
 from encoders.loop import Inversion
 from encoders.restyle import ReStyle
-from pipeline import feed, images
+from pipeline import images
+from pipeline.batch_size import is_out_of_memory, too_large
 from pipeline.careful import Watch
 from pipeline.chunks import Crash
-from pipeline.config import ConfigError, RunConfig
-from pipeline.feed import Compared
-from pipeline.records import CRASHED_ERROR, AlignedFace, Status
+from pipeline.config import RunConfig
+from pipeline.device import Device, Download, images_to_u8
+from pipeline.feed import Chips
+from pipeline.prefetch import ahead
+from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row
 from pipeline.scoring import Scorer
-from pipeline.stopwatch import Stopwatch
+from pipeline.stopwatch import WAIT, Stopwatch
 
-# Batches whose identities may be under way on CPU workers while the next is inverted.
-N_SCORING = 2
+N_AHEAD = 2  # batches that wait between two stages
+# And for their chips: CPU workers come to them after what was sent to be aligned before.
+N_CUTTING = 8
 
 
-class OutOfMemory(ConfigError):
-    """The batch does not fit; no retry will help."""
+@dataclass(frozen=True)
+class _Batch:
+    """Rows that go through the stages together."""
+
+    faces: list[AlignedFace]  # and failures, which are passed on
+    pixels: Tensor  # of the faces, [N, h, w, 3] uint8
+
+
+@dataclass(frozen=True)
+class _Inverting:
+    """A batch that the device has been given; times are marks of the device (`Device.mark`)."""
+
+    batch: _Batch
+    results: Download
+    began: Any
+    inverted: Any
+    ended: Any
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """Rows that are done but for their identities."""
+
+    rows: list[Row]
+    came_out: list[
+        tuple[Row, np.ndarray]
+    ]  # those whose identity is measured, and the chips of their faces
+    chips: Chips  # of their reconstructions
 
 
 class BatchInverter:
@@ -41,117 +81,184 @@ class BatchInverter:
         run: RunConfig,
         scorer: Scorer,
         batch_size: int,  # rows in a batch; failures among them are passed on
+        n_ahead: int = N_AHEAD,  # 0: one stage after the other, in one thread
     ) -> None:
-        self._model, self._run, self._batch_size = model, run, batch_size
-        self._scorer = scorer
+        self._model, self._run, self._scorer = model, run, scorer
+        self.batch_size, self._n_ahead = batch_size, n_ahead
+        self._device = Device(model.latent_avg.device)
 
     def rows(
         self, faces: Iterator[AlignedFace], clock: Stopwatch, watch: Watch | None = None
-    ) -> Iterator[list[Row]]:
-        """Batches of rows; identities are filled in as they come from the CPU workers.
+    ) -> Generator[list[Row]]:
+        """Batches of rows. To be closed where it is left early, which ends its threads.
 
-        watch: of a shard that killed its workers; told of each step before it is taken.
+        watch: of a shard that killed its workers; told of each step before it is taken. Then one stage
+            waits for the other, so that nothing else is under way.
 
         Raises:
             OutOfMemory: the batch is too large.
             ShardError: the cluster loses every node that a comparison is sent to.
         """
-        scoring: deque[tuple[list[Row], list[Compared], Any]] = deque()
-        while batch := list(islice(faces, self._batch_size)):
+        n = self._n_ahead if watch is None else 0
+        with (
+            closing(ahead(self._batches(faces), n)) as batches,
+            closing(ahead(self._inverting(batches, clock, watch), n)) as inverting,
+            closing(ahead(self._fetched(inverting, clock), N_CUTTING if n else 0)) as fetched,
+            closing(ahead(self._identified(fetched, clock), n)) as rows,
+        ):
+            yield from rows
+
+    # The first stage.
+
+    def _batches(self, faces: Iterator[AlignedFace]) -> Iterator[_Batch]:
+        while batch := list(islice(faces, self.batch_size)):
+            yield self._batch(batch)
+
+    def _batch(self, faces: list[AlignedFace]) -> _Batch:
+        found = [face.image_u8 for face in faces if face.image_u8 is not None]
+        pixels = self._pixels(len(found))
+        if found:
+            np.stack(found, out=pixels.numpy())
+        return _Batch(faces, pixels)
+
+    def _pixels(self, n: int) -> Tensor:
+        return self._device.host((n, *self._model.input_size, 3), torch.uint8)
+
+    # The second, the device's.
+
+    def _inverting(
+        self, batches: Iterator[_Batch], clock: Stopwatch, watch: Watch | None
+    ) -> Iterator[_Batch | _Inverting]:
+        torch.set_num_threads(torch.get_num_threads())  # which each thread has to be told
+        for batch in self._waiting(batches, clock):
             if watch is not None:
                 # Tried alone and forgotten: only whole batches add up in the same order as ever.
-                for face in watch.suspected(batch):
+                for face in watch.suspected(batch.faces):
                     watch.note(face.index, face.index)
-                    self._invert([face], Stopwatch())
-                watch.note(batch[0].index, batch[-1].index)
-            rows, compared = self._invert(batch, clock)
-            scoring.append((rows, compared, feed.IDENTITY.begin(compared) if compared else None))
-            if len(scoring) > N_SCORING:
-                yield self._with_identity(*scoring.popleft(), clock)
-        while scoring:
-            yield self._with_identity(*scoring.popleft(), clock)
+                    alone = self._fetch(self._invert(self._batch([face])), Stopwatch())
+                    self._identify(alone, Stopwatch())
+                watch.note(batch.faces[0].index, batch.faces[-1].index)
+            yield self._invert(batch) if len(batch.pixels) else batch
 
-    def _invert(
-        self, batch: list[AlignedFace], clock: Stopwatch
-    ) -> tuple[list[Row], list[Compared]]:
-        """Rows of one batch, and the pictures whose identity is to be measured."""
-        pixels = [face.image_u8 for face in batch if face.image_u8 is not None]
-        # Rows may wait long for their row group to fill; the pixels must not wait with them.
-        bare = [replace(face, image_u8=None) for face in batch]
-        rows = [Row(face, face.status, face.error) for face in bare]
-        if not pixels:
-            return rows, []
-        with clock("invert"):
-            result = self._run_model(np.stack(pixels))
-        usable = [row for row, face in zip(rows, batch, strict=True) if face.image_u8 is not None]
-        with clock("score"):
-            self._score(usable, pixels, result)
-            return rows, self._compared(usable, pixels, result)
+    def _waiting(self, batches: Iterator[_Batch], clock: Stopwatch) -> Iterator[_Batch]:
+        """The batches; the time in which the device had nothing to do is added to the stage "wait"."""
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            clock.add(WAIT, self._device.idle_since(start))
+            if batch is None:
+                return
+            yield batch
 
-    def _run_model(self, pixels: np.ndarray) -> Inversion:
-        tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    def _invert(self, batch: _Batch) -> _Inverting:
+        """Have the device invert and measure a batch, and begin to fetch what it finds."""
         try:
-            result = self._model.invert(tensor, n_steps=self._run.steps)
-            if result.latents.is_cuda:  # it only ordered the work; scoring would wait in its place
-                torch.cuda.synchronize(result.latents.device)
-            return result
-        except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU it is just that
-            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
-                raise OutOfMemory(
-                    f"a batch of {len(pixels)} does not fit in memory; pass a smaller --batch-size "
-                    f"than {self._batch_size}, or --precision bf16"
-                ) from None
-            raise
+            return self._start(batch)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside of the handler, whose error would keep the tensors of the attempt.
+        raise too_large(len(batch.pixels), self.attempt)
 
-    def _score(self, rows: list[Row], pixels: list[np.ndarray], result: Inversion) -> None:
-        """Fill in latents, metrics and pictures; what is not finite becomes a failure."""
-        measured = self._scorer.measure(result)
-        latents = result.latents.cpu().numpy()  # [n_steps, N, n_styles, w_dim]
-        finite = np.isfinite(latents).all(axis=(0, 2, 3))
-        finite &= (
-            torch.isfinite(result.thumbnails).all(dim=4).all(dim=3).all(dim=2).all(0).cpu().numpy()
-        )
-        for i, row in enumerate(rows):
-            if not finite[i]:
+    def attempt(self, n: int) -> None:
+        """Invert a batch of ``n`` grey pictures; RuntimeError where they do not fit."""
+        self._start(_Batch([], self._pixels(n).fill_(127))).results.wait()
+
+    @torch.inference_mode()
+    def _start(self, batch: _Batch) -> _Inverting:
+        with self._device.turn:
+            began = self._device.mark()
+            result = self._model.invert(self._device.upload(batch.pixels), n_steps=self._run.steps)
+            inverted = self._device.mark()
+            found = self._found(result)
+            ended = self._device.mark()
+            return _Inverting(batch, self._device.download(found), began, inverted, ended)
+
+    def _found(self, result: Inversion) -> dict[str, Tensor]:
+        """What rows are made of, on the device; N images each."""
+        thumbnails = result.thumbnails
+        found = {
+            "latents": result.latents,  # [n_steps, N, n_styles, w_dim]
+            "metrics": self._scorer.measure(result),  # [n_metrics, n_steps, N]
+            "is_finite": result.latents.isfinite().all(dim=(0, 2, 3))
+            & thumbnails.isfinite().all(dim=(0, 2, 3, 4)),
+        }
+        if self._scorer.wants_chips:  # [1 or n_steps, N, h, w, 3]
+            n_left_out = 0 if self._run.identity_steps == "all" else len(thumbnails) - 1
+            found["thumbnails"] = images_to_u8(thumbnails[n_left_out:])
+        if self._run.save_images:
+            found["images"] = images_to_u8(result.images)  # [N, H, W, 3]
+        return found
+
+    # The third.
+
+    def _fetched(
+        self, inverting: Iterator[_Batch | _Inverting], clock: Stopwatch
+    ) -> Iterator[_Fetched]:
+        for one in inverting:
+            yield self._fetch(one, clock)
+
+    def _fetch(self, one: _Batch | _Inverting, clock: Stopwatch) -> _Fetched:
+        """Rows of a batch, once the device has inverted it; begins to cut their chips."""
+        batch = one if isinstance(one, _Batch) else one.batch
+        # Rows may wait long for their row group to fill; the pixels must not wait with them.
+        bare = [replace(face, image_u8=None, chip_u8=None) for face in batch.faces]
+        rows = [Row(face, face.status, face.error) for face in bare]
+        if isinstance(one, _Batch):
+            return _Fetched(rows, [], Chips([]))
+        found = one.results.wait()
+        clock.add("invert", self._device.seconds(one.began, one.inverted))
+        clock.add("score", self._device.seconds(one.inverted, one.ended))
+        pixels, metrics = batch.pixels.numpy(), self._scorer.by_image(found["metrics"])
+        came_out, drawn = [], []
+        both = zip(rows, batch.faces, strict=True)
+        usable = [(row, face) for row, face in both if face.image_u8 is not None]
+        for i, (row, face) in enumerate(usable):
+            if not found["is_finite"][i]:  # known from here on, before identity is measured
                 row.status, row.error = Status.NOT_FINITE, "the model answered with NaN or infinity"
                 continue
-            row.latents = latents[:, i]
-            row.metrics = measured[i]
+            # A copy: what the device copied to is wanted again before the row group is full.
+            row.latents, row.metrics = found["latents"][:, i].copy(), metrics[i]
+            if face.chip_u8 is not None:
+                came_out.append((row, face.chip_u8))
+                drawn.append(list(found["thumbnails"][:, i]))
             if self._run.save_images:
-                row.aligned_image = images.encode_png(pixels[i])
-                row.reconstruction = images.encode_jpeg(images.to_u8(result.images[i]))
+                with clock("write"):
+                    row.aligned_image = images.encode_png(pixels[i])
+                    row.reconstruction = images.encode_jpeg(found["images"][i])
+        return _Fetched(rows, came_out, Chips(drawn))
 
-    def _compared(
-        self, rows: list[Row], pixels: list[np.ndarray], result: Inversion
-    ) -> list[Compared]:
-        """Each row that came out: its aligned face and the steps that are measured."""
-        if not self._scorer.leaves_identity_to_dlib:
-            return []
-        steps = result.thumbnails if self._run.identity_steps == "all" else result.thumbnails[-1:]
-        return [
-            (pixels[i], [images.to_u8(step[i]) for step in steps])
-            for i, row in enumerate(rows)
-            if row.status == Status.OK
-        ]
+    # The fourth.
 
-    def _with_identity(
-        self, rows: list[Row], compared: list[Compared], reference: Any, clock: Stopwatch
-    ) -> list[Row]:
-        if reference is None:
-            return rows
-        cosines, busy = feed.IDENTITY.finish(reference, compared)
-        clock.add("score", busy)
-        came_out = [row for row in rows if row.status == Status.OK]
-        for row, values in zip(came_out, cosines, strict=True):
-            if isinstance(values, Crash):
-                _crash(row)
+    def _identified(self, fetched: Iterator[_Fetched], clock: Stopwatch) -> Iterator[list[Row]]:
+        torch.set_num_threads(torch.get_num_threads())
+        for one in fetched:
+            self._identify(one, clock)
+            yield one.rows
+
+    def _identify(self, one: _Fetched, clock: Stopwatch) -> None:
+        """Fill in the identities, once the chips are there."""
+        if not one.came_out:
+            return
+        others, busy = one.chips.cut()
+        clock.add("identity", busy)
+        measured, chips = [], []
+        for (row, chip), found in zip(one.came_out, others, strict=True):
+            if isinstance(found, Crash):
+                _crash(row, found.error)
             else:
-                row.metrics["identity"] = [None] * (self._run.steps - len(values)) + values
-        return rows
+                measured.append(row)
+                chips.append([chip, *found])
+        if not measured:
+            return
+        cosines, busy = self._device.beside(self._scorer.identities, np.array(chips))
+        clock.add("identity", busy)
+        for row, values in zip(measured, cosines.tolist(), strict=True):
+            row.metrics["identity"] = [None] * (self._run.steps - len(values)) + values
 
 
-def _crash(row: Row) -> None:
+def _crash(row: Row, error: str) -> None:
     """Nothing but OK carries results."""
-    row.status, row.error = Status.CRASHED, CRASHED_ERROR
+    row.status, row.error = Status.CRASHED, error
     row.latents, row.metrics = None, {}
     row.aligned_image = row.reconstruction = None

@@ -44,6 +44,11 @@ def worker_name() -> str:
     return f"{context.get_node_id()[:8]} gpu {gpus} pid {os.getpid()}"
 
 
+def gpu_share() -> float:
+    """The part of a GPU that the worker was given; 1 where it has a whole one, or several."""
+    return min(1.0, ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))
+
+
 @contextmanager
 def cluster(config: ClusterConfig) -> Iterator[None]:
     """Join the Ray cluster at the address, or start one here for the time of the run.

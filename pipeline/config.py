@@ -103,7 +103,7 @@ class ClusterConfig:
     address: str | None = None  # None starts Ray here; "auto" or ADDR joins a cluster
     n_actors: int | None = None  # None: one for each GPU, or for each node where there is no GPU
     gpus_per_actor: float | None = None  # None: 1 where the cluster has GPUs, else 0
-    batch_size: int = 8  # faces inverted together
+    batch_size: int | None = None  # faces inverted together; None: what fits on the device
     n_attempts: int = 3  # tries before a shard is given up
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Decoding, alignment and identity on CPU workers across the cluster: in order, and bounded.
+"""Decoding, alignment and the chips of faces on CPU workers across the cluster: in order, and bounded.
 
 The work of one sample is a plain function (:func:`prepare`), free of Ray and torch; `pipeline.chunks` spreads
 it as stateless Ray tasks. dlib's models live in the worker process, loaded once.
@@ -17,11 +17,12 @@ from PIL import Image
 
 from pipeline import align, images
 from pipeline.chunks import Crash, Labour
-from pipeline.records import CRASHED_ERROR, AlignedFace, Sample, Status
+from pipeline.records import AlignedFace, Sample, Status
 from pipeline.stopwatch import Stopwatch
 
 # Samples in one Ray task: enough to hide its overhead of a millisecond, few enough to spread a shard.
 SAMPLES_PER_TASK = 4
+ROWS_PER_TASK = 8  # whose chips are cut
 # Smallest side of the square that the quad is first transformed to, as published (256), so that small
 # encoder inputs are averaged rather than sampled.
 MIN_TRANSFORM_SIZE = 256
@@ -29,9 +30,6 @@ MIN_TRANSFORM_SIZE = 256
 # How libraries fail on a picture that they did not foresee. A missing package or file (ImportError, OSError)
 # is no sample's fault.
 UNFORESEEN = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
-
-# An aligned face and the reconstructions that it is compared with, [h, w, 3] uint8 each.
-Compared = tuple[np.ndarray, list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,7 @@ class AlignSettings:
     faces: str  # "largest" or "all"
     height: int  # of the encoder's input
     width: int
+    chips: bool = False  # whether dlib's identity is to be measured
 
 
 def prepare(sample: Sample, settings: AlignSettings) -> list[AlignedFace]:
@@ -56,7 +55,8 @@ def prepare(sample: Sample, settings: AlignSettings) -> list[AlignedFace]:
         AlignedFace, sample.index, sample.key, width=picture.shape[1], height=picture.shape[0]
     )
     if settings.mode == "none":
-        return [row(status=Status.OK, image_u8=_resize(picture, settings))]
+        resized = _resize(picture, settings)
+        return [row(status=Status.OK, image_u8=resized, chip_u8=_chip(resized, settings))]
 
     from pipeline import faces  # dlib, wanted by this mode alone
 
@@ -69,6 +69,14 @@ def prepare(sample: Sample, settings: AlignSettings) -> list[AlignedFace]:
         _crop(picture, face, settings, functools.partial(row, face=i, n_faces=len(found)))
         for i, face in enumerate(wanted)
     ]
+
+
+def _chip(aligned_u8: np.ndarray, settings: AlignSettings) -> np.ndarray | None:
+    if not settings.chips:
+        return None
+    from pipeline import faces
+
+    return faces.chip_aligned(aligned_u8)
 
 
 def _resize(picture: np.ndarray, settings: AlignSettings) -> np.ndarray:
@@ -88,7 +96,9 @@ def _crop(
         crop = align.crop(picture, quad, size, max(MIN_TRANSFORM_SIZE, size))
     except ValueError as error:
         return row(status=Status.ALIGN_ERROR, error=str(error))
-    return row(status=Status.OK, quad=quad, image_u8=_resize(crop, settings))
+    resized = _resize(crop, settings)
+    chip = _chip(resized, settings)
+    return row(status=Status.OK, quad=quad, image_u8=resized, chip_u8=chip)
 
 
 def _prepare_all(
@@ -110,11 +120,20 @@ def _crashed(sample: Sample, error: str) -> AlignedFace:
     return AlignedFace(sample.index, sample.key, Status.CRASHED, error)
 
 
-def _identity_all(compared: list[Compared]) -> tuple[list[list[float]], float]:
+def _chips_all(
+    items: list[list[np.ndarray]],
+) -> tuple[list[list[np.ndarray] | Crash], float]:
+    start = time.perf_counter()
+    return [_chips_any(pictures) for pictures in items], time.perf_counter() - start
+
+
+def _chips_any(pictures: list[np.ndarray]) -> list[np.ndarray] | Crash:
     from pipeline import faces
 
-    start = time.perf_counter()
-    return [faces.identities(a, b) for a, b in compared], time.perf_counter() - start
+    try:
+        return [faces.chip_aligned(picture) for picture in pictures]
+    except UNFORESEEN as error:
+        return Crash(f"identity failed: {type(error).__name__}: {error}"[:500])
 
 
 def aligned(
@@ -129,10 +148,28 @@ def aligned(
     for sample, rows, busy in labour.in_order(samples, SAMPLES_PER_TASK, n_in_flight):
         clock.add("align", busy)
         if isinstance(rows, Crash):
-            yield _crashed(sample, CRASHED_ERROR)
+            yield _crashed(sample, rows.error)
         else:
             yield from rows
 
 
-# Comparing faces: cosines of each, one a picture that it is compared with.
-IDENTITY: Labour[Compared, list[float]] = Labour(_identity_all)
+# Of each row its reconstructions at the steps that are measured, [h, w, 3] uint8 -> their chips, in order.
+CHIPS: Labour[list[np.ndarray], list[np.ndarray]] = Labour(_chips_all)
+
+
+class Chips:
+    """Chips of some rows' reconstructions, being cut by CPU workers."""
+
+    def __init__(self, pictures: list[list[np.ndarray]]) -> None:
+        """pictures: of each row, as `CHIPS` takes them."""
+        chunks = [pictures[i : i + ROWS_PER_TASK] for i in range(0, len(pictures), ROWS_PER_TASK)]
+        self._chunks = [(CHIPS.begin(chunk), chunk) for chunk in chunks]
+
+    def cut(self) -> tuple[list[list[np.ndarray] | Crash], float]:
+        """Of each row its chips, once all are there, and the workers' busy seconds.
+
+        Raises:
+            ShardError: the cluster loses every node that a chunk is sent to.
+        """
+        found = [CHIPS.finish(reference, chunk) for reference, chunk in self._chunks]
+        return [each for results, _ in found for each in results], sum(busy for _, busy in found)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from encoders import Bootstrap, ReStyle, require_precision
-from pipeline import audit, cluster, driver, journal, labels, plan, storage
+from pipeline import audit, batch_size, cluster, driver, journal, labels, plan, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
 from pipeline.config import PATHS, ClusterConfig, ConfigError, Precision, RunConfig, fingerprint
 from pipeline.crew import Workers
@@ -60,7 +60,7 @@ def prepare(
     require_device(config.precision, how)
     model = load_model(config)
     if _runs_here(how) and not torch.cuda.is_available():
-        _require_memory(model, config, how.batch_size)
+        _require_memory(model, config, how.batch_size or batch_size.ON_CPU)
     if config.keep_fields:
         config = replace(config, labels=_label_columns(shards, out, config, overwrite))
     identity = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
@@ -187,16 +187,16 @@ def require_device(precision: Precision, how: ClusterConfig) -> None:
         raise ConfigError(str(error)) from None
 
 
-def _require_memory(model: ReStyle | Bootstrap, config: RunConfig, batch_size: int) -> None:
+def _require_memory(model: ReStyle | Bootstrap, config: RunConfig, n: int) -> None:
     """Refuse a batch that this machine cannot hold; Linux would kill the worker without a word."""
     shape = model.generator.config
     sizes = [4 * 2**level for level in range(shape.n_blocks)]
     largest = max(c * s * s for c, s in zip(shape.channels, sizes, strict=True))
     n_bytes = 4 if config.precision == "fp32" else 2
-    needed = N_MAPS_ALIVE * largest * n_bytes * batch_size
+    needed = N_MAPS_ALIVE * largest * n_bytes * n
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > available:
         raise ConfigError(
-            f"--batch-size {batch_size} needs about {needed / 2**30:.0f} GiB for feature maps, this "
-            f"machine has {available / 2**30:.0f}; at most {int(batch_size * available / needed)} fit"
+            f"--batch-size {n} needs about {needed / 2**30:.0f} GiB for feature maps, this "
+            f"machine has {available / 2**30:.0f}; at most {int(n * available / needed)} fit"
         )

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from encoders import Inversion, auxiliary, distances, identity
+from encoders import Inversion, auxiliary, distances, dlib_face, identity
 from generators.checkpoint import tensors_sha256
 from pipeline.config import ConfigError, RunConfig
 
@@ -38,17 +39,32 @@ class Scorer:
             network = auxiliary.load_identity(path).to(device)
             self._networks["identity"] = network
             self._distances["identity"] = partial(identity.similarity, network)
-        self._wants_identity = "identity" in run.metrics
+        self._dlib: dlib_face.DlibFace | None = None
+        if "identity" in run.metrics and run.identity_model is None:
+            self._dlib = _dlib_face().to(device)
         self._metrics = [name for name in run.metrics if name in self._distances]
 
     def measures(self, name: str) -> bool:
-        """Whether a metric is measured here; dlib's identity is measured by CPU workers."""
+        """Whether :meth:`measure` measures a metric; dlib's identity wants chips of the faces."""
         return name in self._metrics
 
     @property
-    def leaves_identity_to_dlib(self) -> bool:
-        """Whether CPU workers are to measure identity."""
-        return self._wants_identity and not self.measures("identity")
+    def wants_chips(self) -> bool:
+        """Whether identity is dlib's, measured by :meth:`identities`."""
+        return self._dlib is not None
+
+    @torch.inference_mode()
+    def identities(self, chips: Tensor) -> Tensor:
+        """Cosines of dlib's descriptors, of each face with its reconstructions; on the device.
+
+        chips: [N, 1 + n_steps, 150, 150, 3] uint8, the face's first, as `pipeline.faces` cuts them.
+        Returns [N, n_steps] float64.
+        """
+        assert self._dlib is not None, "this run measures no identity by dlib"
+        n, n_steps = len(chips), chips.shape[1] - 1
+        found = self._dlib.describe(chips.flatten(0, 1)).view(n, 1 + n_steps, -1)
+        face, others = found[:, :1].expand(-1, n_steps, -1), found[:, 1:]
+        return dlib_face.similarity(face.flatten(0, 1), others.flatten(0, 1)).view(n, n_steps)
 
     def hashes(self) -> dict[str, str]:
         """Identity of the weights that measure, whatever files they came in."""
@@ -58,17 +74,60 @@ class Scorer:
         }
 
     @torch.inference_mode()
-    def measure(self, result: Inversion) -> list[dict[str, list[float | None]]]:
-        """For each image, the values of every metric, one a step; None at steps not asked for."""
+    def measure(self, result: Inversion) -> Tensor:
+        """Every metric of every step of every image, [n_metrics, n_steps, N], on the device.
+
+        Nothing is waited for. NaN at steps that were not asked for.
+        """
         n_steps, n = result.thumbnails.shape[:2]
-        found: list[dict[str, list[float | None]]] = [{} for _ in range(n)]
-        for name in self._metrics:
-            n_last = min(self._n_last.get(name, n_steps), n_steps)
-            steps = result.thumbnails[n_steps - n_last :]
-            values = torch.stack([self._distances[name](step, result.target) for step in steps])
-            for of_image, column in zip(found, values.T.tolist(), strict=True):
-                of_image[name] = [None] * (n_steps - n_last) + column
+        values = result.thumbnails.new_full((len(self._metrics), n_steps, n), torch.nan)
+        for of_metric, name in zip(values, self._metrics, strict=True):
+            first = n_steps - self._n_measured(name, n_steps)
+            steps = result.thumbnails[first:]
+            together = steps.is_cuda and name not in self._networks
+            of_metric[first:] = _by_step(self._distances[name], steps, result.target, together)
+        return values
+
+    def _n_measured(self, name: str, n_steps: int) -> int:
+        """Of the last steps, how many a metric is measured at."""
+        return min(self._n_last.get(name, n_steps), n_steps)
+
+    def by_image(self, values: np.ndarray) -> list[dict[str, list[float | None]]]:
+        """What `measure` found, once it is here: for each image, the values of every metric, one a step.
+
+        None at steps that were not asked for.
+        """
+        n_steps = values.shape[1]
+        found: list[dict[str, list[float | None]]] = []
+        for of_image in values.transpose(2, 0, 1).tolist():
+            named = dict(zip(self._metrics, of_image, strict=True))
+            for name, of_metric in named.items():
+                n_left_out = n_steps - self._n_measured(name, n_steps)
+                of_metric[:n_left_out] = [None] * n_left_out
+            found.append(named)
         return found
+
+
+def _by_step(distance: Distance, steps: Tensor, target: Tensor, together: bool) -> Tensor:
+    """Distances [n_steps, N] of images [n_steps, N, 3, h, w] from their target [N, 3, h, w].
+
+    together: as one batch, which saves a GPU five times the small kernels. A CPU gains nothing, and
+    another batch adds in another order.
+    """
+    if together:
+        return distance(steps.flatten(0, 1), target.expand_as(steps).flatten(0, 1)).view(
+            steps.shape[:2]
+        )
+    return torch.stack([distance(step, target) for step in steps])
+
+
+def _dlib_face() -> dlib_face.DlibFace:
+    from pipeline import faces  # dlib, wanted by this metric alone
+
+    try:
+        return dlib_face.load_dlib_face(faces.recogniser_path())
+    except RuntimeError as error:
+        raise ConfigError(f"identity is measured by dlib's network: {error}") from None
 
 
 def _file(path: str | None, option: str, wanted: str) -> str:

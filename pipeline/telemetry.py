@@ -8,6 +8,7 @@ from __future__ import annotations
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from pipeline.records import ShardReport
+from pipeline.stopwatch import WAIT
 
 # From a shard of a few small images to one of many large ones on a CPU.
 SHARD_SECONDS = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0]
@@ -19,6 +20,9 @@ class WorkerMetrics:
     def __init__(self) -> None:
         self._rows = Counter("restyle_rows_total", "Rows committed", ("status",))
         self._stages = Counter("restyle_stage_seconds_total", "Busy time by stage", ("stage",))
+        self._wait = Counter(
+            "restyle_device_wait_seconds_total", "Time in which the device waited for input"
+        )
         self._shard = Histogram(
             "restyle_shard_seconds", "From a shard's first byte to its commit", SHARD_SECONDS
         )
@@ -27,7 +31,11 @@ class WorkerMetrics:
         for status, n in report.n_by_status.items():
             self._rows.inc(n, {"status": status})
         for stage, busy in report.seconds.items():
-            if busy > 0:
+            if busy <= 0:
+                continue
+            if stage == WAIT:
+                self._wait.inc(busy)
+            else:
                 self._stages.inc(busy, {"stage": stage})
         self._shard.observe(seconds)
 

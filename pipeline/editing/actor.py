@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline import images, storage
-from pipeline.batches import OutOfMemory
+from pipeline.batch_size import OutOfMemory
 from pipeline.cluster import worker_name
 from pipeline.config import ConfigError, Precision, fingerprint
 from pipeline.editing.painter import Painter, n_fitting

@@ -21,6 +21,8 @@ from pipeline.run import Prepared, absolute_file, require_device, rival
 
 PROTOCOL = 1  # raised when the same settings would write other numbers or columns than before
 
+N_DRAWN = 8  # pictures drawn together where nobody says how many
+
 
 @dataclass(frozen=True)
 class EditConfig:
@@ -89,7 +91,7 @@ def prepare(
         model=config.model,
         generator=config.generator,
         precision=config.precision,
-        batch_size=how.batch_size,
+        batch_size=how.batch_size or N_DRAWN,
     )
     found = rival(out, overwrite)
     return Prepared(workers, out, asked, left, identity, overwrite, rival=found)

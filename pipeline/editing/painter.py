@@ -12,7 +12,7 @@ import torch
 from encoders import ReStyle, load_inverter, require_precision
 from generators.precision import float32_products
 from pipeline.actor import checkpoint_hashes
-from pipeline.batches import OutOfMemory
+from pipeline.batch_size import OutOfMemory
 from pipeline.config import ConfigError, Precision
 from pipeline.images import to_u8
 

@@ -20,15 +20,6 @@ def tenfold(numbers, folder):
     return [10 * number for number in numbers], 0.5
 
 
-@pytest.fixture
-def joined(cluster):
-    import ray
-
-    ray.init(address=cluster, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
 def test_the_item_that_kills_workers_is_found_and_the_others_are_done(joined, tmp_path):
     labour = Labour(tenfold, (str(tmp_path),))
     found = list(labour.in_order(range(16), 4, 3))

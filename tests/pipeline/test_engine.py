@@ -55,7 +55,7 @@ def test_rows_written_are_samples_read_in_order(whole):
     summary, out = whole
     assert (summary.n_shards, summary.n_samples, summary.n_rows) == (4, 20, 20)
     assert summary.n_by_status == {"ok": 12, "decode_error": 4, "missing_image": 4}
-    assert set(summary.seconds) == {"read", "align", "invert", "score", "write"}
+    assert set(summary.seconds) == {"read", "align", "wait", "invert", "score", "write"}
     table = LatentDataset(out).table()
     assert table["sample_index"].to_pylist() == [0, 1, 2, 3, 4] * 4
     keys = [f"{s}/{name}" for s in range(4) for name in ("0", "broken", "1", "2", "text")]
@@ -108,6 +108,33 @@ def test_two_models_one_after_the_other_and_lpips(
             shards, then=str(second), latents="all",
             **{**settings, "lpips_heads": str(tmp_path / "other.pth")},
         )  # fmt: skip
+
+
+def test_identity_by_dlib_is_measured_beside_failures(
+    invert, shards, tmp_path, tiny_inverter, photo
+):
+    import torch
+
+    from encoders import load_inverter
+    from pipeline import faces, feed, images
+    from pipeline.config import RunConfig
+    from pipeline.records import Sample
+    from pipeline.scoring import Scorer
+
+    out = str(tmp_path / "out")
+    invert(shards, out, metrics=("identity",), how={"batch_size": 2})
+    rows = LatentDataset(out).table().to_pylist()
+    assert [row["identity"] is None for row in rows[:5]] == [False, True, False, False, True]
+    assert all(row["identity"][0] is None for row in rows if row["status"] == "ok")
+    settings = feed.AlignSettings("none", "largest", 64, 64)
+    [face] = feed.prepare(Sample(0, "0", photo(0)), settings)
+    pixels = face.image_u8
+    tensor = torch.tensor(pixels).permute(2, 0, 1)[None].float().div(127.5).sub(1)
+    result = load_inverter(tiny_inverter).invert(tensor, n_steps=2)
+    drawn = images.to_u8(result.thumbnails[-1][0])
+    chips = torch.tensor(np.stack([[faces.chip_aligned(pixels), faces.chip_aligned(drawn)]]))
+    expected = Scorer(RunConfig(metrics=("identity",))).identities(chips).item()
+    assert rows[0]["identity"][1] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_second_run_opens_no_finished_shard(invert, shards, tmp_path):

@@ -1,0 +1,126 @@
+"""One actor in this process, its aligners on a real Ray: what it leaves behind when a stage fails."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pipeline import LatentDataset, feed, run
+from pipeline.actor import InversionActor
+from pipeline.batches import BatchInverter
+from pipeline.config import ClusterConfig, RunConfig
+from pipeline.latents import footer
+from pipeline.storage import ShardError
+from pipeline.writer import ShardWriter
+
+N = 13
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory, write_tar, photo):
+    """Photos, every fifth damaged, and a label for each."""
+    members = []
+    for i in range(N):
+        members.append((f"{i}.png", b"damaged" if i % 5 == 4 else photo(i)))
+        members.append((f"{i}.json", b'{"age": %d}' % i))
+    return write_tar(tmp_path_factory.mktemp("actor") / "s.tar", members)
+
+
+@pytest.fixture
+def start(joined, one_thread, shard, tiny_inverter, tmp_path):
+    """A function: a loaded actor, its task and its folder."""
+
+    def make(out="out", batch_size=None, **changes):
+        config = RunConfig(
+            str(tiny_inverter),
+            align="none",
+            metrics=("mse", "identity"),
+            steps=2,
+            keep_fields=("json",),
+        )
+        how = ClusterConfig(batch_size=batch_size)
+        prepared = run.prepare([shard], str(tmp_path / out), config, how)
+        workers = replace(prepared.workers, n_in_flight=2, n_threads=1, **changes)
+        actor = InversionActor(workers)
+        actor.load()
+        return actor, prepared.left[0], tmp_path / out
+
+    return make
+
+
+@pytest.mark.parametrize(("asked", "used"), [(None, 8), (3, 3)])
+def test_the_footer_names_the_batch_size_that_was_used(start, asked, used):
+    actor, task, out = start(batch_size=asked)
+    report = actor.process(task)
+    assert footer(pq.read_metadata(out / task.output))["batch_size"] == used
+    assert report.seconds["wait"] > 0
+    assert report.n_by_status == {"ok": 11, "decode_error": 2}
+    assert LatentDataset(str(out)).table()["label_age"].to_pylist() == list(range(N))
+
+
+def test_stages_that_overlap_write_the_same_bytes(start):
+    files = []
+    for n_ahead in (0, 2):
+        actor, task, out = start(f"out{n_ahead}", batch_size=3, n_ahead=n_ahead)
+        actor.process(task)
+        files.append((out / task.output).read_bytes())
+    assert files[0] == files[1]
+
+
+class Failed(Exception):
+    """Raised by one stage."""
+
+
+def fail(*_, **__):
+    raise Failed("on purpose")
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        (feed.images, None),
+        (BatchInverter, "_batch"),
+        (BatchInverter, "_start"),
+        (BatchInverter, "_fetch"),
+        (feed.Chips, "cut"),
+        (ShardWriter, "add"),
+        (ShardWriter, "commit"),
+    ],
+)
+def test_whatever_fails_nothing_is_left(start, monkeypatch, where, what):
+    actor, task, out = start(batch_size=2)
+    before = set(threading.enumerate())
+    if what is None:  # the reader's thread
+        Path(task.url).rename(f"{task.url}.away")
+    else:
+        monkeypatch.setattr(where, what, fail)
+    try:
+        with pytest.raises(ShardError if what is None else Failed):
+            actor.process(task)
+    finally:
+        if what is None:
+            Path(f"{task.url}.away").rename(task.url)
+    assert set(threading.enumerate()) <= before
+    assert not list(out.glob("*.parquet"))
+    assert not list((out / "_run" / "parts").iterdir())
+    monkeypatch.undo()
+    assert actor.process(task).n_rows == N  # the actor goes on with another shard
+
+
+def test_networks_keep_to_the_actors_threads(start, monkeypatch):
+    """torch's number of threads decides the last bits, and each thread has its own."""
+    actor, task, _ = start(batch_size=4)
+    found = []
+    begin = BatchInverter._start
+
+    def telling(self, batch):
+        found.append((threading.current_thread().name, torch.get_num_threads()))
+        return begin(self, batch)
+
+    monkeypatch.setattr(BatchInverter, "_start", telling)
+    actor.process(task)
+    assert {n for _, n in found} == {1}
+    assert "MainThread" not in {name for name, _ in found}

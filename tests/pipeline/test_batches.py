@@ -1,0 +1,277 @@
+"""The stages of a shard in its actor: the same rows as one after the other, and together at an end."""
+
+import re
+import threading
+from contextlib import closing
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from encoders import distances, load_inverter
+from pipeline import batch_size, batches, images, stopwatch
+from pipeline.batches import BatchInverter
+from pipeline.careful import Care, Watch
+from pipeline.config import RunConfig
+from pipeline.records import AlignedFace, Status
+from pipeline.scoring import Scorer
+from pipeline.stopwatch import Stopwatch
+
+N, SIZE = 11, 3
+RUN = RunConfig(steps=2, metrics=("mse", "psnr", "ms_ssim"), align="none", save_images=True)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left(one_thread):
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture(scope="module")
+def model(tiny_inverter):
+    return load_inverter(tiny_inverter)
+
+
+@pytest.fixture
+def faces():
+    """Eleven rows; the second and the whole second batch are failures."""
+    pixels = np.random.default_rng(0).integers(0, 256, (N, 64, 64, 3), dtype=np.uint8)
+    bad = {1, 3, 4, 5}
+    return [
+        AlignedFace(i, f"{i}", Status.NO_FACE, "no face was found")
+        if i in bad
+        else AlignedFace(i, f"{i}", Status.OK, image_u8=pixels[i])
+        for i in range(N)
+    ]
+
+
+@pytest.fixture
+def inverter(model):
+    """A function: an inverter of batches of three, of the tiny model or another."""
+
+    def make(n_ahead=2, model=model, size=SIZE):
+        return BatchInverter(model, RUN, Scorer(RUN), size, n_ahead)
+
+    return make
+
+
+def expected(model, faces):
+    """Status, latents, metrics and pictures of rows, computed in the plainest way."""
+    found = {}
+    source = iter(faces)
+    while batch := list(islice(source, SIZE)):
+        usable = [face for face in batch if face.image_u8 is not None]
+        if not usable:
+            continue
+        pixels = torch.from_numpy(np.stack([face.image_u8 for face in usable]))
+        result = model.invert(pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1), n_steps=2)
+        for i, face in enumerate(usable):
+            metrics = {
+                name: [
+                    getattr(distances, name)(s, result.target)[i].item() for s in result.thumbnails
+                ]
+                for name in RUN.metrics
+            }
+            picture = images.encode_jpeg(images.to_u8(result.images[i]))
+            found[face.index] = result.latents[:, i].numpy(), metrics, picture
+    return found
+
+
+@pytest.mark.parametrize("n_ahead", [0, 1, 2])
+def test_rows_are_those_of_one_batch_after_the_other_to_the_bit(model, inverter, faces, n_ahead):
+    clock = Stopwatch()
+    found = list(inverter(n_ahead).rows(iter(faces), clock))
+    assert [len(batch) for batch in found] == [3, 3, 3, 2]
+    rows = [row for batch in found for row in batch]
+    assert [row.face.index for row in rows] == list(range(N))
+    answers = expected(model, faces)
+    for row, face in zip(rows, faces, strict=True):
+        assert row.status == face.status
+        assert row.face.image_u8 is None
+        if face.status != Status.OK:
+            assert (row.error, row.latents, row.metrics) == (face.error, None, {})
+            continue
+        latents, metrics, picture = answers[row.face.index]
+        assert row.latents.tobytes() == latents.tobytes()
+        assert row.metrics == metrics
+        assert row.reconstruction == picture
+        np.testing.assert_array_equal(images.decode(row.aligned_image), face.image_u8)
+    assert set(clock.seconds) == {"wait", "invert", "score", "write"}
+    assert min(clock.seconds.values()) > 0
+
+
+def test_what_the_model_answers_with_nan_is_a_row(model, inverter, faces):
+    class Broken(Other):
+        def invert(self, pixels, n_steps):
+            result = super().invert(pixels, n_steps)
+            result.latents[-1, 0, 0, 0] = torch.nan
+            return result
+
+    [rows] = inverter(model=Broken(model), size=2).rows(iter(faces[6:8]), Stopwatch())
+    assert [row.status for row in rows] == [Status.NOT_FINITE, Status.OK]
+    assert (rows[0].latents, rows[0].reconstruction, rows[0].metrics) == (None, None, {})
+    assert "NaN" in rows[0].error
+
+
+class Other:
+    """A model that does something besides."""
+
+    def __init__(self, model):
+        self._model = model
+        self.latent_avg, self.input_size = model.latent_avg, model.input_size
+
+    def invert(self, pixels, n_steps):
+        return self._model.invert(pixels, n_steps=n_steps)
+
+
+class Failed(Exception):
+    """Raised somewhere in the middle of a shard."""
+
+
+def fail(*_, **__):
+    raise Failed
+
+
+def failing_source(faces):
+    yield from faces[:7]
+    raise Failed
+
+
+class FailingModel(Other):
+    n = 0
+
+    def invert(self, pixels, n_steps):
+        self.n += 1
+        return fail() if self.n == 2 else super().invert(pixels, n_steps)
+
+
+@pytest.mark.parametrize("n_ahead", [0, 2])
+@pytest.mark.parametrize("stage", ["faces", "model", "fetching", "identity", "writing"])
+def test_an_error_in_any_stage_ends_all(model, inverter, faces, monkeypatch, stage, n_ahead):
+    source = failing_source(faces) if stage == "faces" else iter(faces * 50)
+    made = inverter(n_ahead, FailingModel(model) if stage == "model" else model)
+    if stage == "fetching":
+        monkeypatch.setattr(batches.images, "encode_png", fail)
+    if stage == "identity":
+        monkeypatch.setattr(BatchInverter, "_identify", fail)
+
+    def write():
+        with closing(made.rows(source, Stopwatch())) as rows:
+            for n, _ in enumerate(rows):
+                if stage == "writing" and n == 2:
+                    fail()
+
+    with pytest.raises(Failed):
+        write()
+    assert stage in ("faces", "model") or next(source, None) is not None  # not read to its end
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_whoever_wants_to_end_the_process_may(model, inverter, faces, error):
+    class Leaving(Other):
+        def invert(self, pixels, n_steps):
+            raise error
+
+    with pytest.raises(type(error)):
+        list(inverter(model=Leaving(model)).rows(iter(faces), Stopwatch()))
+
+
+def test_a_watched_shard_is_noted_step_by_step(model, inverter, faces, tmp_path):
+    """What is noted is what is being done: nothing is under way when the next note is written."""
+    events = []
+
+    class Noting(Watch):
+        def note(self, first, last):
+            events.append(("note", first, last))
+
+    class Telling(Other):
+        def invert(self, pixels, n_steps):
+            events.append(("inverted", len(pixels), threading.current_thread()))
+            return super().invert(pixels, n_steps)
+
+    watch = Noting(str(tmp_path), "s.parquet", Care(batch=(6, 8)))
+    for rows in inverter(model=Telling(model)).rows(iter(faces), Stopwatch(), watch):
+        events.append(("rows", rows[0].face.index, rows[-1].face.index))
+    here = threading.current_thread()
+    alone = [(("note", i, i), ("inverted", 1, here)) for i in (6, 7, 8)]
+    assert events == [
+        *(("note", 0, 2), ("inverted", 2, here), ("rows", 0, 2)),
+        *(("note", 3, 5), ("rows", 3, 5)),
+        *(event for pair in alone for event in pair),
+        *(("note", 6, 8), ("inverted", 3, here), ("rows", 6, 8)),
+        *(("note", 9, 10), ("inverted", 2, here), ("rows", 9, 10)),
+    ]
+
+
+class Tight(Other):
+    """Has room for a few images."""
+
+    room = 5
+
+    def invert(self, pixels, n_steps):
+        if len(pixels) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return super().invert(pixels, n_steps)
+
+
+@pytest.mark.parametrize(
+    ("room", "says"),
+    [
+        (5, "a batch of 7 does not fit in memory; --batch-size 4 fits"),
+        (1, "--batch-size 1 fits"),
+        (
+            0,
+            "a batch of 7 does not fit in memory, and neither does one image; pass --precision bf16",
+        ),
+    ],
+)
+def test_out_of_memory_names_the_size_that_fits(model, inverter, faces, room, says):
+    tight = Tight(model)
+    tight.room = room
+    with pytest.raises(batch_size.OutOfMemory, match=says):
+        list(inverter(model=tight, size=N).rows(iter(faces), Stopwatch()))
+
+
+@pytest.mark.parametrize(
+    ("room", "size"), [(100, 32), (32, 32), (31, 16), (7, 4), (1, 1), (0, None)]
+)
+def test_the_largest_size_that_fits_is_found_by_trying(model, inverter, room, size):
+    tight = Tight(model)
+    tight.room = room
+    assert batch_size.largest(inverter(model=tight).attempt) == size
+
+
+def test_other_errors_end_the_search():
+    with pytest.raises(Failed):
+        batch_size.largest(fail)
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        batch_size.largest(lambda n: (_ for _ in ()).throw(RuntimeError("device-side assert")))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [
+        (
+            {"read": 1, "align": 90, "wait": 60, "invert": 30, "score": 10},
+            "60% .*alignment were slow",
+        ),
+        (
+            {"read": 80, "align": 9, "wait": 60, "invert": 30, "score": 10},
+            "60% .*reading the shards",
+        ),
+        (
+            {"read": 1, "align": 90, "wait": 1, "invert": 98, "score": 1},
+            "1% .*the model was slowest",
+        ),
+        ({"align": 90, "wait": 1, "invert": 98, "write": 200}, "1% .*writing was slowest"),
+    ],
+)
+def test_how_long_the_device_waited_is_a_sentence(seconds, says):
+    assert re.search(f"^the device waited {says}", stopwatch.sentence(seconds))
+
+
+def test_without_a_device_nothing_is_said():
+    assert stopwatch.sentence({"read": 1.0, "edit": 2.0}) is None
+    assert stopwatch.sentence({}) is None
