@@ -44,14 +44,12 @@ class Bootstrap:
         """Both models at another precision. Returns itself."""
         self.first.at(precision)
         self.second.at(precision)
-        self.execution.forget()
         return self
 
     def to(self, device: str | torch.device) -> Bootstrap:
         """Both models on another device. Returns itself."""
         self.first.to(device)
         self.second.to(device)
-        self.execution.forget()
         return self
 
     @property
@@ -70,11 +68,7 @@ class Bootstrap:
 
     def invert_exactly(self, images: Tensor, n_steps: int = 5) -> Inversion:
         """As `ReStyle.invert_exactly`."""
-        before = self.first.precision
-        try:
-            return invert(Execution(), self.at("fp32")._models(n_steps), images)
-        finally:
-            self.at(before)
+        return invert(Execution(), self._models(n_steps), images, precision="fp32")
 
     def _models(self, n_steps: int) -> list[ReStyle]:
         return [self.first] + [self.second] * (n_steps - 1)

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders.loop import Networks, Steps, loop
-from generators.precision import float32_products
+from generators.precision import Precision, float32_products
 
 if TYPE_CHECKING:
     from encoders.restyle import ReStyle
@@ -39,27 +39,28 @@ Run = Callable[[Tensor], Steps]
 Capture = Callable[[Run, Tensor], Run]
 
 
-def capture_graph(run: Run, example: Tensor) -> Run:
-    """``run`` as one CUDA graph, for tensors of the shape of ``example``. The results are copies."""
-    with torch.cuda.device(example.device):
-        static = example.clone()
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(N_WARM_UP):
-                run(static)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads copy and fetch meanwhile: their calls must not end the capture.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            found = run(static)
+class CudaGraph:
+    """A function as one CUDA graph, for tensors of the shape of an example. What it returns are copies."""
 
-    def replay(target: Tensor) -> Steps:
-        static.copy_(target)
-        graph.replay()
-        return Steps(*(tensor.clone() for tensor in found))
+    def __init__(self, run: Run, example: Tensor) -> None:
+        self._run = run  # a graph reads weights and constants where they lay: they must stay
+        self._static = example.clone()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(example.device):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(N_WARM_UP):
+                    run(self._static)
+            torch.cuda.current_stream().wait_stream(side)
+            # Other threads copy and fetch meanwhile: their calls must not end the capture.
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._found = run(self._static)
 
-    return replay
+    def __call__(self, target: Tensor) -> Steps:
+        self._static.copy_(target)
+        self._graph.replay()
+        return Steps(*(tensor.clone() for tensor in self._found))
 
 
 def missing_for_compiling(device: torch.device) -> str:
@@ -109,118 +110,132 @@ class _Ready:
 
 
 class Execution:
-    """Runs the loop for a model or two; the results do not say how but in their last bits."""
+    """Runs the loop for a model or two; how it does shows in the last bits of the results alone."""
 
-    def __init__(self, wanted: Compile = "never", capture: Capture = capture_graph) -> None:
-        self.wanted = wanted
+    def __init__(
+        self,
+        wanted: Compile = "never",
+        is_long: bool | None = None,  # whether many images are to come; None: seen by counting them
+        batch_size: int = 1,  # at least so many images are compiled or captured for
+        capture: Capture = CudaGraph,
+    ) -> None:
+        self.wanted, self._is_long, self._batch_size = wanted, is_long, batch_size
         self._capture = capture
         self._n_seen = 0
-        self._broken = False
+        self._broken = ""
         self._ready: dict[tuple, list[_Ready]] = {}
-        self.used = "eager"
+        self.used = (
+            "eager"  # of the last batch: "eager", "compiled", "CUDA graph" or the latter two
+        )
+        self.reason = ""  # why not more
 
     def __deepcopy__(self, memo: dict) -> Execution:
-        return Execution(self.wanted, self._capture)  # of another model: nothing is ready for it
-
-    def forget(self) -> None:
-        """Compile and capture anew: networks or averages are other ones."""
-        self._ready.clear()
+        # Of another model: nothing is ready for it.
+        return Execution(self.wanted, self._is_long, self._batch_size, self._capture)
 
     def __call__(
-        self, models: Sequence[ReStyle], target: Tensor, keep_images: bool = False
+        self,
+        models: Sequence[ReStyle],
+        target: Tensor,
+        keep_images: bool = False,
+        precision: Precision | None = None,
     ) -> Steps:
-        """As `loop`, with the models' own networks.
+        """As `loop`, with the models' own networks, at their precision or another one.
 
         Raises:
-            RuntimeError: from torch, out of memory among it; what fails in compiling or capturing does not.
+            RuntimeError: from torch, out of memory among it; not what fails in compiling or capturing.
         """
         self._n_seen += len(target)
-        chosen = Plan()
-        if not self._broken:
-            chosen = plan(self.wanted, target.device, self._n_seen > WORTH_COMPILING)
-        with float32_products(models[0].precision), torch.no_grad():
+        is_long = self._n_seen > WORTH_COMPILING if self._is_long is None else self._is_long
+        chosen = plan(self.wanted, target.device, is_long)
+        if self._broken:
+            chosen = Plan(reason=self._broken)
+        self.used, self.reason = "eager", chosen.reason
+        precision = precision or models[0].precision
+        with float32_products(precision):
             if chosen.inductor or chosen.graph:
                 try:
-                    return self._fast(chosen, models, target, keep_images)
+                    return self._fast(chosen, models, target, keep_images, precision)
                 except Exception as error:
                     self._fall_back(error)
-            self.used = "eager"
-            return loop(models, _networks(models, for_compiler=False), target, keep_images)
+            networks = _networks(models, False, precision)
+            return loop(models, networks, target, keep_images)
 
     def _fall_back(self, error: Exception) -> None:
-        self._broken = True
-        self.forget()
+        why = f"{type(error).__name__}: {str(error).strip()[:300]}"
+        self._broken = self.reason = f"compiling or capturing failed ({why})"
+        self.used = "eager"
+        self._ready.clear()
         warnings.warn(
-            f"compiling or capturing failed, so the model runs step by step from here on: "
-            f"{type(error).__name__}: {str(error).strip()[:300]}",
+            f"{self._broken}; the model runs step by step from here on",
             RuntimeWarning,
             stacklevel=4,
         )
 
     def _fast(
-        self, chosen: Plan, models: Sequence[ReStyle], target: Tensor, keep_images: bool
-    ) -> Steps:
-        networks = _networks(models, for_compiler=chosen.inductor)
-        ready = self._fitting(models, networks, target, keep_images)
-        is_new = ready is None
-        if ready is None:
-            ready = self._prepare(chosen, models, networks, target, keep_images)
-        missing = ready.n_images - len(target)
-        full = F.pad(target, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else target
-        found = ready.run(full)
-        if is_new and target.is_cuda:
-            torch.cuda.synchronize(target.device)  # what failed in the first replay is to show here
-        if not missing:
-            return found
-        n = len(target)
-        return Steps(found.latents[:, :n], _first(found.images, n), found.thumbnails[:, :n])
-
-    def _fitting(
         self,
+        chosen: Plan,
         models: Sequence[ReStyle],
-        networks: Sequence[Networks],
         target: Tensor,
         keep_images: bool,
-    ) -> _Ready | None:
-        """The smallest batch that is ready and takes these images."""
-        key = _key(models, target, keep_images)
-        ready = [
+        precision: Precision,
+    ) -> Steps:
+        networks = _networks(models, chosen.inductor, precision)
+        key = (tuple(target.shape[1:]), keep_images, len(models))
+        ready = self._fitting(key, networks, len(target))
+        is_new = ready is None
+        if ready is None:
+            full = _filled_up(target, max(self._batch_size, len(target)))
+            run = _prepared(chosen, models, networks, full, keep_images, self._capture)
+            ready = _Ready(run, networks, len(full))
+            self._ready[key].append(ready)
+        found = ready.run(_filled_up(target, ready.n_images))
+        if is_new and target.is_cuda:
+            torch.cuda.synchronize(target.device)  # what failed in the first replay is to show here
+        self.used = ", ".join(["compiled"] * chosen.inductor + ["CUDA graph"] * chosen.graph)
+        n = len(target)
+        images = found.images[:, :n] if keep_images else found.images[:n]
+        return Steps(found.latents[:, :n], images, found.thumbnails[:, :n])
+
+    def _fitting(self, key: tuple, networks: Sequence[Networks], n: int) -> _Ready | None:
+        """The smallest batch that is ready for these networks and takes ``n`` images."""
+        # Of other weights, an average or a precision that the models had before: given up.
+        self._ready[key] = [
             each
             for each in self._ready.get(key, [])
             if all(a is b for a, b in zip(each.networks, networks, strict=True))
         ]
-        self._ready[key] = ready
-        fitting = [each for each in ready if each.n_images >= len(target)]
+        fitting = [each for each in self._ready[key] if each.n_images >= n]
         return min(fitting, key=lambda each: each.n_images, default=None)
 
-    def _prepare(
-        self,
-        chosen: Plan,
-        models: Sequence[ReStyle],
-        networks: Sequence[Networks],
-        target: Tensor,
-        keep_images: bool,
-    ) -> _Ready:
-        inner = networks
-        if chosen.inductor:
-            compiled = {of: _compiled(of) for of in dict.fromkeys(networks)}
-            inner = [compiled[of] for of in networks]
 
-        run: Run = partial(loop, models, inner, keep_images=keep_images)
-        for model in set(models):
-            _ = model.average_image  # drawn now: no graph may hold how it is made
-        if chosen.graph:
-            run = self._capture(run, target)
-        words = ["compiled"] * chosen.inductor + ["CUDA graph"] * chosen.graph
-        self.used = ", ".join(words)
-        ready = _Ready(run, networks, len(target))
-        self._ready[_key(models, target, keep_images)].append(ready)
-        return ready
+def _prepared(
+    chosen: Plan,
+    models: Sequence[ReStyle],
+    networks: Sequence[Networks],
+    example: Tensor,
+    keep_images: bool,
+    capture: Capture,
+) -> Run:
+    """The loop compiled and captured as chosen, for batches of the size of the example."""
+    if chosen.inductor:
+        compiled = {of: _compiled(of) for of in dict.fromkeys(networks)}
+        networks = [compiled[of] for of in networks]
+    run: Run = partial(loop, models, networks, keep_images=keep_images)
+    return capture(run, example) if chosen.graph else run
 
 
-def _networks(models: Sequence[ReStyle], for_compiler: bool) -> list[Networks]:
+def _filled_up(target: Tensor, n: int) -> Tensor:
+    """With black images behind, up to ``n``."""
+    missing = n - len(target)
+    return F.pad(target, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else target
+
+
+def _networks(
+    models: Sequence[ReStyle], for_compiler: bool, precision: Precision
+) -> list[Networks]:
     """Those of each step's model, asked for once a model."""
-    found = {model: model.networks(for_compiler) for model in dict.fromkeys(models)}
+    found = {model: model.networks(for_compiler, precision) for model in dict.fromkeys(models)}
     return [found[model] for model in models]
 
 
@@ -230,12 +245,3 @@ def _compiled(networks: Networks) -> Networks:
         encode=torch.compile(networks.encode, dynamic=False),
         synthesize=torch.compile(networks.synthesize, dynamic=False),
     )
-
-
-def _key(models: Sequence[ReStyle], target: Tensor, keep_images: bool) -> tuple:
-    return (*map(id, models), tuple(target.shape[1:]), target.device, keep_images)
-
-
-def _first(images: Tensor, n: int) -> Tensor:
-    """Of [N, 3, H, W] or [n_steps, N, 3, H, W], the first n images."""
-    return images[:, :n] if images.ndim == 5 else images[:n]

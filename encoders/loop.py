@@ -42,6 +42,8 @@ class Networks:
 
     encode: Callable[[Tensor], Tensor]  # [N, 6 or 3, h, w] -> style deltas [N, n_styles, w_dim]
     synthesize: Callable[[Tensor], Tensor]  # latents [N, n_styles, w_dim] -> images [N, 3, H, W]
+    dtype: torch.dtype  # that the encoder takes
+    average_image: Tensor  # where they start, as the encoder sees it, [3, h, w] float32
 
 
 def loop(
@@ -59,7 +61,7 @@ def loop(
     latents: list[Tensor] = []
     drawn: list[Tensor] = []
     thumbnails: list[Tensor] = []
-    current, reconstruction = models[0].start(len(target))
+    current, reconstruction = models[0].start(len(target), networks[0])
     for model, of in zip(models, networks, strict=True):
         current = model.step(target, reconstruction, current, of)
         image = model.draw(current, of)

@@ -89,56 +89,58 @@ class ReStyle(nn.Module):
         self.generator.synthesis.compute_dtype = dtype_of(precision)
         self.precision = precision
         self._average_image = None
-        self.execution.forget()
         return self
 
-    def _apply(self, *arguments, **named):  # type: ignore[no-untyped-def]  # nn.Module's; also of .to()
+    def _apply(self, *arguments, **named):  # type: ignore[no-untyped-def]  # nn.Module's: .to() and its like
         self._average_image = None
-        self.execution.forget()
         return super()._apply(*arguments, **named)
 
     def set_latent_avg(self, latent_avg: Tensor) -> None:
         """Start from another average, [n_styles, w_dim] or [w_dim]."""
         self.latent_avg.copy_(latent_avg.expand_as(self.latent_avg))
         self._average_image = None
-        self.execution.forget()
 
     @property
     def average_image(self) -> Tensor:
         """The image of `latent_avg` as the encoder sees it, [3, h, w] float32."""
         if self._average_image is None:
-            # Kept for training too, which cannot use a tensor made in inference mode.
-            with (
-                torch.inference_mode(False),
-                torch.no_grad(),
-                float32_products(self.precision),
-            ):
-                drawn = self.draw(self.latent_avg[None], self.networks())
-                self._average_image = self.to_input(drawn)[0]
+            self._average_image = self.networks().average_image
         return self._average_image
 
-    def networks(self, for_compiler: bool = False) -> Networks:
-        """Encoder and synthesis at the model's precision: the same object until one of them changes.
+    def networks(self, for_compiler: bool = False, precision: Precision | None = None) -> Networks:
+        """Encoder and synthesis: the same object until weights or the average change.
 
-        For inference, where weights are frozen; `step` and `draw` do without.
+        For inference, where weights are frozen; `start`, `step` and `draw` do without.
+
+        Args:
+            for_compiler: the synthesis as a compiler can fuse it.
+            precision: another one than the model's.
         """
-        synthesis, dtype = self.generator.synthesis, dtype_of(self.precision)
+        precision = precision or self.precision
+        synthesis, dtype = self.generator.synthesis, dtype_of(precision)
         tensors = [
-            tensor
-            for network in (self.encoder, synthesis)
-            for tensor in (*network.parameters(), *network.buffers())
+            self.latent_avg,
+            *(
+                tensor
+                for network in (self.encoder, synthesis)
+                for tensor in (*network.parameters(), *network.buffers())
+            ),
         ]
 
         def make() -> Networks:
             weights = synthesis.weights(dtype, for_compiler)
             draw = partial(synthesis.draw, noise="const", weights=weights)
-            return Networks(for_inference(self.encoder, dtype), draw)
+            # Kept for training too, which cannot use a tensor made in inference mode.
+            with torch.inference_mode(False), torch.no_grad(), float32_products(precision):
+                average = self.to_input(self.view.of(draw(self.latent_avg[None])))[0]
+                return Networks(for_inference(self.encoder, dtype), draw, dtype, average)
 
-        return self._derived.get(tensors, (dtype, for_compiler, synthesis.reference), make)
+        return self._derived.get(tensors, (precision, for_compiler, synthesis.reference), make)
 
-    def start(self, n: int) -> tuple[Tensor, Tensor]:
+    def start(self, n: int, networks: Networks | None = None) -> tuple[Tensor, Tensor]:
         """Average latents [n, n_styles, w_dim] and average images [n, 3, h, w]."""
-        return self.latent_avg.expand(n, -1, -1), self.average_image.expand(n, -1, -1, -1)
+        image = self.average_image if networks is None else networks.average_image
+        return self.latent_avg.expand(n, -1, -1), image.expand(n, -1, -1, -1)
 
     def step(
         self,
@@ -160,7 +162,7 @@ class ReStyle(nn.Module):
         """[N, 6 or 3, h, w] float32 -> style deltas [N, n_styles, w_dim] float32."""
         if networks is None:
             return self.encoder(x).float()
-        return networks.encode(x.to(dtype_of(self.precision))).float()
+        return networks.encode(x.to(networks.dtype)).float()
 
     def draw(self, latents: Tensor, networks: Networks | None = None) -> Tensor:
         """Latents [N, n_styles, w_dim] -> images [N, 3, H, W] float32, what the view shows."""
@@ -205,11 +207,7 @@ class ReStyle(nn.Module):
 
     def invert_exactly(self, images: Tensor, n_steps: int = 5) -> Inversion:
         """`invert` in float32 whatever the precision: for images whose results were not finite."""
-        before = self.precision
-        try:
-            return invert(Execution(), [self.at("fp32")] * n_steps, images)
-        finally:
-            self.at(before)
+        return invert(Execution(), [self] * n_steps, images, precision="fp32")
 
 
 class SinglePass(ReStyle):
@@ -244,15 +242,20 @@ def from_pixels(pixels_u8: Tensor) -> Tensor:
 
 
 def invert(
-    execution: Execution, models: Sequence[ReStyle], images: Tensor, keep_images: bool = False
+    execution: Execution,
+    models: Sequence[ReStyle],
+    images: Tensor,
+    keep_images: bool = False,
+    precision: Precision | None = None,
 ) -> Inversion:
     """The residual loop, step k with the k-th model; see `ReStyle.invert`.
 
     Args:
         images: [N, 3, h, w] in [-1, 1] of any size, on any device.
+        precision: another one than the models'.
     """
     device = models[0].latent_avg.device
-    with torch.no_grad():
-        target = models[0].to_input(images.to(device, torch.float32))
-        found = execution(models, target, keep_images)
-    return Inversion(*found, target=target.clone())
+    # Not inference mode, so that a caller may optimise or train with the results.
+    with torch.inference_mode(False), torch.no_grad():
+        target = models[0].to_input(images.to(device, torch.float32)).clone()
+        return Inversion(*execution(models, target, keep_images, precision), target=target)

@@ -64,7 +64,7 @@ def captured(make, monkeypatch):
 
     def model(capture, **how):
         found = make(**how)
-        found.execution = Execution("always", capture)
+        found.execution = Execution("always", capture=capture)
         return found
 
     return model
@@ -133,6 +133,12 @@ def test_a_smaller_batch_is_filled_up_and_cut_and_results_are_not_overwritten(ca
     assert sizes == [4, 2], "another graph only where none fits"
     model.invert(images(6), keep_images=True)
     assert sizes == [4, 2, 6]
+    sizes.clear()
+    model.execution = Execution("always", batch_size=8, capture=counting)
+    for n in (1, 8, 3):
+        found = model.invert(images(n))
+        assert len(found.images) == n
+    assert sizes == [8], "a small first batch is filled up as well"
 
 
 def test_two_models_after_each_other_are_captured_as_one(make, captured):
@@ -142,7 +148,7 @@ def test_two_models_after_each_other_are_captured_as_one(make, captured):
     )
     both = bootstrap(first, second)
     expected = both.invert(images(3))
-    both.execution = Execution("always", stand_in)
+    both.execution = Execution("always", capture=stand_in)
     assert_same(both.invert(images(3)), expected)
     assert both.execution.used == "CUDA graph"
 

@@ -59,7 +59,7 @@ def test_precision_and_device_are_passed_on(model, tmp_path):
     assert again.encoder.stem.weight.dtype == torch.float32
     assert again.generator.synthesis.compute_dtype == torch.bfloat16
     assert again.latent_avg.dtype == torch.float32
-    with pytest.raises(ValueError, match="fp32, bf16, fp16, not 'fp8'"):
+    with pytest.raises(ValueError, match="fp32, tf32, bf16, fp16, not 'fp8'"):
         load_inverter(tmp_path / "m.safetensors", precision="fp8")
 
 
