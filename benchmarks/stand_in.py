@@ -1,7 +1,7 @@
 """An actor whose model sleeps where a GPU would compute, and one that tells how long a shard took.
 
-For benchmarks/pipeline.py. Reading, alignment, chips, rows and Parquet are the real ones; what a GPU would do,
-takes time and no core, as on a GPU.
+For benchmarks/pipeline.py. Reading, alignment, chips, rows and Parquet are the real ones; what a GPU would do
+takes time but no core, as on a GPU.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from encoders.restyle import Inversion
 from pipeline import schema
 from pipeline.actor import ActorConfig, InversionActor
-from pipeline.batches import BatchInverter
+from pipeline.batches import BatchInverter, _Batch, _Inverting
 from pipeline.records import AlignedFace, Sample, ShardReport, ShardTask
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import Stopwatch
@@ -62,43 +61,46 @@ class StandInActor(TimedActor):
         name = super().load()
         assert isinstance(self._config, TimedConfig)
         assert self._config.sleep_ms is not None
-        model: Any = StandIn(self._config.sleep_ms / 1000)
+        model: Any = SHAPES
         self._model = model
         shape = model.generator.n_styles, model.generator.w_dim
         self._columns = schema.schema(self._run, *shape)
-        size, n_ahead = self._inverter.batch_size, self._config.n_ahead
-        self._inverter = Sleeping(model, self._run, Undescribed(self._run), size, n_ahead)
+        self._inverter = Sleeping(
+            model,
+            self._run,
+            Undescribed(self._run),
+            self._inverter.batch_size,
+            self._config.n_ahead,
+        )
+        self._inverter.sleep_s = self._config.sleep_ms / 1000
         return name
 
 
-class StandIn:
-    """In the shapes of FFHQ-1024: answers with the images that it is given, after a time."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds  # for each image
-        self.input_size = (256, 256)
-        self.generator = SimpleNamespace(n_styles=18, w_dim=512)
-        self.latent_avg = torch.zeros(18, 512)
-
-    def invert(self, images: Tensor, n_steps: int) -> Inversion:
-        time.sleep(self._seconds * len(images))
-        latents = self.latent_avg.expand(n_steps, len(images), -1, -1)
-        return Inversion(latents, images, images.expand(n_steps, *images.shape), images)
+# What the pipeline asks of a model, as those of FFHQ-1024 answer.
+SHAPES = SimpleNamespace(
+    input_size=(256, 256),
+    latent_avg=torch.zeros(18, 512),
+    generator=SimpleNamespace(n_styles=18, w_dim=512),
+)
 
 
 class Sleeping(BatchInverter):
-    """The stages, without the device's arithmetic on its results."""
+    """The stages, with a time to sleep in place of all that the device does with a batch."""
 
-    def _found(self, result: Inversion) -> dict[str, Tensor]:
-        n_steps, n = result.latents.shape[:2]
-        pixels = result.target.permute(0, 2, 3, 1)
-        return {
-            "latents": result.latents,
-            "metrics": torch.zeros(len(self._run.metrics) - 1, n_steps, n),
+    sleep_s = 0.0  # for each image
+
+    def _start(self, batch: _Batch) -> _Inverting:
+        n, n_steps = len(batch.pixels), self._run.steps
+        began = self._device.mark()
+        time.sleep(self.sleep_s * n)
+        found = {
+            "latents": SHAPES.latent_avg.expand(n_steps, n, -1, -1),
+            "metrics": torch.zeros(len(self._run.metrics) - 1, n_steps, n),  # but identity
             "is_finite": torch.ones(n, dtype=torch.bool),
-            # As they came, for faces are looked for in them.
-            "thumbnails": pixels.add(1).mul(127.5).round().to(torch.uint8)[None],
+            "thumbnails": batch.pixels[None],  # as they came, for faces are looked for in them
         }
+        ended = self._device.mark()
+        return _Inverting(batch, self._device.download(found), began, ended, ended)
 
 
 class Undescribed(Scorer):

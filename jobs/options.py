@@ -29,7 +29,11 @@ class BatchSize(click.ParamType):
     name = "batch size"
 
     def convert(self, value: Any, *context: Any) -> int | None:
-        return None if value == "auto" else click.IntRange(min=1).convert(value, *context)
+        if value == "auto":
+            return None
+        if not str(value).isdecimal() or int(value) < 1:
+            self.fail(f"auto, or a whole number of at least 1, not {value}", *context)
+        return int(value)
 
 
 def drawing(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -130,6 +130,15 @@ def test_dry_run_writes_nothing(restyle, tmp_path, shard, tiny_inverter):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("size", ["0", "many", "-1", "2.5"])
+def test_a_batch_size_is_a_number_or_auto(restyle, shard, tiny_inverter, size):
+    words = ("invert", shard, "--out", "out", "--model", tiny_inverter, "--dry-run", "--batch-size")
+    assert restyle(*words, "auto").status == restyle(*words, "3").status == 0
+    result = restyle(*words, size)
+    assert result.status == 2
+    assert f"auto, or a whole number of at least 1, not {size}" in result.err
+
+
 def test_pack_keeps_paths_as_keys_and_says_what_it_left_out(restyle, tmp_path, photo):
     from pipeline import reader
 

@@ -64,11 +64,14 @@ def test_beside_a_run(out, run):
 
 def test_after_its_end(out, run):
     log, progress = run
+    assert "waited" not in status(out)
+    busy = {"read": 1.0, "align": 9.0, "wait": 3.0, "invert": 0.75, "score": 0.25}
     with log:
-        log.beat(progress)
+        log.beat(replace(progress, busy_s=busy))
     text = status(out)
     assert "1 of 4 done, 0 running, 1 failed" in text
     assert "run:    unfinished, begun 2" in text
+    assert "        the device waited 75% of the time for input; decoding and alignment" in text
     assert "the same `restyle invert` command again continues" in text
 
 

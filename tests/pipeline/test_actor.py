@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline import LatentDataset, feed, run
+from pipeline import LatentDataset, cluster, feed, run
 from pipeline.actor import InversionActor
 from pipeline.batches import BatchInverter
 from pipeline.config import ClusterConfig, RunConfig
@@ -68,6 +68,14 @@ def test_stages_that_overlap_write_the_same_bytes(start):
         actor.process(task)
         files.append((out / task.output).read_bytes())
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize(("given", "share"), [(0, 1.0), (0.5, 0.5), (1, 1.0), (2, 1.0)])
+def test_an_actor_knows_its_part_of_a_gpu(joined, given, share):
+    import ray
+
+    ask = ray.remote(num_gpus=given, num_cpus=0)(cluster.gpu_share)
+    assert ray.get(ask.remote()) == share
 
 
 class Failed(Exception):

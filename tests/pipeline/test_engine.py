@@ -1,6 +1,7 @@
 """The whole way on a real Ray cluster: rows, order, retries, stores."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,9 @@ def test_the_command_keeps_labels_and_lists_what_it_could_not_finish(
     assert result.exit_code == 1
     assert "labels: label_cls int64, label_glasses double, label_json string," in result.stdout
     assert "1 shards, 4 samples, 4 rows (1 decode_error, 1 field_error, 2 ok)" in result.stdout
+    assert re.search(
+        r"^the device waited \d+% of the time for input; .* slowest", result.stdout, re.M
+    )
     assert "cut.tar is not a whole tar file" in result.stderr
     assert "1 shards are unfinished" in result.stderr
     assert not list((out / "_run" / "parts").iterdir())

@@ -128,6 +128,7 @@ def test_what_prometheus_reads(cluster, invert, make_shards):
     wanted = (
         'ray_restyle_rows_total{.*status="ok".*} ',
         'ray_restyle_stage_seconds_total{.*stage="invert".*} ',
+        "ray_restyle_device_wait_seconds_total{.*} ",
         "ray_restyle_shard_seconds_count{.*} ",
         'ray_restyle_shards_total{.*outcome="done".*} ',
         "ray_restyle_shards_left{.*} ",
