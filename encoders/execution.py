@@ -219,6 +219,8 @@ def _prepared(
 ) -> Run:
     """The loop compiled and captured as chosen, for batches of the size of the example."""
     if chosen.inductor:
+        # What networks keep for a size, they make when they see it first: not to be compiled in.
+        loop(models, networks, example)
         compiled = {of: _compiled(of) for of in dict.fromkeys(networks)}
         networks = [compiled[of] for of in networks]
     run: Run = partial(loop, models, networks, keep_images=keep_images)

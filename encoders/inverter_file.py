@@ -75,6 +75,7 @@ def load_inverter(
     _require_fit(parts, path, generator)
     networks = parts.encoder, parts.generator, parts.latent_avg, parts.input_size
     model = parts.model_class(*networks, precision, parts.view, compile)
+    model.folds = True
     return model.to(device).eval().requires_grad_(False)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.execution import Compile, Execution
+from encoders.folded import fold
 from encoders.loop import Inversion, Networks, require_arguments
 from encoders.style_encoder import SINGLE_PASS, StyleEncoder
 from encoders.unet import UNet
@@ -49,6 +50,8 @@ class ReStyle(nn.Module):
 
     latent_avg: Tensor
     max_steps: int | None = None  # that the loop may have; None = any number
+    # Whether inference folds a published encoder, which takes as much memory again: not in training.
+    folds: bool = False
 
     def __init__(
         self,
@@ -133,9 +136,11 @@ class ReStyle(nn.Module):
             # Kept for training too, which cannot use a tensor made in inference mode.
             with torch.inference_mode(False), torch.no_grad(), float32_products(precision):
                 average = self.to_input(self.view.of(draw(self.latent_avg[None])))[0]
-                return Networks(for_inference(self.encoder, dtype), draw, dtype, average)
+                encoder = for_inference(self.encoder, dtype, self.folds)
+                return Networks(encoder, draw, dtype, average)
 
-        return self._derived.get(tensors, (precision, for_compiler, synthesis.reference), make)
+        key = (precision, for_compiler, synthesis.reference, self.folds)
+        return self._derived.get(tensors, key, make)
 
     def start(self, n: int, networks: Networks | None = None) -> tuple[Tensor, Tensor]:
         """Average latents [n, n_styles, w_dim] and average images [n, 3, h, w]."""
@@ -229,8 +234,10 @@ class SinglePass(ReStyle):
         return latents + self._encode(target, networks)
 
 
-def for_inference(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
+def for_inference(encoder: nn.Module, dtype: torch.dtype, folds: bool) -> nn.Module:
     """A frozen encoder that computes in a dtype: the same one, or derived from it."""
+    if folds and isinstance(encoder, StyleEncoder):
+        return fold(encoder, dtype)
     if dtype == torch.float32:
         return encoder
     return copy.deepcopy(encoder).to(dtype)
