@@ -11,17 +11,18 @@ Between two stages wait a few batches at most (`pipeline.prefetch`).
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from encoders import Bootstrap
+from encoders.dlib_file import CHIP_SIDE
 from encoders.loop import Inversion
 from encoders.restyle import ReStyle, from_pixels
 from pipeline import images
@@ -36,6 +37,8 @@ from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import WAIT, Stopwatch
+
+T = TypeVar("T")
 
 N_AHEAD = 2  # batches that wait between two stages
 # And for their chips: CPU workers come to them after what was sent to be aligned before.
@@ -154,17 +157,25 @@ class BatchInverter:
 
     def _invert(self, batch: _Batch) -> _Inverting:
         """Have the device invert and measure a batch, and begin to fetch what it finds."""
+        return self._fitting(len(batch.pixels), lambda: self._start(batch))
+
+    def _fitting(self, n: int, work: Callable[[], T]) -> T:
+        """What the device makes of ``n`` images; OutOfMemory where it has no room for them."""
         try:
-            return self._start(batch)
+            return work()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
         # Outside of the handler, whose error would keep the tensors of the attempt.
-        raise too_large(len(batch.pixels), self.attempt)
+        raise too_large(n, self.attempt)
 
     def attempt(self, n: int) -> None:
-        """Invert a batch of ``n`` grey pictures; RuntimeError where they do not fit."""
-        self._start(_Batch([], self._pixels(n).fill_(127))).results.wait()
+        """Do with ``n`` grey pictures what is done with a batch; RuntimeError where they do not fit."""
+        started = self._start(_Batch([], self._pixels(n).fill_(127)))
+        if "thumbnails" in started.results.wait():
+            n_pictures = 1 + (self._run.steps if self._run.identity_steps == "all" else 1)
+            grey = np.full((n, n_pictures, CHIP_SIDE, CHIP_SIDE, 3), 127, np.uint8)
+            self._device.beside(self._scorer.identities, grey)
 
     @torch.inference_mode()
     def _start(self, batch: _Batch) -> _Inverting:
@@ -278,7 +289,10 @@ class BatchInverter:
                 chips.append([chip, *found])
         if not measured:
             return
-        cosines, busy = self._device.beside(self._scorer.identities, np.array(chips))
+        array = np.array(chips)
+        cosines, busy = self._fitting(
+            len(array), lambda: self._device.beside(self._scorer.identities, array)
+        )
         clock.add("identity", busy)
         for row, values in zip(measured, cosines.tolist(), strict=True):
             row.metrics["identity"] = [None] * (self._run.steps - len(values)) + values
