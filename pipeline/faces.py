@@ -181,7 +181,7 @@ def _landmarks(image_u8: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarr
 
 def _grey(image_u8: np.ndarray, scale: float) -> np.ndarray:
     """What is searched: grey, where HOG takes three quarters of its time on colours and finds the
-    same faces (`docs/alignment.md`); halved, thirded and so on as far as that goes."""
+    same faces (`docs/feeding.md`); halved, thirded and so on as far as that goes."""
     picture = Image.fromarray(image_u8).convert("L")
     if scale != 1:
         size = _size(image_u8, scale)
