@@ -1,7 +1,9 @@
 """Encoders: from images to the latents of a generator."""
 
+from encoders.bootstrap import Bootstrap, bootstrap
 from encoders.inverter_file import load_inverter, require_precision, save_inverter
-from encoders.restyle import Bootstrap, Inversion, ReStyle, bootstrap
+from encoders.loop import Inversion
+from encoders.restyle import ReStyle
 from encoders.unet import UNet, UNetConfig
 from encoders.view import View
 

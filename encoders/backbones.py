@@ -73,7 +73,7 @@ def _stage_ends(stages: tuple[tuple[int, int], ...]) -> list[int]:
     return ends
 
 
-def _maps(body: nn.Sequential, ends: list[int], x: Tensor) -> list[Tensor]:
+def maps_of(body: nn.Sequential, ends: list[int], x: Tensor) -> list[Tensor]:
     """Run a body; what comes out of each stage."""
     maps = []
     for i, block in enumerate(body):
@@ -107,7 +107,7 @@ class IRBackbone(nn.Module):
                 blocks.append(ImprovedResidual(before, channels, stride, attention))
                 before = channels
         self.body = nn.Sequential(*blocks)
-        self._stage_ends = _stage_ends(stages)
+        self.stage_ends = _stage_ends(stages)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, in_channels, h, w] -> the maps after each stage, finest first.
@@ -115,10 +115,10 @@ class IRBackbone(nn.Module):
         Channels 64, 128, 256, 512 at 1/2, 1/4, 1/8 and 1/16 of the input's height and width.
         """
         x = self.input_layer(x.contiguous(memory_format=torch.channels_last))
-        return _maps(self.body, self._stage_ends, x)
+        return maps_of(self.body, self.stage_ends, x)
 
 
-class _BasicBlock(nn.Module):
+class BasicBlock(nn.Module):
     """The block of ResNet-18 and -34 (He et al. 2015, arXiv 1512.03385, figure 5 left).
 
     [N, in_channels, h, w] -> [N, channels, h / stride, w / stride].
@@ -160,10 +160,10 @@ class ResNet34(nn.Module):
         before = 64
         for n_blocks, channels in RESNET34_STAGES:
             for _ in range(n_blocks):
-                blocks.append(_BasicBlock(before, channels, stride=1 if channels == before else 2))
+                blocks.append(BasicBlock(before, channels, stride=1 if channels == before else 2))
                 before = channels
         self.body = nn.Sequential(*blocks)
-        self._stage_ends = _stage_ends(RESNET34_STAGES)
+        self.stage_ends = _stage_ends(RESNET34_STAGES)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, in_channels, h, w] -> the maps after each stage, finest first.
@@ -171,4 +171,4 @@ class ResNet34(nn.Module):
         Channels 64, 128, 256, 512 at 1/2, 1/4, 1/8 and 1/16 of the input's height and width.
         """
         x = self.conv1(x.contiguous(memory_format=torch.channels_last))
-        return _maps(self.body, self._stage_ends, self.relu(self.bn1(x)))
+        return maps_of(self.body, self.stage_ends, self.relu(self.bn1(x)))

@@ -82,10 +82,15 @@ class ProgressiveHeads(nn.Module):
 
 def _offsets(styles: nn.ModuleList, sources: list[Tensor], stage: int) -> Tensor:
     """The first style's w, repeated, and on it the offsets of as many styles as `stage` says."""
-    first = styles[0](sources[0])
-    used = [styles[i](sources[i]) for i in range(1, min(stage + 1, len(styles)))]
-    unused = [torch.zeros_like(first)] * (len(styles) - 1 - len(used))
-    return torch.stack([first, *(first + offset for offset in used + unused)], dim=1)
+    used = [styles[i](sources[i]) for i in range(min(stage + 1, len(styles)))]
+    return with_offsets(torch.stack(used, dim=1), len(styles))
+
+
+def with_offsets(used: Tensor, n_styles: int) -> Tensor:
+    """From a w and the offsets of the styles after it, [N, at most n_styles, 512], all styles."""
+    first = used[:, :1]
+    unused = first.expand(-1, n_styles - used.shape[1], -1)
+    return torch.cat([first, first + used[:, 1:], unused], dim=1)
 
 
 class Pyramid(nn.Module):
@@ -97,7 +102,7 @@ class Pyramid(nn.Module):
     def __init__(self, n_styles: int) -> None:
         super().__init__()
         self.styles = nn.ModuleList(
-            GradualStyleBlock(CHANNELS, CHANNELS, 16 << _level(i)) for i in range(n_styles)
+            GradualStyleBlock(CHANNELS, CHANNELS, 16 << level_of(i)) for i in range(n_styles)
         )
         self.latlayer1 = nn.Conv2d(256, CHANNELS, 1)
         self.latlayer2 = nn.Conv2d(128, CHANNELS, 1)
@@ -111,18 +116,19 @@ class Pyramid(nn.Module):
     def _sources(self, maps: list[Tensor]) -> list[Tensor]:
         """The map that each style reads."""
         coarse = maps[3]
-        middle = _upsampled(coarse, self.latlayer1(maps[2]))
-        fine = _upsampled(middle, self.latlayer2(maps[1]))
+        middle = upsampled(coarse, self.latlayer1(maps[2]))
+        fine = upsampled(middle, self.latlayer2(maps[1]))
         levels = [_planar(level) for level in (coarse, middle, fine)]
-        return [levels[_level(i)] for i in range(len(self.styles))]
+        return [levels[level_of(i)] for i in range(len(self.styles))]
 
 
-def _level(style: int) -> int:
+def level_of(style: int) -> int:
     """Level of the pyramid that a style reads: 0 = coarsest."""
     return (style >= _N_COARSE) + (style >= _N_COARSE + _N_MIDDLE)
 
 
-def _upsampled(x: Tensor, lateral: Tensor) -> Tensor:
+def upsampled(x: Tensor, lateral: Tensor) -> Tensor:
+    """A coarser map [N, c, h, w] brought to the size of a finer one, and added to it."""
     return lateral + F.interpolate(x, lateral.shape[2:], mode="bilinear", align_corners=True)
 
 

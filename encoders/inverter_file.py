@@ -14,12 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders import published
-from encoders.restyle import Parts, Precision, ReStyle
+from encoders.execution import Compile
+from encoders.restyle import Parts, ReStyle
 from encoders.style_encoder import StyleEncoder, StyleEncoderConfig
 from encoders.unet import UNet, UNetConfig
 from encoders.view import View
 from generators import Generator, GeneratorConfig, checkpoint, load_generator
 from generators.checkpoint import CheckpointError
+from generators.precision import Precision, dtype_of
 
 _ENCODER = "encoder."
 _GENERATOR = "generator."
@@ -43,6 +45,7 @@ def load_inverter(
     generator: str | os.PathLike | None = None,
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
+    compile: Compile = "auto",
 ) -> ReStyle:
     """A frozen inverter.
 
@@ -50,12 +53,16 @@ def load_inverter(
         path: "demo", a `.safetensors` of this project, or a published ReStyle `.pt`.
         generator: a file to use instead of the generator that the checkpoint holds or names.
         precision: of encoder and synthesis; latents are float32 in any case.
+        compile: "auto" compiles and captures on a GPU once the model has inverted so many images that
+            more are likely; "always" does from the first batch on, on a CPU too; "never" does not.
 
     Raises:
         CheckpointError: says in one sentence what is wrong with a file and what to do.
-        ValueError: unknown precision, or float16 on a device that cannot compute with it.
+        ValueError: unknown precision or `compile`, or a precision that the device cannot compute in.
     """
     require_precision(precision, device)
+    if compile not in get_args(Compile):
+        raise ValueError(f"compile must be one of {', '.join(get_args(Compile))}, not {compile!r}")
     path = demo_path() if path == "demo" else Path(path)
     checkpoint.require_file(path)
     if path.suffix not in (".safetensors", ".pt", ".pth"):
@@ -67,7 +74,8 @@ def load_inverter(
     parts = load(path, other)
     _require_fit(parts, path, generator)
     networks = parts.encoder, parts.generator, parts.latent_avg, parts.input_size
-    model = parts.model_class(*networks, precision, parts.view)
+    model = parts.model_class(*networks, precision, parts.view, compile)
+    model.folds = True
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -196,12 +204,15 @@ def _require_fit(parts: Parts, path: Path, generator: str | os.PathLike | None) 
 
 def require_precision(precision: str, device: str | torch.device) -> None:
     """Raise a ValueError unless the device can compute with this precision."""
-    if precision not in get_args(Precision):
+    dtype = dtype_of(precision)
+    on_cpu = torch.device(device).type == "cpu"
+    if precision == "tf32" and on_cpu:
         raise ValueError(
-            f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}"
+            "tf32 rounds products as an NVIDIA GPU's tensor cores do, and there is no such GPU here; "
+            "use fp32 or bf16"
         )
-    if precision == "fp16" and torch.device(device).type == "cpu":
-        x = torch.zeros(1, 1, 4, 4, dtype=torch.float16)
+    if precision == "fp16" and on_cpu:
+        x = torch.zeros(1, 1, 4, 4, dtype=dtype)
         try:
             F.conv2d(x, x[:, :, :3, :3])
         except RuntimeError:

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from encoders import distances
-from encoders.restyle import Inversion, ReStyle, require_images
+from encoders.loop import Inversion, require_images
+from encoders.restyle import ReStyle
+from generators.precision import float32_products
 
 Objective = Callable[[Tensor, Tensor], Tensor]  # image and target, [N, 3, h, w] twice -> [N]
 
@@ -105,7 +107,7 @@ def optimize(
         RuntimeError: out of memory, from torch.
     """
     require_images(images)
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), float32_products(model.precision):
         target = model.to_input(images.to(model.latent_avg.device, torch.float32)).clone()
         latents = _start(model, start, len(target))
         kept = _search(model, target, latents, config, objective)

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encoders.execution import Compile, Execution
+from encoders.folded import fold
+from encoders.loop import Inversion, Networks, require_arguments
 from encoders.style_encoder import SINGLE_PASS, StyleEncoder
 from encoders.unet import UNet
 from encoders.view import EVERYTHING, View
 from generators import Generator
-
-Precision = Literal["fp32", "bf16", "fp16"]
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Resizing with overshoot leaves [-1, 1] by a little; grey levels of 0 to 255 leave it by far.
-_PLAUSIBLE_MAX = 2.0
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """What an inversion found."""
-
-    latents: Tensor  # after each step, [n_steps, N, n_styles, w_dim] float32
-    # Drawn from them, what the model's view shows: last step [N, 3, H, W] or all
-    # [n_steps, N, 3, H, W], float32.
-    images: Tensor
-    thumbnails: Tensor  # those of every step at the encoder's input size, [n_steps, N, 3, h, w]
-    target: Tensor  # the given images at that size, [N, 3, h, w]: what distances compare with
+from generators.derived import Derived
+from generators.precision import Precision, dtype_of, float32_products
 
 
 @dataclass(frozen=True)
@@ -61,8 +49,9 @@ class ReStyle(nn.Module):
     """
 
     latent_avg: Tensor
-    _average_image: Tensor | None
     max_steps: int | None = None  # that the loop may have; None = any number
+    # Whether inference folds a published encoder, which takes as much memory again: not in training.
+    folds: bool = False
 
     def __init__(
         self,
@@ -72,8 +61,9 @@ class ReStyle(nn.Module):
         input_size: tuple[int, int],  # height and width that the encoder sees
         precision: Precision = "fp32",  # of encoder and synthesis
         view: View = EVERYTHING,  # the part of a generated image that is the picture
+        compile: Compile = "never",
     ) -> None:
-        """Takes the networks over: casts the encoder and sets the generator's compute dtype.
+        """Takes the generator over: sets its compute dtype. Weights stay float32 at any precision.
 
         Raises:
             ValueError: unknown precision, or a latent average or view that does not fit the
@@ -92,20 +82,21 @@ class ReStyle(nn.Module):
         self.encoder = encoder
         self.generator = generator
         self.register_buffer("latent_avg", latent_avg.float().expand(style_shape).clone())
-        self.register_buffer("_average_image", None, persistent=False)
+        self.execution = Execution(compile)
+        self._derived: Derived[Networks] = Derived()
+        self._average_image: Tensor | None = None
         self.at(precision)
 
     def at(self, precision: Precision) -> ReStyle:
-        """The same model, its networks cast to another precision. Returns itself."""
-        if precision not in _DTYPES:
-            raise ValueError(
-                f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}"
-            )
+        """The same model computing in another precision. Returns itself."""
+        self.generator.synthesis.compute_dtype = dtype_of(precision)
         self.precision = precision
-        self.encoder.to(_DTYPES[precision])
-        self.generator.synthesis.compute_dtype = _DTYPES[precision]
         self._average_image = None
         return self
+
+    def _apply(self, *arguments, **named):  # type: ignore[no-untyped-def]  # nn.Module's: .to() and its like
+        self._average_image = None
+        return super()._apply(*arguments, **named)
 
     def set_latent_avg(self, latent_avg: Tensor) -> None:
         """Start from another average, [n_styles, w_dim] or [w_dim]."""
@@ -116,28 +107,72 @@ class ReStyle(nn.Module):
     def average_image(self) -> Tensor:
         """The image of `latent_avg` as the encoder sees it, [3, h, w] float32."""
         if self._average_image is None:
-            # Kept for training too, which cannot use a tensor made in inference mode.
-            with torch.inference_mode(False), torch.no_grad():
-                self._average_image = self.to_input(self.draw(self.latent_avg[None]))[0]
+            self._average_image = self.networks().average_image
         return self._average_image
 
-    def start(self, n: int) -> tuple[Tensor, Tensor]:
-        """Average latents [n, n_styles, w_dim] and average images [n, 3, h, w]."""
-        return self.latent_avg.expand(n, -1, -1), self.average_image.expand(n, -1, -1, -1)
+    def networks(self, for_compiler: bool = False, precision: Precision | None = None) -> Networks:
+        """Encoder and synthesis: the same object until weights or the average change.
 
-    def step(self, target: Tensor, reconstruction: Tensor, latents: Tensor) -> Tensor:
+        For inference, where weights are frozen; `start`, `step` and `draw` do without.
+
+        Args:
+            for_compiler: the synthesis as a compiler can fuse it.
+            precision: another one than the model's.
+        """
+        precision = precision or self.precision
+        synthesis, dtype = self.generator.synthesis, dtype_of(precision)
+        tensors = [
+            self.latent_avg,
+            *(
+                tensor
+                for network in (self.encoder, synthesis)
+                for tensor in (*network.parameters(), *network.buffers())
+            ),
+        ]
+
+        def make() -> Networks:
+            weights = synthesis.weights(dtype, for_compiler)
+            draw = partial(synthesis.draw, noise="const", weights=weights)
+            # Kept for training too, which cannot use a tensor made in inference mode.
+            with torch.inference_mode(False), torch.no_grad(), float32_products(precision):
+                average = self.to_input(self.view.of(draw(self.latent_avg[None])))[0]
+                encoder = for_inference(self.encoder, dtype, self.folds)
+                return Networks(encoder, draw, dtype, average)
+
+        key = (precision, for_compiler, synthesis.reference, self.folds)
+        return self._derived.get(tensors, key, make)
+
+    def start(self, n: int, networks: Networks | None = None) -> tuple[Tensor, Tensor]:
+        """Average latents [n, n_styles, w_dim] and average images [n, 3, h, w]."""
+        image = self.average_image if networks is None else networks.average_image
+        return self.latent_avg.expand(n, -1, -1), image.expand(n, -1, -1, -1)
+
+    def step(
+        self,
+        target: Tensor,
+        reconstruction: Tensor,
+        latents: Tensor,
+        networks: Networks | None = None,
+    ) -> Tensor:
         """One pass of the encoder: the latents [N, n_styles, w_dim] that it corrects to.
 
         Args:
             target, reconstruction: [N, 3, h, w] at the encoder's input size.
             latents: [N, n_styles, w_dim] float32, those of the reconstruction.
+            networks: from `networks()`; None is differentiable, the encoder in float32.
         """
-        pair = torch.cat([target, reconstruction], dim=1).to(_DTYPES[self.precision])
-        return latents + self.encoder(pair).float()
+        return latents + self._encode(torch.cat([target, reconstruction], dim=1), networks)
 
-    def draw(self, latents: Tensor) -> Tensor:
+    def _encode(self, x: Tensor, networks: Networks | None) -> Tensor:
+        """[N, 6 or 3, h, w] float32 -> style deltas [N, n_styles, w_dim] float32."""
+        if networks is None:
+            return self.encoder(x).float()
+        return networks.encode(x.to(networks.dtype)).float()
+
+    def draw(self, latents: Tensor, networks: Networks | None = None) -> Tensor:
         """Latents [N, n_styles, w_dim] -> images [N, 3, H, W] float32, what the view shows."""
-        return self.view.of(self.generator.synthesis(latents, noise="const").float())
+        synthesize = self.generator.synthesis if networks is None else networks.synthesize
+        return self.view.of(synthesize(latents))
 
     def to_input(self, images: Tensor) -> Tensor:
         """Images of any size -> [N, 3, h, w] at the encoder's input size.
@@ -168,8 +203,16 @@ class ReStyle(nn.Module):
                 steps of a single-pass model.
             RuntimeError: out of memory, from torch.
         """
-        _check(images, n_steps, self.max_steps)
-        return run([self] * n_steps, images, keep_images)
+        require_arguments(images, n_steps, self.max_steps)
+        return invert(self.execution, [self] * n_steps, images, keep_images)
+
+    def invert_pixels(self, pixels_u8: Tensor, n_steps: int = 5) -> Inversion:
+        """`invert` for pictures [N, h, w, 3] uint8: nothing is asked back from the device that has them."""
+        return invert(self.execution, [self] * n_steps, from_pixels(pixels_u8))
+
+    def invert_exactly(self, images: Tensor, n_steps: int = 5) -> Inversion:
+        """`invert` in float32 whatever the precision: for images whose results were not finite."""
+        return invert(Execution(), [self] * n_steps, images, precision="fp32")
 
 
 class SinglePass(ReStyle):
@@ -180,121 +223,46 @@ class SinglePass(ReStyle):
 
     max_steps = 1
 
-    def step(self, target: Tensor, reconstruction: Tensor, latents: Tensor) -> Tensor:
+    def step(
+        self,
+        target: Tensor,
+        reconstruction: Tensor,
+        latents: Tensor,
+        networks: Networks | None = None,
+    ) -> Tensor:
         """As in ReStyle, whatever the reconstruction."""
-        return latents + self.encoder(target.to(_DTYPES[self.precision])).float()
+        return latents + self._encode(target, networks)
 
 
-class Bootstrap:
-    """One step of a first model, the others of a second (section 3.3 of the paper).
-
-    An encoder of photos finds where to start, an encoder of another domain (toonify) goes on. Each
-    step's image comes from the generator of the model whose step it is. The attributes are those of
-    `ReStyle`, of whichever model they concern.
-    """
-
-    max_steps: int | None = None
-
-    def __init__(self, first: ReStyle, second: ReStyle) -> None:
-        """Raises ValueError unless the two share latents, input size and picture."""
-        for what, a, b in (
-            ("latents", first.latent_avg.shape, second.latent_avg.shape),
-            ("input size", first.input_size, second.input_size),
-            ("view", first.view, second.view),
-        ):
-            if a != b:
-                raise ValueError(
-                    f"these models cannot follow each other: the {what} of the first is {a}, of "
-                    f"the second {b}"
-                )
-        if second.max_steps is not None:
-            raise ValueError("the second model sees no reconstruction, so it cannot go on from one")
-        self.first, self.second = first, second
-        self.generator, self.view = second.generator, second.view
-        self.input_size, self.latent_avg = first.input_size, first.latent_avg
-
-    def at(self, precision: Precision) -> Bootstrap:
-        """Both models at another precision. Returns itself."""
-        self.first.at(precision)
-        self.second.at(precision)
-        return self
-
-    def to(self, device: str | torch.device) -> Bootstrap:
-        """Both models on another device. Returns itself."""
-        self.first.to(device)
-        self.second.to(device)
-        return self
-
-    @property
-    def average_image(self) -> Tensor:
-        """Where the first model starts, as its encoder sees it, [3, h, w] float32."""
-        return self.first.average_image
-
-    def invert(self, images: Tensor, n_steps: int = 5, keep_images: bool = False) -> Inversion:
-        """As `ReStyle.invert`; the first of the steps is the first model's."""
-        _check(images, n_steps, self.max_steps)
-        models = [self.first] + [self.second] * (n_steps - 1)
-        return run(models, images, keep_images)
+def for_inference(encoder: nn.Module, dtype: torch.dtype, folds: bool) -> nn.Module:
+    """A frozen encoder that computes in a dtype: the same one, or derived from it."""
+    if folds and isinstance(encoder, StyleEncoder):
+        return fold(encoder, dtype)
+    if dtype == torch.float32:
+        return encoder
+    return copy.deepcopy(encoder).to(dtype)
 
 
-def bootstrap(first: ReStyle, second: ReStyle) -> Bootstrap:
-    """One step of `first`, the others of `second`; ValueError where they do not fit together."""
-    return Bootstrap(first, second)
+def from_pixels(pixels_u8: Tensor) -> Tensor:
+    """Pictures [N, h, w, 3] uint8 -> images [N, 3, h, w] float32 in [-1, 1], where they are."""
+    return pixels_u8.permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
-def run(models: Sequence[ReStyle], images: Tensor, keep_images: bool = False) -> Inversion:
-    """The residual loop, step k with the k-th model; where to start is the first one's.
+def invert(
+    execution: Execution,
+    models: Sequence[ReStyle],
+    images: Tensor,
+    keep_images: bool = False,
+    precision: Precision | None = None,
+) -> Inversion:
+    """The residual loop, step k with the k-th model; see `ReStyle.invert`.
 
     Args:
-        images: [N, 3, h, w] in [-1, 1].
+        images: [N, 3, h, w] in [-1, 1] of any size, on any device.
+        precision: another one than the models'.
     """
-    latents: list[Tensor] = []
-    drawn: list[Tensor] = []
-    thumbnails: list[Tensor] = []
-    with torch.inference_mode():
-        target = models[0].to_input(images.to(models[0].latent_avg.device, torch.float32))
-        current, reconstruction = models[0].start(len(target))
-        for model in models:
-            current = model.step(target, reconstruction, current)
-            image = model.draw(current)
-            reconstruction = model.to_input(image)
-            latents.append(current)
-            thumbnails.append(reconstruction)
-            drawn = [*drawn, image] if keep_images else [image]
-    # Copied outside inference mode, so that a caller may optimise or train with the results.
-    return Inversion(
-        latents=torch.stack(latents),
-        images=torch.stack(drawn) if keep_images else drawn[0].clone(),
-        thumbnails=torch.stack(thumbnails),
-        target=target.clone(),
-    )
-
-
-def _check(images: Tensor, n_steps: int, max_steps: int | None) -> None:
-    if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 1:
-        raise ValueError(f"n_steps must be a whole number of at least 1, not {n_steps!r}")
-    if max_steps is not None and n_steps > max_steps:
-        raise ValueError(
-            f"this encoder sees no reconstruction (pSp, e4e), so it has one step, not {n_steps}; "
-            "pass n_steps=1"
-        )
-    require_images(images)
-
-
-def require_images(images: Tensor) -> None:
-    """Raise a ValueError unless these are images [N, 3, h, w], floating point, in [-1, 1]."""
-    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        raise ValueError(
-            f"images must be [N, 3, height, width] with at least one image, not "
-            f"{list(images.shape)}"
-        )
-    if not images.is_floating_point():
-        raise ValueError(
-            f"images must be floating point in [-1, 1], not {images.dtype}; "
-            "for grey levels use images / 127.5 - 1"
-        )
-    if images.abs().max() > _PLAUSIBLE_MAX:
-        raise ValueError(
-            f"images must lie in [-1, 1], but reach {images.abs().max():.4g}; "
-            "for grey levels use images / 127.5 - 1"
-        )
+    device = models[0].latent_avg.device
+    # Not inference mode, so that a caller may optimise or train with the results.
+    with torch.inference_mode(False), torch.no_grad():
+        target = models[0].to_input(images.to(device, torch.float32)).clone()
+        return Inversion(*execution(models, target, keep_images, precision), target=target)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from encoders.distances import ms_ssim, mse
+from encoders.loop import Inversion
 from encoders.losses import Objective
-from encoders.restyle import Inversion, ReStyle
+from encoders.restyle import ReStyle
 from generators.trainer import Validation
 
 _N_SHOWN = 8  # images in the grid

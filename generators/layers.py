@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,6 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generators import ops
+from generators.styled_conv import (
+    ConvWeights,
+    Formulation,
+    RGBWeights,
+    Upsampling,
+    conv_weights,
+    styled_conv2d,
+    to_rgb,
+)
 
 Noise = Literal["const", "random", "none"]
 # Keeps the variance of the sum of a block and the way around it at 1.
@@ -69,24 +79,28 @@ class StyledConv(nn.Module):
         self.gain = gain * ops.ACTIVATION_GAIN
         self.clamp = None if clamp is None else clamp * gain
 
-    def forward(self, x: Tensor, w: Tensor, noise: Noise, reference: bool = False) -> Tensor:
-        """[N, n_in, h, w] and style vectors [N, w_dim] -> [N, n_out, size, size]."""
+    def weights(self, up: Upsampling, dtype: torch.dtype) -> ConvWeights:
+        """Its weights for feature maps of a dtype, with the given way of doubling if it doubles."""
+        scaled = self.weight * self.weight_gain
+        return conv_weights(scaled, self.bias, up if self.up else "none", dtype)
+
+    def forward(
+        self,
+        x: Tensor,
+        style: Tensor,
+        noise: Noise,
+        weights: ConvWeights,
+        formulation: Formulation,
+    ) -> Tensor:
+        """[N, n_in, h, w] and styles [N, n_in], as its affine layer gives them -> [N, n_out, size, size]."""
         added = None
         if noise == "const":
             added = self.noise * self.noise_strength
         elif noise == "random":
             fresh = torch.randn(len(x), *self.noise.shape[1:], device=x.device)
             added = fresh * self.noise_strength
-        return ops.styled_conv2d(
-            x,
-            self.weight * self.weight_gain,
-            self.affine(w),
-            self.bias,
-            added,
-            up=self.up,
-            gain=self.gain,
-            clamp=self.clamp,
-            reference=reference,
+        return styled_conv2d(
+            x, weights, style, added, gain=self.gain, clamp=self.clamp, formulation=formulation
         )
 
 
@@ -106,11 +120,15 @@ class ToRGB(nn.Module):
         self.clamp = clamp
         self.weight_gain = 1 / math.sqrt(n_in)
 
-    def forward(self, x: Tensor, w: Tensor, reference: bool = False) -> Tensor:
-        """[N, n_in, h, w] -> [N, 3, h, w] float32."""
-        weight = self.weight * self.weight_gain
-        style = self.affine(w)
-        return ops.to_rgb(x, weight, style, self.bias, clamp=self.clamp, reference=reference)
+    def weights(self) -> RGBWeights:
+        """Its weights as the formulations take them."""
+        return RGBWeights(self.weight[:, :, 0, 0] * self.weight_gain, self.bias)
+
+    def forward(
+        self, x: Tensor, style: Tensor, weights: RGBWeights, formulation: Formulation
+    ) -> Tensor:
+        """[N, n_in, h, w] and styles [N, n_in], as its affine layer gives them -> [N, 3, h, w] float32."""
+        return to_rgb(x, weights, style, clamp=self.clamp, formulation=formulation)
 
 
 class Residual(nn.Module):
@@ -125,3 +143,30 @@ class Residual(nn.Module):
         """[N, n_in, h, w] -> [N, n_out, 2h, 2w]."""
         weight = (self.weight * self.weight_gain).to(x.dtype)
         return ops.upsample2d(F.conv2d(x, weight), reference=reference)
+
+
+class Styles:
+    """The affine layers of a synthesis together: one batched product for all of the same width."""
+
+    def __init__(
+        self,
+        layers: Sequence[EqualLinear],  # one for each convolution or colour
+        sources: Sequence[int],  # which style vector each of them takes
+    ) -> None:
+        widths = [layer.weight.shape[0] for layer in layers]
+        self._groups = []
+        for width in dict.fromkeys(widths):
+            places = [i for i, found in enumerate(widths) if found == width]
+            own = [layers[i] for i in places]
+            weight = torch.stack([layer.weight.t() * layer.weight_gain for layer in own])
+            bias = torch.stack([layer.bias[None] * layer.bias_gain for layer in own])
+            self._groups.append((places, [sources[i] for i in places], weight, bias))
+
+    def __call__(self, w_plus: Tensor) -> list[Tensor]:
+        """[N, n_styles, w_dim] float32 -> the style of each layer, [N, n_in]."""
+        vectors = w_plus.unbind(1)
+        found: dict[int, Tensor] = {}
+        for places, sources, weight, bias in self._groups:
+            styles = torch.baddbmm(bias, torch.stack([vectors[i] for i in sources]), weight)
+            found |= dict(zip(places, styles.unbind(), strict=True))
+        return [found[i] for i in range(len(found))]

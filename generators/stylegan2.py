@@ -13,20 +13,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generators import ops
+from generators.derived import Derived
 from generators.layers import (
     RESIDUAL_GAIN,
     EqualLinear,
     Noise,
     Residual,
     StyledConv,
+    Styles,
     ToRGB,
     normal,
 )
+from generators.styled_conv import Formulation, Upsampling
 
 Architecture = Literal["skip", "resnet", "orig"]
 # Far beyond any generator there is: what a damaged or hostile file may ask for.
 MAX_RESOLUTION = 1 << 14
 MAX_MAPPING_LAYERS = 100
+# Pixels from which a compiled generator on a GPU doubles by phases; below, by a transposed convolution.
+POLYPHASE_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,7 @@ class Synthesis(nn.Module):
         self.compute_dtype = torch.float32
         # True computes the paper's formulation: the measure of the fast one, not for use.
         self.reference = False
+        self._derived: Derived[SynthesisWeights] = Derived()
         first, w_dim, clamp = config.channels[0], config.w_dim, config.conv_clamp
         residual = config.architecture == "resnet"
         gain = RESIDUAL_GAIN if residual else 1.0
@@ -163,31 +169,88 @@ class Synthesis(nn.Module):
             )
         if noise not in ("const", "random", "none"):
             raise ValueError(f'noise must be "const", "random" or "none", not {noise!r}')
-        styles = w_plus.float().unbind(1)
-        x = self.const.to(self.compute_dtype).expand(len(w_plus), -1, -1, -1)
+        return self.draw(w_plus.float(), noise, self.weights(self.compute_dtype))
+
+    def weights(self, dtype: torch.dtype, for_compiler: bool = False) -> SynthesisWeights:
+        """What :meth:`draw` multiplies with: kept while the weights are frozen, made anew in training.
+
+        Args:
+            dtype: of the feature maps.
+            for_compiler: for what a compiler can fuse, also where something else is faster without one.
+        """
+        formulation: Formulation = "reference"
         if not self.reference:
+            formulation = "fused" if for_compiler or self.const.is_cuda else "in_place"
+        tensors = [*self.parameters(), *self.buffers()]
+        key = (formulation, for_compiler, dtype)
+        return self._derived.get(
+            tensors, key, lambda: SynthesisWeights(self, formulation, for_compiler, dtype)
+        )
+
+    def upsampling(self, size: int, formulation: Formulation, for_compiler: bool) -> Upsampling:
+        """How maps are doubled to ``size`` pixels."""
+        # Measured on an H200 in bfloat16: a compiler makes one pass of the filter and what follows it, which
+        # below 256 px beats four times the arithmetic. On a CPU arithmetic is dear.
+        if formulation != "fused" or not self.const.is_cuda:
+            return "transposed"
+        return "transposed" if for_compiler and size < POLYPHASE_SIZE else "polyphase"
+
+    def draw(self, w_plus: Tensor, noise: Noise, weights: SynthesisWeights) -> Tensor:
+        """:meth:`forward` with weights at hand: plain tensor code, to be compiled or captured."""
+        is_reference = weights.formulation == "reference"
+        styles = weights.styles(w_plus)
+        x = self.const.to(weights.dtype).expand(len(w_plus), -1, -1, -1)
+        if not is_reference:
             x = x.contiguous(memory_format=torch.channels_last)
         image = None
         for level in range(len(self.convs) // 2 + 1):
-            x = self._block(level, x, styles, noise)
+            x = self._block(level, x, styles, noise, weights)
             if image is not None:
-                image = ops.upsample2d(image, reference=self.reference)
+                image = ops.upsample2d(image, reference=is_reference)
             if level in self.rgb_levels:
-                to_rgb = self.to_rgbs[self.rgb_levels.index(level)]
-                colours = to_rgb(x, styles[2 * level + 1], self.reference)
+                i = self.rgb_levels.index(level)
+                style = styles[len(self.convs) + i]
+                colours = self.to_rgbs[i](x, style, weights.rgbs[i], weights.formulation)
                 image = colours if image is None else image + colours
         assert image is not None, "the last level has colours"
         return image
 
-    def _block(self, level: int, x: Tensor, styles: Sequence[Tensor], noise: Noise) -> Tensor:
+    def _block(
+        self,
+        level: int,
+        x: Tensor,
+        styles: Sequence[Tensor],
+        noise: Noise,
+        weights: SynthesisWeights,
+    ) -> Tensor:
         """The convolutions of one resolution."""
-        i = 2 * level
-        if level == 0:
-            return self.convs[0](x, styles[0], noise, self.reference)
-        around = self.skips[level - 1](x, self.reference) if self.skips else None
-        x = self.convs[i - 1](x, styles[i - 1], noise, self.reference)
-        x = self.convs[i](x, styles[i], noise, self.reference)
+        is_reference = weights.formulation == "reference"
+        around = self.skips[level - 1](x, is_reference) if level and self.skips else None
+        for i in (0,) if level == 0 else (2 * level - 1, 2 * level):
+            x = self.convs[i](x, styles[i], noise, weights.convs[i], weights.formulation)
         return x if around is None else x + around
+
+
+class SynthesisWeights:
+    """What follows from a synthesis's weights alone, for a formulation of its layers."""
+
+    def __init__(
+        self,
+        synthesis: Synthesis,
+        formulation: Formulation,
+        for_compiler: bool,
+        dtype: torch.dtype,  # of the feature maps
+    ) -> None:
+        self.formulation, self.dtype = formulation, dtype
+        convs: list[StyledConv] = list(synthesis.convs)  # type: ignore[arg-type]
+        rgbs: list[ToRGB] = list(synthesis.to_rgbs)  # type: ignore[arg-type]
+        sizes = [conv.noise.shape[-1] for conv in convs]
+        ups = [synthesis.upsampling(size, formulation, for_compiler) for size in sizes]
+        self.convs = [conv.weights(up, dtype) for conv, up in zip(convs, ups, strict=True)]
+        self.rgbs = [rgb.weights() for rgb in rgbs]
+        # A convolution takes the style vector of its own number, colours take that after their block's last.
+        sources = [*range(len(convs)), *(2 * level + 1 for level in synthesis.rgb_levels)]
+        self.styles = Styles([*(c.affine for c in convs), *(rgb.affine for rgb in rgbs)], sources)
 
 
 class Generator(nn.Module):

@@ -100,6 +100,8 @@ def print_summary(prepared: Prepared, summary: Summary, seconds: float) -> None:
         busy = ", ".join(f"{stage} {summary.seconds[stage]:.1f} s" for stage in stages)
         beside = " (align and identity on CPU workers, side by side)" if "align" in stages else ""
         click.echo(f"busy time: {busy}{beside}")
+    for execution, n in summary.executions.most_common():
+        click.echo(f"the model ran {execution} ({n} shards)")
     from pipeline import stopwatch
     from pipeline.storage import public
 

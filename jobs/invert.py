@@ -49,7 +49,7 @@ from jobs.options import BatchSize, words
 @click.option("--identity-model", help="For identity: model_ir_se50.pth. Default: dlib's network.")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
+    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
     default="fp32",
     show_default=True,
     help="Of the networks; latents stay float32.",
@@ -61,6 +61,13 @@ from jobs.options import BatchSize, words
     default="auto",
     show_default=True,
     help="Faces inverted together. auto: what fits on the GPU, at most 32; 8 on a CPU.",
+)
+@click.option(
+    "--compile",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="auto: on a GPU, where a run is long enough to win back the minute it takes.",
 )
 @click.option(
     "--latents",
@@ -102,6 +109,7 @@ def invert(
     metrics: str,
     keep_fields: str,
     batch_size: int | None,
+    compile: str,
     address: str | None,
     actors: int | None,
     gpus_per_actor: float | None,
@@ -121,7 +129,11 @@ def invert(
 
     config = RunConfig(metrics=words(metrics), keep_fields=words(keep_fields), **settings)  # type: ignore[arg-type]
     how = ClusterConfig(
-        address=address, n_actors=actors, gpus_per_actor=gpus_per_actor, batch_size=batch_size
+        address=address,
+        n_actors=actors,
+        gpus_per_actor=gpus_per_actor,
+        batch_size=batch_size,
+        compile=compile,  # type: ignore[arg-type]
     )
 
     from jobs import console

@@ -45,7 +45,7 @@ def drawing(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--generator", help="The same for a generator file of its own."),
         click.option(
             "--precision",
-            type=click.Choice(["fp32", "bf16", "fp16"]),
+            type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
             default="fp32",
             show_default=True,
             help="Of the generator; latents stay as they are.",

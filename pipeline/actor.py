@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from encoders import Bootstrap, bootstrap, load_inverter
+from encoders.execution import Execution
 from encoders.restyle import ReStyle
 from generators.checkpoint import CheckpointError, tensors_sha256
 from pipeline import batch_size, feed, labels, reader, schema, storage
@@ -21,7 +22,7 @@ from pipeline.batch_size import OutOfMemory
 from pipeline.batches import N_AHEAD, BatchInverter
 from pipeline.careful import Care, Watch
 from pipeline.cluster import gpu_share, worker_name
-from pipeline.config import ConfigError, RunConfig, fingerprint
+from pipeline.config import Compile, ConfigError, RunConfig, fingerprint
 from pipeline.feed import AlignSettings
 from pipeline.records import AlignedFace, Sample, ShardReport, ShardTask, Status
 from pipeline.schema import Row
@@ -39,16 +40,16 @@ def load_model(run: RunConfig) -> ReStyle | Bootstrap:
         CheckpointError, ConfigError: a file cannot be used, or the two, or the steps, do not fit.
     """
     if run.then is None:
-        model = load_inverter(run.model, run.generator)
+        model = load_inverter(run.model, run.generator, compile="never")
         if model.max_steps is not None and run.steps > model.max_steps:
             raise ConfigError(
                 f"{run.model} is a single-pass encoder (pSp, e4e), which has one step, not "
                 f"{run.steps}; pass --steps 1, or add a ReStyle encoder with --then"
             )
         return model
-    first = load_inverter(run.model, None)
+    first = load_inverter(run.model, compile="never")
     try:
-        return bootstrap(first, load_inverter(run.then, run.generator))
+        return bootstrap(first, load_inverter(run.then, run.generator, compile="never"))
     except CheckpointError:
         raise
     except ValueError as error:
@@ -79,6 +80,8 @@ class ActorConfig:
     n_in_flight: int  # CPU tasks of one shard begun at once
     n_threads: int  # of torch on the CPU
     n_ahead: int = N_AHEAD  # batches between two stages
+    compile: Compile = "auto"
+    is_long: bool = False  # whether each actor has so many images that compiling may pay
 
     @property
     def actor_class(self) -> type[InversionActor]:
@@ -116,6 +119,9 @@ class InversionActor:
         self._inverter = BatchInverter(self._model, run, scorer, asked, self._config.n_ahead)
         if self._config.batch_size is None and device != "cpu":
             self._inverter.batch_size = batch_size.on_gpu(self._inverter.attempt, gpu_share())
+        # Only now: a search for the batch size must not compile for each size that it tries.
+        how = self._config.compile, self._config.is_long, self._inverter.batch_size
+        self._model.execution = Execution(*how)
         self._by_dlib = scorer.wants_chips
         self._metrics = WorkerMetrics()
         return self.name()
@@ -179,7 +185,22 @@ class InversionActor:
         except BaseException:
             writer.abandon()
             raise
-        return ShardReport(task, read.n_samples, dict(counts), dict(clock.seconds), worker_name())
+        return ShardReport(
+            task,
+            read.n_samples,
+            dict(counts),
+            dict(clock.seconds),
+            worker_name(),
+            self._how_it_ran(),
+        )
+
+    def _how_it_ran(self) -> str:
+        """The model, where there was a choice: on a GPU, or where compiling was asked for."""
+        execution = self._model.execution
+        if self._config.compile == "auto" and not torch.cuda.is_available():
+            return ""
+        why = f" ({execution.reason})" if execution.reason else ""
+        return execution.used.replace("eager", "step by step") + why
 
     def _aligned(self, samples: Iterator[Sample], clock: Stopwatch) -> Iterator[AlignedFace]:
         height, width = self._model.input_size
@@ -203,6 +224,7 @@ class InversionActor:
             "latent_avg": base64.b64encode(latent_avg.tobytes()).decode(),
             "latent_avg_shape": list(latent_avg.shape),
             "batch_size": self._inverter.batch_size,
+            "execution": self._model.execution.used,
             "metric_protocol": f"float32 images in [-1, 1] at {width}x{height}; identity: cosine of "
             + ("dlib descriptors of 8-bit images" if self._by_dlib else "face embeddings"),
             "versions": dict(self._config.versions),

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from encoders import Bootstrap
 from encoders.dlib_file import CHIP_SIDE
-from encoders.restyle import Inversion, ReStyle
+from encoders.loop import Inversion
+from encoders.restyle import ReStyle, from_pixels
 from pipeline import images
 from pipeline.batch_size import is_out_of_memory, too_large
 from pipeline.careful import Watch
@@ -42,6 +43,8 @@ T = TypeVar("T")
 N_AHEAD = 2  # batches that wait between two stages
 # And for their chips: CPU workers come to them after what was sent to be aligned before.
 N_CUTTING = 8
+# Of what a batch is fetched as, the axis that counts its images.
+_IMAGE_AXIS = {"latents": 1, "metrics": 2, "is_finite": 0, "thumbnails": 1, "images": 0}
 
 
 @dataclass(frozen=True)
@@ -178,14 +181,15 @@ class BatchInverter:
     def _start(self, batch: _Batch) -> _Inverting:
         with self._device.turn:
             began = self._device.mark()
-            result = self._model.invert(self._device.upload(batch.pixels), n_steps=self._run.steps)
+            pixels = self._device.upload(batch.pixels)
+            result = self._model.invert_pixels(pixels, n_steps=self._run.steps)
             inverted = self._device.mark()
             found = self._found(result)
             ended = self._device.mark()
             return _Inverting(batch, self._device.download(found), began, inverted, ended)
 
     def _found(self, result: Inversion) -> dict[str, Tensor]:
-        """What rows are made of, on the device; N images each."""
+        """What rows are made of, on the device; N images each, at the axis of `_IMAGE_AXIS`."""
         thumbnails = result.thumbnails
         found = {
             "latents": result.latents,  # [n_steps, N, n_styles, w_dim]
@@ -217,6 +221,7 @@ class BatchInverter:
         if isinstance(one, _Batch):
             return _Fetched(rows, [], Chips([]))
         found = one.results.wait()
+        precisions = self._done_again(batch.pixels, found)
         clock.add("invert", self._device.seconds(one.began, one.inverted))
         clock.add("score", self._device.seconds(one.inverted, one.ended))
         pixels, metrics = batch.pixels.numpy(), self._scorer.by_image(found["metrics"])
@@ -224,9 +229,10 @@ class BatchInverter:
         both = zip(rows, batch.faces, strict=True)
         usable = [(row, face) for row, face in both if face.image_u8 is not None]
         for i, (row, face) in enumerate(usable):
-            if not found["is_finite"][i]:  # known from here on, before identity is measured
+            if not found["is_finite"][i]:
                 row.status, row.error = Status.NOT_FINITE, "the model answered with NaN or infinity"
                 continue
+            row.precision = precisions[i]
             # A copy: what the device copied to is wanted again before the row group is full.
             row.latents, row.metrics = found["latents"][:, i].copy(), metrics[i]
             if face.chip_u8 is not None:
@@ -237,6 +243,28 @@ class BatchInverter:
                     row.aligned_image = images.encode_png(pixels[i])
                     row.reconstruction = images.encode_jpeg(found["images"][i])
         return _Fetched(rows, came_out, Chips(drawn))
+
+    def _done_again(self, pixels: Tensor, found: dict[str, np.ndarray]) -> list[str]:
+        """What float16 cannot hold is computed in float32 and put in its place; each image's precision."""
+        precisions = [str(self._run.precision)] * len(pixels)
+        overflown = np.flatnonzero(~found["is_finite"])
+        if self._run.precision != "fp16" or not len(overflown):
+            return precisions
+        for i in overflown:  # one by one: in float32 a batch might not fit
+            exact = self._exactly(pixels[i : i + 1]).wait()
+            for name, axis in _IMAGE_AXIS.items():
+                if name in found:
+                    np.moveaxis(found[name], axis, 0)[i] = np.moveaxis(exact[name], axis, 0)[0]
+            precisions[i] = "fp32"
+        return precisions
+
+    @torch.inference_mode()
+    def _exactly(self, pixels: Tensor) -> Download:
+        with self._device.turn:
+            images = from_pixels(self._device.upload(pixels))
+            return self._device.download(
+                self._found(self._model.invert_exactly(images, self._run.steps))
+            )
 
     # The fourth.
 

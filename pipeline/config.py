@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+Compile = Literal["auto", "always", "never"]
 METRICS = ("mse", "psnr", "ms_ssim", "lpips", "identity")
 DEFAULT_METRICS = ("mse", "psnr", "ms_ssim", "identity")  # those that need no file
 METRIC_FILES = {"lpips_weights": "lpips", "lpips_heads": "lpips", "identity_model": "identity"}
@@ -20,8 +21,9 @@ LABEL_TYPES = {"float": "double", "int": "int64", "bool": "bool", "str": "string
 COLUMN_KEY = re.compile(r"\w[\w -]*")
 # Settings that are paths: the fingerprint covers what the files hold instead.
 PATHS = ("model", "then", "generator", *METRIC_FILES)
-# Raised when the same settings would write other numbers or columns than before.
-PROTOCOL = 1
+# Raised when the same settings would write other numbers or columns than before. 2: float32 is IEEE on a GPU
+# too, and rows say their precision.
+PROTOCOL = 2
 
 
 class ConfigError(ValueError):
@@ -104,6 +106,7 @@ class ClusterConfig:
     n_actors: int | None = None  # None: one for each GPU, or for each node where there is no GPU
     gpus_per_actor: float | None = None  # None: 1 where the cluster has GPUs, else 0
     batch_size: int | None = None  # faces inverted together; None: what fits on the device
+    compile: Compile = "auto"  # the model, for a GPU or a CPU: `encoders.execution`
     n_attempts: int = 3  # tries before a shard is given up
 
     def __post_init__(self) -> None:

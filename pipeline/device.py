@@ -36,14 +36,14 @@ class Device:
         return torch.empty(tuple(shape), dtype=dtype, pin_memory=self.is_cuda)
 
     def upload(self, pixels: Tensor) -> Tensor:
-        """[N, h, w, 3] uint8 in :meth:`host` memory -> images [N, 3, h, w] in [-1, 1] on the device."""
+        """[N, h, w, 3] uint8 in :meth:`host` memory -> the same on the device."""
         if self._up is not None:
             current = torch.cuda.current_stream(self._device)
             with torch.cuda.stream(self._up):
                 pixels = pixels.to(self._device, non_blocking=True)
             current.wait_stream(self._up)
             pixels.record_stream(current)  # else its memory may be given away while it is read
-        return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        return pixels
 
     def download(self, tensors: Mapping[str, Tensor]) -> Download:
         """Begin to copy what the current stream computes; on a CPU it is there already."""

@@ -39,6 +39,7 @@ class Summary:
     n_by_status: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)  # busy time by stage
     workers: Counter[str] = field(default_factory=Counter)  # shards by worker
+    executions: Counter[str] = field(default_factory=Counter)  # shards by how the model ran
     n_retries: int = 0
     n_deaths: int = 0  # of workers
     failures: list[tuple[ShardTask, str]] = field(default_factory=list)
@@ -49,6 +50,8 @@ class Summary:
         self.n_by_status.update(report.n_by_status)
         self.seconds.update(report.seconds)
         self.workers[report.worker] += 1
+        if report.execution:
+            self.executions[report.execution] += 1
 
     @property
     def n_rows(self) -> int:

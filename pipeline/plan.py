@@ -120,6 +120,12 @@ def require_usable(out: str, identity: Mapping[str, Any], overwrite: bool) -> No
     old = read_json(files, f"{path}/{SETTINGS}")
     if overwrite:
         return
+    if old is not None and old.get("protocol") != identity.get("protocol"):
+        raise ConfigError(
+            f"{where} was begun by another release, which computes and measures otherwise (protocol "
+            f"{old.get('protocol')}, here {identity.get('protocol')}): it can be read, edited and "
+            "reported as ever, but not continued; choose another --out, or pass --overwrite"
+        )
     if old is not None and fingerprint(old) != fingerprint(identity):
         raise ConfigError(
             f"{where} holds latents of other settings ({difference(old, identity)}); choose another "

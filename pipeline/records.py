@@ -80,6 +80,7 @@ class ShardReport:
     n_by_status: Mapping[str, int]  # rows
     seconds: Mapping[str, float] = field(default_factory=dict)  # busy time of each stage
     worker: str = ""  # node, GPU and process that did it
+    execution: str = ""  # how its model ran, where that is worth telling
 
     @property
     def n_rows(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 
 from encoders import Bootstrap, ReStyle, require_precision
+from encoders.execution import WORTH_COMPILING
+from generators.precision import dtype_of
 from pipeline import audit, batch_size, cluster, driver, journal, labels, plan, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
 from pipeline.config import PATHS, ClusterConfig, ConfigError, Precision, RunConfig, fingerprint
@@ -22,6 +25,7 @@ from pipeline.scoring import Scorer
 
 # Libraries whose version can change a number in the output.
 RECORDED = ("restyle-batch", "torch", "numpy", "pillow", "dlib-bin", "pyarrow")
+BYTES_PER_IMAGE = 100_000  # of a shard, about
 # Feature maps of the last layer alive at once: input, convolution, noise and activation.
 N_MAPS_ALIVE = 4
 
@@ -77,7 +81,7 @@ def prepare(
     if not dry_run:
         plan.require_writable(out)
         cluster.require_reachable(how.address)
-    workers = actor_config(config, out, identity, how)
+    workers = actor_config(config, out, identity, how, asked)
     return Prepared(workers, out, asked, left, identity, overwrite, again, rival(out, overwrite))
 
 
@@ -127,7 +131,11 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
 
 
 def actor_config(
-    config: RunConfig, out: str, identity: dict[str, Any], how: ClusterConfig
+    config: RunConfig,
+    out: str,
+    identity: dict[str, Any],
+    how: ClusterConfig,
+    asked: Sequence[ShardTask] = (),
 ) -> ActorConfig:
     """What the actors of an inversion are told."""
     return ActorConfig(
@@ -136,9 +144,22 @@ def actor_config(
         identity=identity,
         versions={name: _version(name) for name in RECORDED},
         batch_size=how.batch_size,
+        compile=how.compile,
+        is_long=_is_long(asked, how),
         n_in_flight=0,  # these two are set by the crew, from the cluster's size
         n_threads=0,
     )
+
+
+def _is_long(asked: Sequence[ShardTask], how: ClusterConfig) -> bool:
+    """Whether each actor is to invert so many images that compiling its model pays.
+
+    Of all shards, not of those that are left: a run that goes on goes on as it began.
+    """
+    sizes = [re.match(r"size=(\d+)", task.identity) for task in asked]
+    # A source that does not tell its size is taken for a large one.
+    n_images = sum(int(s[1]) / BYTES_PER_IMAGE if s else WORTH_COMPILING for s in sizes)
+    return n_images > WORTH_COMPILING * (how.n_actors or 1)
 
 
 def _believe_storage(prepared: Prepared, summary: Summary) -> None:
@@ -192,7 +213,7 @@ def _require_memory(model: ReStyle | Bootstrap, config: RunConfig, n: int) -> No
     shape = model.generator.config
     sizes = [4 * 2**level for level in range(shape.n_blocks)]
     largest = max(c * s * s for c, s in zip(shape.channels, sizes, strict=True))
-    n_bytes = 4 if config.precision == "fp32" else 2
+    n_bytes = dtype_of(config.precision).itemsize
     needed = N_MAPS_ALIVE * largest * n_bytes * n
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > available:

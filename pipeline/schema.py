@@ -25,6 +25,7 @@ class Row:
     error: str | None = None
     latents: np.ndarray | None = None  # [n_steps, n_styles, w_dim] float32
     metrics: dict[str, list[float | None]] = field(default_factory=dict)  # one value a step
+    precision: str | None = None  # that they were computed in
     aligned_image: bytes | None = None
     reconstruction: bytes | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)  # by column, those that are known
@@ -58,6 +59,7 @@ def schema(config: RunConfig, n_styles: int, w_dim: int) -> pa.Schema:
         shape = (config.steps, n_styles, w_dim)
         fields.append(pa.field("latents_by_step", _nested(latent, shape)))
     fields += [pa.field(name, pa.list_(pa.float32())) for name in config.metrics]
+    fields.append(pa.field("precision", pa.string()))
     if config.align == "face":
         fields += [
             pa.field("landmarks", _nested(pa.float32(), (68, 2))),
@@ -117,6 +119,7 @@ def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.Reco
         "error": [row.error for row in rows],
         "latent": [None if row.latents is None else row.latents[-1] for row in rows],
         "latents_by_step": [row.latents for row in rows],
+        "precision": [row.precision for row in rows],
         "landmarks": [face.landmarks for face in faces],
         "quad": [face.quad for face in faces],
         "detection_score": [face.detection_score for face in faces],

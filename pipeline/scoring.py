@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from encoders import auxiliary, distances, dlib_face, identity
-from encoders.restyle import Inversion
+from encoders import Inversion, auxiliary, distances, dlib_face, identity
 from generators.checkpoint import tensors_sha256
 from pipeline.config import ConfigError, RunConfig
 

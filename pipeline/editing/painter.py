@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from encoders import ReStyle, load_inverter, require_precision
+from generators.precision import float32_products
 from pipeline.actor import checkpoint_hashes
 from pipeline.batch_size import OutOfMemory
 from pipeline.config import ConfigError, Precision
@@ -59,7 +60,7 @@ class Painter:
         device = self._model.latent_avg.device
         found = []
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), float32_products(self._model.precision):
                 for chunk in torch.from_numpy(latents).float().split(self._batch_size):
                     found += [to_u8(image) for image in self._model.draw(chunk.to(device))]
         except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU it is just that

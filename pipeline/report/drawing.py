@@ -11,6 +11,7 @@ import torch
 
 from encoders import ReStyle, load_inverter
 from generators import CheckpointError
+from generators.precision import float32_products
 from pipeline.actor import checkpoint_hashes
 from pipeline.config import ConfigError
 from pipeline.images import to_u8
@@ -81,7 +82,7 @@ def draw(model: ReStyle, latents: np.ndarray) -> list[Thumbnail]:
     resolution = model.generator.resolution
     n_at_once = max(1, BATCH_PIXELS // resolution**2)
     found = []
-    with torch.inference_mode():
+    with torch.inference_mode(), float32_products():
         for chunk in torch.from_numpy(latents).split(n_at_once):
             drawn = model.draw(chunk.to(model.latent_avg.device))
             found += [thumbnail(to_u8(image), FACE_SIDE) for image in drawn]

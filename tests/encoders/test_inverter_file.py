@@ -55,10 +55,11 @@ def test_round_trip(model, tmp_path, embedded):
 def test_precision_and_device_are_passed_on(model, tmp_path):
     save_inverter(tmp_path / "m.safetensors", model)
     again = load_inverter(tmp_path / "m.safetensors", device="cpu", precision="bf16")
-    assert again.encoder.stem.weight.dtype == torch.bfloat16
+    assert again.networks().encode.stem.weight.dtype == torch.bfloat16
+    assert again.encoder.stem.weight.dtype == torch.float32
     assert again.generator.synthesis.compute_dtype == torch.bfloat16
     assert again.latent_avg.dtype == torch.float32
-    with pytest.raises(ValueError, match="fp32, bf16, fp16, not 'fp8'"):
+    with pytest.raises(ValueError, match="fp32, tf32, bf16, fp16, not 'fp8'"):
         load_inverter(tmp_path / "m.safetensors", precision="fp8")
 
 

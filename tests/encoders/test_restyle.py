@@ -98,7 +98,8 @@ def test_half_precision_images_are_within_40_db(model, precision):
         model.encoder, model.generator, model.latent_avg, model.input_size, precision
     )
     half = half_model.invert(images(4), keep_images=True)
-    assert next(half_model.encoder.parameters()).dtype != torch.float32
+    assert next(half_model.networks().encode.parameters()).dtype != torch.float32
+    assert next(half_model.encoder.parameters()).dtype == torch.float32
     assert half.latents.dtype == half.images.dtype == torch.float32
     for half_images, full_images in zip(half.images, full.images, strict=True):
         psnr = distances.psnr(half_images, full_images)
@@ -185,7 +186,7 @@ def test_wrong_arguments_are_named(model, given, n_steps, says):
 def test_what_does_not_fit_together_is_refused(tiny_generator):
     with pytest.raises(ValueError, match=r"\[18, 512\], but the generator takes \[8, 16\]"):
         ReStyle(UNet(UNET), tiny_generator, torch.zeros(18, 512), (32, 32))
-    with pytest.raises(ValueError, match="fp32, bf16, fp16, not 'int8'"):
+    with pytest.raises(ValueError, match="fp32, tf32, bf16, fp16, not 'int8'"):
         ReStyle(UNet(UNET), tiny_generator, torch.zeros(16), (32, 32), "int8")
     with pytest.raises(ValueError, match="power of two and at least 64, not 48"):
         UNetConfig(resolution=48)

@@ -100,3 +100,20 @@ def test_config_rejects_what_cannot_be_built():
 def test_standard_widths_are_the_published_ones():
     assert GeneratorConfig.standard(1024).channels == (512, 512, 512, 512, 512, 256, 128, 64, 32)
     assert GeneratorConfig.standard(1024).n_styles == 18
+
+
+@pytest.mark.parametrize("doubling", ["transposed", "polyphase"])
+@pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
+def test_what_a_gpu_computes_equals_the_reference(architecture, doubling, monkeypatch):
+    config = GeneratorConfig(32, (12, 12, 8, 6), z_dim=16, w_dim=16, architecture=architecture)
+    synthesis = Generator(config).requires_grad_(False).synthesis
+    for conv in synthesis.convs:
+        conv.noise_strength.fill_(0.3)
+    monkeypatch.setattr(type(synthesis), "upsampling", lambda *_: doubling)
+    for n in (1, 3):
+        w_plus = torch.randn(n, synthesis.n_styles, synthesis.w_dim)
+        weights = synthesis.weights(torch.float32, for_compiler=True)
+        fused = synthesis.draw(w_plus, "const", weights)
+        monkeypatch.setattr(synthesis, "reference", True)
+        torch.testing.assert_close(fused, synthesis(w_plus), atol=1e-5, rtol=1e-5)
+        monkeypatch.setattr(synthesis, "reference", False)

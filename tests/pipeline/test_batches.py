@@ -104,8 +104,8 @@ def test_rows_are_those_of_one_batch_after_the_other_to_the_bit(model, inverter,
 
 def test_what_the_model_answers_with_nan_is_a_row(model, inverter, faces):
     class Broken(Other):
-        def invert(self, pixels, n_steps):
-            result = super().invert(pixels, n_steps)
+        def invert_pixels(self, pixels, n_steps):
+            result = super().invert_pixels(pixels, n_steps)
             result.latents[-1, 0, 0, 0] = torch.nan
             return result
 
@@ -122,8 +122,8 @@ class Other:
         self._model = model
         self.latent_avg, self.input_size = model.latent_avg, model.input_size
 
-    def invert(self, pixels, n_steps):
-        return self._model.invert(pixels, n_steps=n_steps)
+    def invert_pixels(self, pixels, n_steps):
+        return self._model.invert_pixels(pixels, n_steps=n_steps)
 
 
 class Failed(Exception):
@@ -142,9 +142,9 @@ def failing_source(faces):
 class FailingModel(Other):
     n = 0
 
-    def invert(self, pixels, n_steps):
+    def invert_pixels(self, pixels, n_steps):
         self.n += 1
-        return fail() if self.n == 2 else super().invert(pixels, n_steps)
+        return fail() if self.n == 2 else super().invert_pixels(pixels, n_steps)
 
 
 @pytest.mark.parametrize("n_ahead", [0, 2])
@@ -171,7 +171,7 @@ def test_an_error_in_any_stage_ends_all(model, inverter, faces, monkeypatch, sta
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
 def test_whoever_wants_to_end_the_process_may(model, inverter, faces, error):
     class Leaving(Other):
-        def invert(self, pixels, n_steps):
+        def invert_pixels(self, pixels, n_steps):
             raise error
 
     with pytest.raises(type(error)):
@@ -187,9 +187,9 @@ def test_a_watched_shard_is_noted_step_by_step(model, inverter, faces, tmp_path)
             events.append(("note", first, last))
 
     class Telling(Other):
-        def invert(self, pixels, n_steps):
+        def invert_pixels(self, pixels, n_steps):
             events.append(("inverted", len(pixels), threading.current_thread()))
-            return super().invert(pixels, n_steps)
+            return super().invert_pixels(pixels, n_steps)
 
     watch = Noting(str(tmp_path), "s.parquet", Care(batch=(6, 8)))
     for rows in inverter(model=Telling(model)).rows(iter(faces), Stopwatch(), watch):
@@ -210,10 +210,10 @@ class Tight(Other):
 
     room = 5
 
-    def invert(self, pixels, n_steps):
+    def invert_pixels(self, pixels, n_steps):
         if len(pixels) > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return super().invert(pixels, n_steps)
+        return super().invert_pixels(pixels, n_steps)
 
 
 @pytest.mark.parametrize(
