@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from encoders import Inversion, auxiliary, distances, dlib_face, identity
 from generators.checkpoint import tensors_sha256
+from generators.precision import float32_products
 from pipeline.config import ConfigError, RunConfig
 
 Distance = Callable[[Tensor, Tensor], Tensor]  # [N, 3, h, w] twice -> [N]
@@ -81,11 +82,12 @@ class Scorer:
         """
         n_steps, n = result.thumbnails.shape[:2]
         values = result.thumbnails.new_full((len(self._metrics), n_steps, n), torch.nan)
-        for of_metric, name in zip(values, self._metrics, strict=True):
-            first = n_steps - self._n_measured(name, n_steps)
-            steps = result.thumbnails[first:]
-            together = steps.is_cuda and name not in self._networks
-            of_metric[first:] = _by_step(self._distances[name], steps, result.target, together)
+        with float32_products():
+            for of_metric, name in zip(values, self._metrics, strict=True):
+                first = n_steps - self._n_measured(name, n_steps)
+                steps = result.thumbnails[first:]
+                together = steps.is_cuda and name not in self._networks
+                of_metric[first:] = _by_step(self._distances[name], steps, result.target, together)
         return values
 
     def _n_measured(self, name: str, n_steps: int) -> int:

@@ -117,3 +117,17 @@ def test_what_a_gpu_computes_equals_the_reference(architecture, doubling, monkey
         monkeypatch.setattr(synthesis, "reference", True)
         torch.testing.assert_close(fused, synthesis(w_plus), atol=1e-5, rtol=1e-5)
         monkeypatch.setattr(synthesis, "reference", False)
+
+
+@pytest.mark.parametrize("doubling", ["transposed", "polyphase"])
+def test_what_a_compiler_is_given_is_one_graph(tiny_generator, doubling, monkeypatch):
+    synthesis = tiny_generator.requires_grad_(False).synthesis
+    monkeypatch.setattr(type(synthesis), "upsampling", lambda *_: doubling)
+    weights = synthesis.weights(torch.float32, for_compiler=True)
+    w_plus = torch.randn(2, synthesis.n_styles, synthesis.w_dim)
+    traced = torch.compile(synthesis.draw, fullgraph=True, dynamic=False, backend="eager")
+    with torch.no_grad():
+        torch.testing.assert_close(
+            traced(w_plus, "const", weights), synthesis.draw(w_plus, "const", weights)
+        )
+    torch.compiler.reset()

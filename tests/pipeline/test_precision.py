@@ -111,7 +111,9 @@ def test_a_folder_of_an_earlier_protocol_is_not_continued_in_silence(prepare, tm
     prepared = prepare()
     old = {**prepared.identity, "protocol": PROTOCOL - 1}
     plan.claim(str(tmp_path / "out"), old, prepared.asked, overwrite=False)
-    with pytest.raises(ConfigError, match=r"begun by another release.*protocol 1, here 2.*not cont"):
+    with pytest.raises(
+        ConfigError, match=r"begun by another release.*protocol 1, here 2.*not cont"
+    ):
         prepare()
     settings = json.loads((tmp_path / "out" / plan.SETTINGS).read_text())
     assert settings["protocol"] == PROTOCOL - 1
@@ -161,7 +163,9 @@ def test_a_long_run_compiles_and_a_resumed_one_decides_as_before(prepare):
 
 
 def test_the_command_takes_each_choice_and_no_other(tmp_path):
-    told = CliRunner().invoke(cli, ["invert", "x.tar", "--out", str(tmp_path), "--compile", "maybe"])
+    told = CliRunner().invoke(
+        cli, ["invert", "x.tar", "--out", str(tmp_path), "--compile", "maybe"]
+    )
     assert told.exit_code == 2
     assert "'auto', 'always', 'never'" in told.output
     shutil.rmtree(tmp_path)
