@@ -81,6 +81,7 @@ SHAPES = SimpleNamespace(
     input_size=(256, 256),
     latent_avg=torch.zeros(18, 512),
     generator=SimpleNamespace(n_styles=18, w_dim=512),
+    execution=SimpleNamespace(used="asleep", reason=""),
 )
 
 

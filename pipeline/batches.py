@@ -230,7 +230,7 @@ class BatchInverter:
         usable = [(row, face) for row, face in both if face.image_u8 is not None]
         for i, (row, face) in enumerate(usable):
             if not found["is_finite"][i]:
-                row.status, row.error = Status.NOT_FINITE, "the model answered with NaN or infinity"
+                row.fail(Status.NOT_FINITE, "the model answered with NaN or infinity")
                 continue
             row.precision = precisions[i]
             # A copy: what the device copied to is wanted again before the row group is full.
@@ -283,7 +283,7 @@ class BatchInverter:
         measured, chips = [], []
         for (row, chip), found in zip(one.came_out, others, strict=True):
             if isinstance(found, Crash):
-                _crash(row, found.error)
+                row.fail(Status.CRASHED, found.error)
             else:
                 measured.append(row)
                 chips.append([chip, *found])
@@ -296,10 +296,3 @@ class BatchInverter:
         clock.add("identity", busy)
         for row, values in zip(measured, cosines.tolist(), strict=True):
             row.metrics["identity"] = [None] * (self._run.steps - len(values)) + values
-
-
-def _crash(row: Row, error: str) -> None:
-    """Nothing but OK carries results."""
-    row.status, row.error = Status.CRASHED, error
-    row.latents, row.metrics = None, {}
-    row.aligned_image = row.reconstruction = None

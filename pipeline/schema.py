@@ -30,6 +30,12 @@ class Row:
     reconstruction: bytes | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)  # by column, those that are known
 
+    def fail(self, status: Status, error: str) -> None:
+        """Of a row that was to be inverted: nothing but OK carries results."""
+        self.status, self.error = status, error
+        self.latents, self.metrics, self.precision = None, {}, None
+        self.aligned_image = self.reconstruction = None
+
 
 def _nested(value_type: pa.DataType, shape: Sequence[int]) -> pa.DataType:
     """fixed_size_list of fixed_size_list ...; not a tensor extension, so that every reader takes it."""
