@@ -110,7 +110,7 @@ class InversionActor:
         self._model = model.at(run.precision).to(device)
         self._columns = schema.schema(run, model.generator.n_styles, model.generator.w_dim)
         self._inverter = BatchInverter(self._model, run, scorer, self._config.batch_size)
-        self._by_dlib = scorer.leaves_identity_to_dlib
+        self._by_dlib = scorer.wants_chips
         self._metrics = WorkerMetrics()
         return self.name()
 
@@ -152,7 +152,7 @@ class InversionActor:
         watch = None if care is None else Watch(self._config.out, task.output, care)
         samples = read.samples() if watch is None else watch.samples(read.samples())
         height, width = self._model.input_size
-        settings = AlignSettings(self._run.align, self._run.faces, height, width)
+        settings = AlignSettings(self._run.align, self._run.faces, height, width, self._by_dlib)
         writer = ShardWriter(self._config.out, task.output, public(task.url), self._columns)
         try:
             faces = feed.aligned(samples, settings, self._config.n_in_flight, clock)

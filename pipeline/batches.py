@@ -18,13 +18,15 @@ from pipeline import feed, images
 from pipeline.careful import Watch
 from pipeline.chunks import Crash
 from pipeline.config import ConfigError, RunConfig
-from pipeline.feed import Compared
-from pipeline.records import CRASHED_ERROR, AlignedFace, Status
+from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import Stopwatch
 
-# Batches whose identities may be under way on CPU workers while the next is inverted.
+# An aligned face's chip and the reconstructions that it is compared with, [h, w, 3] uint8 each.
+Compared = tuple[np.ndarray, list[np.ndarray]]
+
+# Batches whose chips may be under way on CPU workers while the next is inverted.
 N_SCORING = 2
 
 
@@ -48,7 +50,7 @@ class BatchInverter:
     def rows(
         self, faces: Iterator[AlignedFace], clock: Stopwatch, watch: Watch | None = None
     ) -> Iterator[list[Row]]:
-        """Batches of rows; identities are filled in as they come from the CPU workers.
+        """Batches of rows; identities are filled in as chips come from the CPU workers.
 
         watch: of a shard that killed its workers; told of each step before it is taken.
 
@@ -65,7 +67,8 @@ class BatchInverter:
                     self._invert([face], Stopwatch())
                 watch.note(batch[0].index, batch[-1].index)
             rows, compared = self._invert(batch, clock)
-            scoring.append((rows, compared, feed.IDENTITY.begin(compared) if compared else None))
+            pictures = [drawn for _, drawn in compared]
+            scoring.append((rows, compared, feed.CHIPS.begin(pictures) if compared else None))
             if len(scoring) > N_SCORING:
                 yield self._with_identity(*scoring.popleft(), clock)
         while scoring:
@@ -77,7 +80,7 @@ class BatchInverter:
         """Rows of one batch, and the pictures whose identity is to be measured."""
         pixels = [face.image_u8 for face in batch if face.image_u8 is not None]
         # Rows may wait long for their row group to fill; the pixels must not wait with them.
-        bare = [replace(face, image_u8=None) for face in batch]
+        bare = [replace(face, image_u8=None, chip_u8=None) for face in batch]
         rows = [Row(face, face.status, face.error) for face in bare]
         if not pixels:
             return rows, []
@@ -86,7 +89,8 @@ class BatchInverter:
         usable = [row for row, face in zip(rows, batch, strict=True) if face.image_u8 is not None]
         with clock("score"):
             self._score(usable, pixels, result)
-            return rows, self._compared(usable, pixels, result)
+            chips = [face.chip_u8 for face in batch if face.image_u8 is not None]
+            return rows, self._compared(usable, chips, result)
 
     def _run_model(self, pixels: np.ndarray) -> Inversion:
         tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
@@ -122,16 +126,14 @@ class BatchInverter:
                 row.reconstruction = images.encode_jpeg(images.to_u8(result.images[i]))
 
     def _compared(
-        self, rows: list[Row], pixels: list[np.ndarray], result: Inversion
+        self, rows: list[Row], chips: list[np.ndarray | None], result: Inversion
     ) -> list[Compared]:
-        """Each row that came out: its aligned face and the steps that are measured."""
-        if not self._scorer.leaves_identity_to_dlib:
-            return []
+        """Each row that came out: the chip of its aligned face and the steps that are measured."""
         steps = result.thumbnails if self._run.identity_steps == "all" else result.thumbnails[-1:]
         return [
-            (pixels[i], [images.to_u8(step[i]) for step in steps])
-            for i, row in enumerate(rows)
-            if row.status == Status.OK
+            (chip, [images.to_u8(step[i]) for step in steps])
+            for i, (row, chip) in enumerate(zip(rows, chips, strict=True))
+            if row.status == Status.OK and chip is not None
         ]
 
     def _with_identity(
@@ -139,19 +141,25 @@ class BatchInverter:
     ) -> list[Row]:
         if reference is None:
             return rows
-        cosines, busy = feed.IDENTITY.finish(reference, compared)
+        found, busy = feed.CHIPS.finish(reference, [drawn for _, drawn in compared])
         clock.add("score", busy)
         came_out = [row for row in rows if row.status == Status.OK]
-        for row, values in zip(came_out, cosines, strict=True):
-            if isinstance(values, Crash):
-                _crash(row)
+        chips, others, cut = [], [], []
+        for row, (chip, _), result in zip(came_out, compared, found, strict=True):
+            if isinstance(result, Crash):
+                _crash(row, result.error)
             else:
+                chips.append(chip)
+                others.append(result)
+                cut.append(row)
+        with clock("score"):
+            for row, values in zip(cut, self._scorer.identities(chips, others), strict=True):
                 row.metrics["identity"] = [None] * (self._run.steps - len(values)) + values
         return rows
 
 
-def _crash(row: Row) -> None:
+def _crash(row: Row, error: str) -> None:
     """Nothing but OK carries results."""
-    row.status, row.error = Status.CRASHED, CRASHED_ERROR
+    row.status, row.error = Status.CRASHED, error
     row.latents, row.metrics = None, {}
     row.aligned_image = row.reconstruction = None

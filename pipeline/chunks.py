@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
+from pipeline.records import CRASHED_ERROR
 from pipeline.storage import ShardError
 
 # Deaths of workers at one item alone, after two at its chunk, that make it the cause.
@@ -28,15 +29,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+@dataclass(frozen=True)
 class Crash:
-    """Stands where the result of an item would be that kills every worker."""
+    """Stands where the result of an item would be that kills every worker, or fails unforeseen."""
+
+    error: str = CRASHED_ERROR
 
 
 @dataclass(frozen=True)
 class Labour(Generic[T, R]):
     """A plain function of many items, to be run on CPU workers."""
 
-    function: Callable[..., tuple[list[R], float]]  # (items, *arguments) -> (results, busy seconds)
+    # (items, *arguments) -> (results, busy seconds)
+    function: Callable[..., tuple[Sequence[R | Crash], float]]
     arguments: tuple[Any, ...] = ()
 
     def begin(self, items: Sequence[T]) -> Any:

@@ -1,17 +1,18 @@
-"""Faces in pictures: where they are, their 68 landmarks, whose they are. All of dlib is here.
+"""Faces in pictures: where they are, their 68 landmarks, their chips. All of dlib is here.
 
-Models are built once per process and kept (about 130 MB), and used by one thread at a time.
+Models are built once per process and kept (about 100 MB); the detector serves one thread at a time.
 dlib's own detector searches at one scale for faces of 80 pixels or more; here that scale is chosen:
 a picture is searched small first, and larger only while no sure face was found, since four times
 the pixels cost four times the time. Landmarks are taken from the full picture either way.
 
-dlib's models: HOG detector (part of the library), `shape_predictor_68_face_landmarks` (iBUG 300-W)
-and `dlib_face_recognition_resnet_model_v1`, as packaged by face_recognition_models.
+dlib's models: HOG detector (part of the library) and `shape_predictor_68_face_landmarks` (iBUG
+300-W), as packaged by face_recognition_models. Its face descriptor is computed by
+`encoders.dlib_face`, from the chips that are cut here.
 """
 
 import importlib.util
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -38,7 +39,10 @@ ALIGNED_SIDE = 256
 the same crop at 256 pixels, a crop of 128 keeps a descriptor cosine of 0.999, of 64 0.985, of 32
 0.93 (two people: about 0.82)."""
 
-# dlib lets other threads run during its work, but a detector or network holds the state of one run.
+CHIP_SIDE, CHIP_PADDING = 150, 0.25
+"""Pixels of a chip's side, and what dlib leaves around a face in parts of it."""
+
+# dlib lets other threads run during its work, but a detector holds the state of one run.
 _one_at_a_time = threading.Lock()
 
 
@@ -89,37 +93,13 @@ def detect(image_u8: np.ndarray, every_scale: bool = False) -> list[Face]:
     return [Face(face.box, face.score, _landmarks(image_u8, face.box)) for face in found]
 
 
-def describe(image_u8: np.ndarray, landmarks: np.ndarray | None = None) -> np.ndarray:
-    """dlib's face descriptor, of the face with these landmarks or else of the largest face.
-
-    image_u8: [H, W, 3] uint8 RGB; landmarks: [68, 2] in its pixels.
-    Returns [128] float32, not normalised (its length is about 1.4). About 75 ms on one core.
-    Raises ValueError where landmarks are not given and no face is found.
-    """
-    image_u8 = _checked(image_u8)
-    if landmarks is None:
-        faces = detect(image_u8)
-        if not faces:
-            raise ValueError("no face was found in the picture to describe")
-        landmarks = faces[0].landmarks
-    points = np.asarray(landmarks)
-    if points.shape != (68, 2) or not np.isfinite(points).all():
-        raise ValueError("landmarks must be [68, 2] finite numbers")
-    parts = [dlib.point(round(float(x)), round(float(y))) for x, y in points]
-    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-    box = dlib.rectangle(round(left), round(top), round(right), round(bottom))
-    shape = dlib.full_object_detection(box, parts)
-    with _one_at_a_time:
-        descriptor = _recogniser().compute_face_descriptor(image_u8, shape)
-    return np.array(descriptor, dtype=np.float32)
-
-
-def describe_aligned(image_u8: np.ndarray) -> np.ndarray:
-    """dlib's face descriptor of an FFHQ-aligned crop, [128] float32.
+def chip_aligned(image_u8: np.ndarray) -> np.ndarray:
+    """What dlib's face descriptor sees of an FFHQ-aligned crop: its face, upright, cut by dlib.
 
     Nothing is detected: the face of an aligned crop is where the alignment put it
-    (`ALIGNED_BOX`), so a reconstruction too blurred for the detector still gets a number.
-    image_u8: [S, S, 3] uint8 RGB of any size; see `ALIGNED_SIDE` for small ones.
+    (`ALIGNED_BOX`), so a reconstruction too blurred for the detector still gets a chip.
+    image_u8: [h, w, 3] uint8 RGB of any size; see `ALIGNED_SIDE` for small ones.
+    Returns [150, 150, 3] uint8, for `encoders.dlib_face`.
     """
     image_u8 = _checked(image_u8)
     side = max(image_u8.shape[:2])
@@ -128,28 +108,17 @@ def describe_aligned(image_u8: np.ndarray) -> np.ndarray:
     height, width = image_u8.shape[:2]
     left, top, right, bottom = ALIGNED_BOX
     box = round(left * width), round(top * height), round(right * width), round(bottom * height)
-    return describe(image_u8, _landmarks(image_u8, box))
+    shape = _predictor()(image_u8, dlib.rectangle(*box))
+    # Size and padding as in dlib's compute_face_descriptor, which cuts the same pixels.
+    return dlib.get_face_chip(image_u8, shape, size=CHIP_SIDE, padding=CHIP_PADDING)
 
 
-def identities(aligned_u8: np.ndarray, reconstructions: Sequence[np.ndarray]) -> list[float]:
-    """:func:`identity` of one crop with each of several; the crop is described once."""
-    first = describe_aligned(aligned_u8)
-    return [_cosine(first, describe_aligned(picture)) for picture in reconstructions]
+def recogniser_path() -> str:
+    """Path of the weights of dlib's face descriptor, which `encoders.dlib_face` reads.
 
-
-def identity(aligned_u8: np.ndarray, reconstruction_u8: np.ndarray) -> float:
-    """Cosine of the descriptors of two FFHQ-aligned crops, whose sizes may differ.
-
-    1 for the same picture. dlib's descriptors are not centred: the same person in two photos gets
-    about 0.96, two people about 0.82.
+    Raises RuntimeError, in one sentence, where the package that brings them is missing.
     """
-    return identities(aligned_u8, [reconstruction_u8])[0]
-
-
-def _cosine(first: np.ndarray, second: np.ndarray) -> float:
-    first, second = first.astype(np.float64), second.astype(np.float64)
-    cosine = np.dot(first, second) / (np.linalg.norm(first) * np.linalg.norm(second))
-    return min(float(cosine), 1.0)  # not a rounding error above it
+    return _model("dlib_face_recognition_resnet_model_v1.dat")
 
 
 def _search(image_u8: np.ndarray, scale: float) -> list[_Candidate]:
@@ -231,11 +200,6 @@ def _detector() -> dlib.fhog_object_detector:
 @lru_cache(maxsize=1)
 def _predictor() -> dlib.shape_predictor:
     return dlib.shape_predictor(_model("shape_predictor_68_face_landmarks.dat"))
-
-
-@lru_cache(maxsize=1)
-def _recogniser() -> dlib.face_recognition_model_v1:
-    return dlib.face_recognition_model_v1(_model("dlib_face_recognition_resnet_model_v1.dat"))
 
 
 def _model(name: str) -> str:

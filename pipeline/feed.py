@@ -1,4 +1,4 @@
-"""Decoding, alignment and identity on CPU workers across the cluster: in order, and bounded.
+"""Decoding, alignment and the chips of faces on CPU workers across the cluster: in order, and bounded.
 
 The work of one sample is a plain function (:func:`prepare`), free of Ray and torch; `pipeline.chunks` spreads
 it as stateless Ray tasks. dlib's models live in the worker process, loaded once.
@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipeline import align, images
 from pipeline.chunks import Crash, Labour
-from pipeline.records import CRASHED_ERROR, AlignedFace, Sample, Status
+from pipeline.records import AlignedFace, Sample, Status
 from pipeline.stopwatch import Stopwatch
 
 # Samples in one Ray task: enough to hide its overhead of a millisecond, few enough to spread a shard.
@@ -30,9 +30,6 @@ MIN_TRANSFORM_SIZE = 256
 # is no sample's fault.
 UNFORESEEN = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
-# An aligned face and the reconstructions that it is compared with, [h, w, 3] uint8 each.
-Compared = tuple[np.ndarray, list[np.ndarray]]
-
 
 @dataclass(frozen=True)
 class AlignSettings:
@@ -42,6 +39,7 @@ class AlignSettings:
     faces: str  # "largest" or "all"
     height: int  # of the encoder's input
     width: int
+    chips: bool = False  # whether dlib's identity is to be measured
 
 
 def prepare(sample: Sample, settings: AlignSettings) -> list[AlignedFace]:
@@ -56,7 +54,8 @@ def prepare(sample: Sample, settings: AlignSettings) -> list[AlignedFace]:
         AlignedFace, sample.index, sample.key, width=picture.shape[1], height=picture.shape[0]
     )
     if settings.mode == "none":
-        return [row(status=Status.OK, image_u8=_resize(picture, settings))]
+        resized = _resize(picture, settings)
+        return [row(status=Status.OK, image_u8=resized, chip_u8=_chip(resized, settings))]
 
     from pipeline import faces  # dlib, wanted by this mode alone
 
@@ -69,6 +68,14 @@ def prepare(sample: Sample, settings: AlignSettings) -> list[AlignedFace]:
         _crop(picture, face, settings, functools.partial(row, face=i, n_faces=len(found)))
         for i, face in enumerate(wanted)
     ]
+
+
+def _chip(aligned_u8: np.ndarray, settings: AlignSettings) -> np.ndarray | None:
+    if not settings.chips:
+        return None
+    from pipeline import faces
+
+    return faces.chip_aligned(aligned_u8)
 
 
 def _resize(picture: np.ndarray, settings: AlignSettings) -> np.ndarray:
@@ -88,7 +95,9 @@ def _crop(
         crop = align.crop(picture, quad, size, max(MIN_TRANSFORM_SIZE, size))
     except ValueError as error:
         return row(status=Status.ALIGN_ERROR, error=str(error))
-    return row(status=Status.OK, quad=quad, image_u8=_resize(crop, settings))
+    resized = _resize(crop, settings)
+    chip = _chip(resized, settings)
+    return row(status=Status.OK, quad=quad, image_u8=resized, chip_u8=chip)
 
 
 def _prepare_all(
@@ -110,11 +119,20 @@ def _crashed(sample: Sample, error: str) -> AlignedFace:
     return AlignedFace(sample.index, sample.key, Status.CRASHED, error)
 
 
-def _identity_all(compared: list[Compared]) -> tuple[list[list[float]], float]:
+def _chips_all(
+    items: list[list[np.ndarray]],
+) -> tuple[list[list[np.ndarray] | Crash], float]:
+    start = time.perf_counter()
+    return [_chips_any(pictures) for pictures in items], time.perf_counter() - start
+
+
+def _chips_any(pictures: list[np.ndarray]) -> list[np.ndarray] | Crash:
     from pipeline import faces
 
-    start = time.perf_counter()
-    return [faces.identities(a, b) for a, b in compared], time.perf_counter() - start
+    try:
+        return [faces.chip_aligned(picture) for picture in pictures]
+    except UNFORESEEN as error:
+        return Crash(f"identity failed: {type(error).__name__}: {error}"[:500])
 
 
 def aligned(
@@ -129,10 +147,10 @@ def aligned(
     for sample, rows, busy in labour.in_order(samples, SAMPLES_PER_TASK, n_in_flight):
         clock.add("align", busy)
         if isinstance(rows, Crash):
-            yield _crashed(sample, CRASHED_ERROR)
+            yield _crashed(sample, rows.error)
         else:
             yield from rows
 
 
-# Comparing faces: cosines of each, one a picture that it is compared with.
-IDENTITY: Labour[Compared, list[float]] = Labour(_identity_all)
+# Of each row its reconstructions at the steps that are measured, [h, w, 3] uint8 -> their chips, in order.
+CHIPS: Labour[list[np.ndarray], list[np.ndarray]] = Labour(_chips_all)

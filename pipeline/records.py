@@ -61,6 +61,9 @@ class AlignedFace:
     face: int = -1  # 0 is the largest; -1 where no detector ran or nobody was found
     n_faces: int = -1  # -1 where no detector ran
     image_u8: np.ndarray | None = None  # [h, w, 3] at the encoder's input size
+    chip_u8: np.ndarray | None = (
+        None  # [150, 150, 3], what dlib's identity sees of it, where wanted
+    )
     landmarks: np.ndarray | None = None  # [68, 2] float32, source pixels
     quad: np.ndarray | None = None  # [4, 2] float32, source pixels
     detection_score: float | None = None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from encoders import Inversion, auxiliary, distances, identity
+from encoders import Inversion, auxiliary, distances, dlib_face, identity
 from generators.checkpoint import tensors_sha256
 from pipeline.config import ConfigError, RunConfig
 
@@ -38,17 +39,36 @@ class Scorer:
             network = auxiliary.load_identity(path).to(device)
             self._networks["identity"] = network
             self._distances["identity"] = partial(identity.similarity, network)
-        self._wants_identity = "identity" in run.metrics
+        self._dlib: dlib_face.DlibFace | None = None
+        if "identity" in run.metrics and run.identity_model is None:
+            self._dlib = _dlib_face().to(device)
         self._metrics = [name for name in run.metrics if name in self._distances]
 
     def measures(self, name: str) -> bool:
-        """Whether a metric is measured here; dlib's identity is measured by CPU workers."""
+        """Whether :meth:`measure` measures a metric; dlib's identity wants chips of the faces."""
         return name in self._metrics
 
     @property
-    def leaves_identity_to_dlib(self) -> bool:
-        """Whether CPU workers are to measure identity."""
-        return self._wants_identity and not self.measures("identity")
+    def wants_chips(self) -> bool:
+        """Whether identity is dlib's, measured by :meth:`identities`."""
+        return self._dlib is not None
+
+    def identities(
+        self, chips: Sequence[np.ndarray], others: Sequence[Sequence[np.ndarray]]
+    ) -> list[list[float]]:
+        """Cosines of dlib's descriptors: of each chip with each of its others.
+
+        chips: [150, 150, 3] uint8 each, as `pipeline.faces.chip_aligned` cuts them; others: as many lists.
+        """
+        if self._dlib is None or not chips:
+            return [[] for _ in chips]
+        n_others = [len(each) for each in others]
+        every = [*chips, *(chip for each in others for chip in each)]
+        found = self._dlib.describe(torch.from_numpy(np.stack(every)))
+        counts = torch.tensor(n_others, device=found.device)
+        first = found[: len(chips)].repeat_interleave(counts, dim=0)
+        cosines = dlib_face.similarity(first, found[len(chips) :]).cpu()
+        return [part.tolist() for part in cosines.split(n_others)]
 
     def hashes(self) -> dict[str, str]:
         """Identity of the weights that measure, whatever files they came in."""
@@ -69,6 +89,15 @@ class Scorer:
             for of_image, column in zip(found, values.T.tolist(), strict=True):
                 of_image[name] = [None] * (n_steps - n_last) + column
         return found
+
+
+def _dlib_face() -> dlib_face.DlibFace:
+    from pipeline import faces  # dlib, wanted by this metric alone
+
+    try:
+        return dlib_face.load_dlib_face(faces.recogniser_path())
+    except RuntimeError as error:
+        raise ConfigError(f"identity is measured by dlib's network: {error}") from None
 
 
 def _file(path: str | None, option: str, wanted: str) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from encoders.distances import ms_ssim, mse, psnr
+from encoders.dlib_face import DlibFace, load_dlib_face, similarity
 from pipeline import faces
 from pipeline.images import to_u8
 
@@ -41,11 +44,19 @@ def measure(targets: Tensor, pictures: Sequence[Tensor]) -> list[Distances]:
 
 def identities(targets: Tensor, pictures: Sequence[Tensor]) -> list[float]:
     """As the pipeline measures identity; each target is described once."""
-    rows = []
-    for i, target in enumerate(targets):
-        drawn = [to_u8(each[i]) for each in pictures]
-        rows.append(faces.identities(to_u8(target), drawn))
-    return torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
+    of_targets = _descriptors(targets)
+    return [float(similarity(of_targets, _descriptors(each)).mean()) for each in pictures]
+
+
+def _descriptors(images: Tensor) -> Tensor:
+    """[N, 3, h, w] in [-1, 1] -> [N, 128]."""
+    chips = np.stack([faces.chip_aligned(to_u8(image)) for image in images])
+    return torch.cat([_network().describe(part) for part in torch.from_numpy(chips).split(32)])
+
+
+@cache
+def _network() -> DlibFace:
+    return load_dlib_face(faces.recogniser_path())
 
 
 def sharpness(images: Tensor) -> float:

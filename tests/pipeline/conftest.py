@@ -20,6 +20,26 @@ def mended(tmp_path_factory):
     return tmp_path_factory.mktemp("crashing") / "mended"
 
 
+@pytest.fixture(scope="session")
+def describe_by_dlib():
+    """A function: dlib's own descriptor of an aligned crop, its chip and network in one call."""
+    import dlib
+    import numpy as np
+
+    from pipeline import faces
+
+    network = dlib.face_recognition_model_v1(faces.recogniser_path())
+
+    def describe(crop_u8):
+        if len(crop_u8) < 256:
+            crop_u8 = faces._resized(crop_u8, 256 / len(crop_u8))
+        box = dlib.rectangle(*(round(part * len(crop_u8)) for part in faces.ALIGNED_BOX))
+        shape = faces._predictor()(crop_u8, box)
+        return np.array(network.compute_face_descriptor(crop_u8, shape), np.float32)
+
+    return describe
+
+
 @pytest.fixture(scope="package")
 def cluster(mended):
     """A Ray head of its own processes, with two logical GPUs.

@@ -110,6 +110,33 @@ def test_two_models_one_after_the_other_and_lpips(
         )  # fmt: skip
 
 
+def test_identity_by_dlib_is_measured_beside_failures(
+    invert, shards, tmp_path, tiny_inverter, photo
+):
+    import torch
+
+    from encoders import load_inverter
+    from pipeline import faces, feed, images
+    from pipeline.config import RunConfig
+    from pipeline.records import Sample
+    from pipeline.scoring import Scorer
+
+    out = str(tmp_path / "out")
+    invert(shards, out, metrics=("identity",), how={"batch_size": 2})
+    rows = LatentDataset(out).table().to_pylist()
+    assert [row["identity"] is None for row in rows[:5]] == [False, True, False, False, True]
+    assert all(row["identity"][0] is None for row in rows if row["status"] == "ok")
+    settings = feed.AlignSettings("none", "largest", 64, 64)
+    [face] = feed.prepare(Sample(0, "0", photo(0)), settings)
+    pixels = face.image_u8
+    tensor = torch.tensor(pixels).permute(2, 0, 1)[None].float().div(127.5).sub(1)
+    result = load_inverter(tiny_inverter).invert(tensor, n_steps=2)
+    drawn = images.to_u8(result.thumbnails[-1][0])
+    chips = faces.chip_aligned(pixels), faces.chip_aligned(drawn)
+    [[expected]] = Scorer(RunConfig(metrics=("identity",))).identities(chips[:1], [chips[1:]])
+    assert rows[0]["identity"][1] == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_second_run_opens_no_finished_shard(invert, shards, tmp_path):
     copies = tmp_path / "copies"
     copies.mkdir()

@@ -1,13 +1,14 @@
 """One sample's rows, whatever is wrong with it; results in order and bounded."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import feed
+from pipeline import faces, feed
 from pipeline.feed import AlignSettings
 from pipeline.records import Sample, Status
 
@@ -77,6 +78,27 @@ def test_align_none_resizes_to_the_encoders_input():
     same = picture[:48, :64]
     [row] = feed.prepare(Sample(0, "k", png(same)), settings)
     np.testing.assert_array_equal(row.image_u8, same)
+
+
+def test_chips_come_with_the_faces_where_identity_is_wanted():
+    sample = Sample(0, "k", PORTRAIT.read_bytes())
+    [with_chip] = feed.prepare(sample, replace(FACE, chips=True))
+    [without] = feed.prepare(sample, FACE)
+    assert without.chip_u8 is None
+    np.testing.assert_array_equal(with_chip.image_u8, without.image_u8)
+    np.testing.assert_array_equal(with_chip.chip_u8, faces.chip_aligned(with_chip.image_u8))
+    [as_it_is] = feed.prepare(sample, AlignSettings("none", "largest", 64, 48, chips=True))
+    np.testing.assert_array_equal(as_it_is.chip_u8, faces.chip_aligned(as_it_is.image_u8))
+
+
+def test_chips_of_reconstructions_and_one_that_cannot_be_cut():
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    items = [[picture, picture[::-1]], [picture, picture[:, :, 0]], []]
+    [first, failed, none], _ = feed._chips_all(items)
+    assert none == []
+    for chip, expected in zip(first, items[0], strict=True):
+        np.testing.assert_array_equal(chip, faces.chip_aligned(expected))
+    assert failed.error.startswith("identity failed: ValueError: image must be [H, W, 3] uint8")
 
 
 def test_what_a_library_did_not_foresee_is_a_row(monkeypatch):

@@ -1,13 +1,20 @@
 """What is measured of an inversion, at which steps."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageFilter
 
 from encoders import distances, identity
 from encoders.identity import FaceEmbedding
 from encoders.restyle import Inversion
+from pipeline import faces
 from pipeline.config import ConfigError, RunConfig
 from pipeline.scoring import Scorer
+
+CROPS = Path(__file__).parents[1] / "data" / "alignment"
 
 
 @pytest.fixture
@@ -36,7 +43,8 @@ def test_every_metric_has_a_value_a_step_for_each_image(result, lpips_files):
     assert [len(v) for v in second.values()] == [3, 3]
     expected = distances.psnr(result.thumbnails[1], result.target)[1].item()
     assert second["psnr"][1] == pytest.approx(expected)
-    assert not scorer.measures("identity")  # dlib's, which CPU workers measure
+    assert scorer.wants_chips  # dlib's identity is measured apart
+    assert not scorer.measures("identity")
     assert list(scorer.hashes()) == ["lpips_sha256"]
 
 
@@ -51,6 +59,35 @@ def test_identity_by_a_network_at_the_steps_asked_for(result, embedding, steps):
     [network] = scorer._networks.values()
     expected = identity.similarity(network, result.thumbnails[-1], result.target)[0].item()
     assert found[-1] == pytest.approx(expected, abs=1e-6)
+
+
+def test_dlibs_identity_is_dlibs(describe_by_dlib):
+    crops = [Image.open(path).convert("RGB") for path in sorted(CROPS.glob("*_1024to256.png"))]
+    worse = [
+        [np.array(crop.filter(ImageFilter.GaussianBlur(radius))) for radius in (2, 8)]
+        for crop in crops
+    ]
+    crops = [np.array(crop) for crop in crops]
+    scorer = Scorer(RunConfig(metrics=("identity",)))
+    found = scorer.identities(
+        [faces.chip_aligned(crop) for crop in crops],
+        [[faces.chip_aligned(picture) for picture in pictures] for pictures in worse],
+    )
+    for crop, pictures, values in zip(crops, worse, found, strict=True):
+        first = describe_by_dlib(crop).astype(np.float64)
+        for picture, value in zip(pictures, values, strict=True):
+            second = describe_by_dlib(picture).astype(np.float64)
+            cosine = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+            assert value == pytest.approx(cosine, abs=1e-6)
+        assert 0.85 < values[1] < values[0] < 0.999
+
+
+def test_dlibs_identity_is_no_part_of_a_runs_hashes():
+    """Folders of earlier runs, whose identities dlib itself measured, are resumed."""
+    scorer = Scorer(RunConfig(metrics=("identity",)))
+    assert scorer.hashes() == {}
+    assert scorer.identities([], []) == []
+    assert not Scorer(RunConfig(metrics=("mse",))).wants_chips
 
 
 def test_paths_are_no_part_of_the_settings_but_weights_are(embedding):
