@@ -111,7 +111,11 @@ class _Ready:
 class Execution:
     """Runs the loop for a model or two; the results do not say how but in their last bits."""
 
-    def __init__(self, wanted: Compile = "never", capture: Capture = capture_graph) -> None:
+    def __init__(
+        self,
+        wanted: Compile | Plan = "never",  # a plan is followed as it is, from the first batch on
+        capture: Capture = capture_graph,
+    ) -> None:
         self.wanted = wanted
         self._capture = capture
         self._n_seen = 0
@@ -135,9 +139,7 @@ class Execution:
             RuntimeError: from torch, out of memory among it; what fails in compiling or capturing does not.
         """
         self._n_seen += len(target)
-        chosen = Plan()
-        if not self._broken:
-            chosen = plan(self.wanted, target.device, self._n_seen > WORTH_COMPILING)
+        chosen = Plan() if self._broken else self._plan(target.device)
         with float32_products(models[0].precision), torch.no_grad():
             if chosen.inductor or chosen.graph:
                 try:
@@ -146,6 +148,11 @@ class Execution:
                     self._fall_back(error)
             self.used = "eager"
             return loop(models, _networks(models, for_compiler=False), target, keep_images)
+
+    def _plan(self, device: torch.device) -> Plan:
+        if isinstance(self.wanted, Plan):
+            return self.wanted
+        return plan(self.wanted, device, self._n_seen > WORTH_COMPILING)
 
     def _fall_back(self, error: Exception) -> None:
         self._broken = True
@@ -203,8 +210,8 @@ class Execution:
     ) -> _Ready:
         inner = networks
         if chosen.inductor:
-            compiled = {of: _compiled(of) for of in dict.fromkeys(networks)}
-            inner = [compiled[of] for of in networks]
+            by_compiler = {of: compiled(of) for of in dict.fromkeys(networks)}
+            inner = [by_compiler[of] for of in networks]
 
         run: Run = partial(loop, models, inner, keep_images=keep_images)
         for model in set(models):
@@ -224,7 +231,8 @@ def _networks(models: Sequence[ReStyle], for_compiler: bool) -> list[Networks]:
     return [found[model] for model in models]
 
 
-def _compiled(networks: Networks) -> Networks:
+def compiled(networks: Networks) -> Networks:
+    """The same functions by inductor, each for one shape at a time; compiled at their first calls."""
     return replace(
         networks,
         encode=torch.compile(networks.encode, dynamic=False),
