@@ -51,8 +51,8 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "graph": throughput.graph,
     "eager": throughput.eager,
     "reference": throughput.reference,
-    "stages": stages.run,
     "parity": parity.run,
+    "stages": stages.run,
     "metrics": metrics.run,
     "sweep": throughput.sweep,
 }
@@ -60,7 +60,7 @@ _LEAST_S = 5  # a part is not begun with less
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 1 where something failed, after all else was measured."""
+    """Returns the exit status: 1 where something failed or a number is wrong, after all was measured."""
     args = _parse(arguments)
     bench = _bench(args)
     found = bench.record.content["parts"]
@@ -155,7 +155,8 @@ def _run(name: str, bench: Bench) -> None:
 
 
 def _has_failed(part: dict[str, Any]) -> bool:
-    return "failed" in part or any("failed" in row for row in part["rows"])
+    rows = part["rows"]
+    return "failed" in part or any("failed" in row or row.get("holds") is False for row in rows)
 
 
 def _is_done(part: dict[str, Any] | None) -> bool:

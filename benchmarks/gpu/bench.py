@@ -36,7 +36,7 @@ class Sizes:
     matrix: int = 8192  # side of the matrices of the ceilings
     copy_mib: int = 2048
     pairs: int = 80  # of pictures in one call of a metric: the steps of a batch of 16
-    repeat_s: float = 0.6  # for which a measurement is repeated
+    repeat_s: float = 0.4  # for which a measurement is repeated
 
 
 SMALL = Sizes((2, 1), (3,), 5, 256, 8, 2, 0.02)

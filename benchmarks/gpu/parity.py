@@ -32,7 +32,7 @@ def run(bench: Bench) -> None:
         for precision in bench.precisions:
             bench.attempt(PART, {"case": case, "precision": precision}, partial(job, precision))
     for precision in bench.precisions:
-        for case, alone in (("to float32", _to_float32), ("alone, filled up", _alone)):
+        for case, alone in (("to float32", _to_float32), ("alone", _alone)):
             job = partial(alone, bench, precision)
             bench.attempt(PART, {"case": case, "precision": precision}, job)
     bench.attempt(PART, {"case": "dlib's descriptors", "precision": "fp32"}, partial(_dlib, bench))
@@ -156,7 +156,7 @@ def _alone(bench: Bench, precision: Precision) -> dict[str, Any]:
 
 def _dlib(bench: Bench) -> dict[str, Any]:
     if bench.dlib_model is None:
-        return {"skipped": "--dlib-model FILE says where dlib's network is"}
+        return {"note": "not checked: --dlib-model FILE says where dlib's network is"}
     with np.load(ROOT / "tests" / "data" / "dlib_face" / "chips.npz") as file:
         chips, expected = torch.from_numpy(file["chips"]), file["descriptors"]
     found = load_dlib_face(bench.dlib_model).to(bench.device).describe(chips)

@@ -8,7 +8,7 @@ from typing import Any
 Row = dict[str, Any]
 WIDTH = 110
 WAYS = ("reference", "eager", "graph", "compiled")
-_ROW = ("latents_off", "alone_off", "finite", "first_batch_s")
+_ROW = ("latents_off", "alone_off", "first_batch_s")
 _TIMED = ("compiled", "graph", "eager", "reference", "sweep")
 
 
@@ -18,7 +18,7 @@ def line(part: str, row: Row) -> str:
     if "images_per_s" in row:
         names = ("way", "precision", "batch")
         shown = {k: row[k] for k in names} | {"images/s": row["images_per_s"]["copied"]["median"]}
-        shown |= {k: v for k, v in row.items() if k not in shown and k in _ROW}
+        shown |= {k: row[k] for k in _ROW} | ({} if row["finite"] else {"finite": "NOT FINITE"})
     words = [
         value if isinstance(value, str) else f"{k} {_short(value)}" for k, value in shown.items()
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import parity
 from benchmarks.gpu.kernels import Kernel
 
 ROOT = Path(__file__).parent.parent.parent
@@ -95,6 +96,12 @@ def test_a_row_that_fails_leaves_the_others(run, tmp_path):
     good, bad = read(tmp_path)["parts"]["eager"]["rows"]
     assert "precision must be one of" in bad["failed"]
     assert good["images_per_s"]
+
+
+def test_numbers_that_are_wrong_are_a_failure(run, monkeypatch, capsys):
+    monkeypatch.setattr(parity, "ALONE_ATOL", -1.0)
+    assert run("--only", "parity") == 1
+    assert capsys.readouterr().out.count("DOES NOT HOLD") == 1
 
 
 def test_without_time_all_is_skipped_and_said(run, tmp_path, capsys):
