@@ -141,6 +141,15 @@ def test_a_smaller_batch_is_filled_up_and_cut_and_results_are_not_overwritten(ca
     assert sizes == [8], "a small first batch is filled up as well"
 
 
+def test_a_plan_is_followed_as_it_is(make):
+    expected = make().invert(images(3))
+    model = make()
+    model.execution = Execution(Plan(graph=True), stand_in)
+    assert_same(model.invert(images(3)), expected)
+    assert model.execution.used == "CUDA graph"
+    assert copy.deepcopy(model.execution).wanted == Plan(graph=True)
+
+
 def test_two_models_after_each_other_are_captured_as_one(make, captured):
     first, second = (
         make(),
