@@ -124,9 +124,8 @@ class Execution:
         self._n_seen = 0
         self._broken = ""
         self._ready: dict[tuple, list[_Ready]] = {}
-        self.used = (
-            "eager"  # of the last batch: "eager", "compiled", "CUDA graph" or the latter two
-        )
+        # Of the last batch: "eager", "compiled", "CUDA graph", or the latter two.
+        self.used = "eager"
         self.reason = ""  # why not more
 
     def __deepcopy__(self, memo: dict) -> Execution:
