@@ -30,9 +30,8 @@ def speeds(part):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path):
     """The command within this process; its exit status."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     return lambda *arguments: command.main([*TINY, "--out", str(tmp_path), *arguments])
 
 
