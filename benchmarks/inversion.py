@@ -5,8 +5,8 @@
 (On a GPU: `python -m benchmarks.gpu`.)
 
 Random weights, the shape of ReStyle-pSp for FFHQ: IR-SE50 with 18 style heads at 256 px, StyleGAN2 config F.
-The reference is the paper's formulation (weights scaled for each sample, grouped convolution, planar layout; an
-encoder of single layers, its heads one after the other) with torch's defaults, measured by a child process
+The reference is the paper's formulation (weights scaled for each sample, grouped convolution, planar layout;
+an encoder of single layers, its heads one after the other) with torch's defaults, measured by a child process
 without the huge pages that ours asks for. The floor is the time that the arithmetic alone would take at the
 speed of a large matrix product measured in the same run, in the same precision.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,7 +51,7 @@ class ImageCritic:
         """The encoder's loss: low where images [N, 3, h, h] pass for real. A scalar."""
         return hinge_generator_loss(self.discriminator(self._seen(images)))
 
-    def update(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    def update(self, real: Tensor, fake: Tensor) -> dict[str, float]:
         """One step of Adam on images and reconstructions, [N, 3, h, h] each; its loss.
 
         Raises:
@@ -59,8 +60,7 @@ class ImageCritic:
         with _trained(self.discriminator):
             scores = [self.discriminator(self._seen(x.detach())) for x in (real, fake)]
             loss = hinge_discriminator_loss(*scores)
-            _apply(self.optimizer, self.discriminator, loss, "critic")
-        return {"critic": loss.detach()}
+            return _apply(self.optimizer, self.discriminator, {"critic": loss})
 
     def _seen(self, images: Tensor) -> Tensor:
         return resized(images, self.discriminator.config.resolution)
@@ -130,7 +130,7 @@ class LatentCritic:
         """The encoder's loss: low where styles of latents [N, n, w_dim] pass for mapped ones. A scalar."""
         return generator_loss(self.discriminator(latents))
 
-    def update(self, w: Tensor, latents: Tensor, draw: torch.Generator) -> dict[str, Tensor]:
+    def update(self, w: Tensor, latents: Tensor, draw: torch.Generator) -> dict[str, float]:
         """One step of Adam, and every 16th time another one for R1; its losses.
 
         Args:
@@ -146,13 +146,11 @@ class LatentCritic:
         real, fake = self.real.exchange(w.detach(), draw), self.fake.exchange(one, draw)
         with _trained(self.discriminator):
             loss = discriminator_loss(self.discriminator(real), self.discriminator(fake))
-            _apply(self.optimizer, self.discriminator, loss, "latent_critic")
-            found = {"latent_critic": loss.detach()}
+            found = _apply(self.optimizer, self.discriminator, {"latent_critic": loss})
             if self.n_updates % R1_EVERY == 0:
-                penalty = r1_penalty(self.discriminator, real)
-                weighted = penalty * (R1_GAMMA / 2 * R1_EVERY)
-                _apply(self.optimizer, self.discriminator, weighted, "latent_r1")
-                found["latent_r1"] = penalty.detach()
+                penalty, weight = r1_penalty(self.discriminator, real), R1_GAMMA / 2 * R1_EVERY
+                terms = {"latent_r1": penalty}
+                found |= _apply(self.optimizer, self.discriminator, terms, weight)
         self.n_updates += 1
         return found
 
@@ -221,17 +219,25 @@ def _trained(network: nn.Module) -> Iterator[None]:
         network.requires_grad_(False)
 
 
-def _apply(optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor, name: str) -> None:
-    """One step on a loss.
+def _apply(
+    optimizer: torch.optim.Optimizer,
+    network: nn.Module,
+    term: dict[str, Tensor],
+    weight: float = 1.0,
+) -> dict[str, float]:
+    """One step on a loss, which is fetched with the norm of its gradients; its value without the weight.
 
     Raises:
         NotFinite: the loss or a gradient is no number; no weight was changed.
     """
+    [(name, loss)] = term.items()
     optimizer.zero_grad()
-    loss.backward()
+    (loss * weight).backward()
     parameters = list(network.parameters())
     average_gradients(parameters)
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if not (loss.isfinite() and norm.isfinite()):
-        raise NotFinite(f"{name} is {loss.item():g}, its gradient's norm {norm.item():g}")
+    value, size = torch.stack([loss.detach().float(), norm.float()]).tolist()
+    if not (math.isfinite(value) and math.isfinite(size)):
+        raise NotFinite(f"{name} is {value:g}, its gradient's norm {size:g}")
     optimizer.step()
+    return {name: value}

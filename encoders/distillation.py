@@ -23,11 +23,13 @@ from encoders.distillation_config import DistillationConfig, new_model
 from encoders.disturbance import disturb
 from encoders.inverter_file import save_inverter
 from encoders.optimizers import Average
+from encoders.residual_batch import random_source
 from encoders.restyle import ReStyle
 from generators import save_discriminator, save_generator
 from generators.adversarial import discriminator_loss, generator_loss, r1_penalty
 from generators.discriminator import Discriminator, DiscriminatorConfig
-from generators.parallel import average_gradients, broadcast_parameters, n_workers, rank
+from generators.finite import FiniteCheck
+from generators.parallel import average_gradients, broadcast_parameters, n_workers
 from generators.trainer import NotFinite, Validation
 
 N_LATENT_AVG = 2000  # samples of the mapping behind its average
@@ -102,26 +104,34 @@ class DistillationTrainer:
         images, z = images.to(self.device), z.to(self.device)
         self._set_rates()
         n = self.config.n_direct
+        check, n_averaged = FiniteCheck(self.device), self.average.n_updates
         self.optimizer.zero_grad()
         direct = self._paint(z[:n])
         terms = self._objective(direct, images[:n], "direct", judged=True)
         terms["direct"].backward()
-        encoded = self._encode(z[n:], images[n:], terms)
+        _require_finite(check, terms)
+        encoded = self._encode(z[n:], images[n:], check)
         if self._has_critic:
             fakes = torch.cat([direct, encoded]).detach()
-            terms |= self._teach_critic(images, fakes)
+            self._teach_critic(images, fakes, check)
+        try:
+            values = check.fetch()
+        except NotFinite:
+            n_made = min(check.n_updates, self.config.n_steps)  # the critic's comes after them
+            self.average.n_updates = n_averaged + n_made
+            raise
         self.n_done += 1
         if self.n_done % AVERAGE_EVERY == 0:
             self._refresh_average(self.model, self.ema)
-        return {name: float(value.detach()) for name, value in terms.items()}
+        return values
 
     def _paint(self, z: Tensor) -> Tensor:
         generator = self.model.generator
         w = generator.mapping(z)
         return generator.synthesis(w[:, None].expand(-1, generator.n_styles, -1), noise="none")
 
-    def _encode(self, z: Tensor, images: Tensor, terms: dict[str, Tensor]) -> Tensor:
-        """The residual loop, whose losses join the terms; the last images.
+    def _encode(self, z: Tensor, images: Tensor, check: FiniteCheck) -> Tensor:
+        """The residual loop; the last images.
 
         Every step makes an update of its own, the first one with the gradients that are there.
         """
@@ -136,27 +146,28 @@ class DistillationTrainer:
             with torch.autocast(self.device.type, self._dtype, self._dtype != torch.float32):
                 latents = self.model.step(seen, image, latents)
             image = self.model.draw(latents)
-            terms |= self._objective(image, images, f"step{n + 1}", judged=n + 1 == config.n_steps)
+            terms = self._objective(image, images, f"step{n + 1}", judged=n + 1 == config.n_steps)
             far = ((latents - w) / spread).square().mean()
             (terms[f"step{n + 1}"] + config.near * far).backward()
-            self._update(terms)
+            _require_finite(check, terms)
+            self._update(check)
             latents, image = latents.detach(), image.detach()
         return image
 
-    def _update(self, terms: dict[str, Tensor]) -> None:
+    def _update(self, check: FiniteCheck) -> None:
         """One step of the optimizer on the gradients that are there, and the average follows."""
-        _require_finite(terms)
         average_gradients(_trained(self.model))
-        _require_finite_gradients(self.model)
+        _require_finite_gradients(check, self.model)
         torch.nn.utils.clip_grad_norm_(_trained(self.model.encoder), CLIP)
-        self.optimizer.step()
+        check.step(self.optimizer)
         self.optimizer.zero_grad()
         for model in (self.model, self.ema):
             model.set_latent_avg(
                 model.latent_avg
             )  # forgets its image, which moves with the weights
         n_images = self.config.batch_size * n_workers() / self.config.n_steps
-        self.average.follow(self.model, keep=0.5 ** (n_images / self.config.ema_half_life))
+        keep = 0.5 ** (n_images / self.config.ema_half_life)
+        self.average.follow(self.model, keep, check.failed)
 
     def _objective(
         self, image: Tensor, target: Tensor, name: str, judged: bool
@@ -180,7 +191,7 @@ class DistillationTrainer:
         loss = loss + config.adversarial * opinion + config.matching * matching
         return {name: loss, "opinion": opinion.detach(), "matching": matching.detach()}
 
-    def _teach_critic(self, images: Tensor, fakes: Tensor) -> dict[str, Tensor]:
+    def _teach_critic(self, images: Tensor, fakes: Tensor, check: FiniteCheck) -> None:
         self.critic_optimizer.zero_grad()
         real, fake = self.critic(images), self.critic(fakes)
         loss = discriminator_loss(real, fake)
@@ -188,16 +199,15 @@ class DistillationTrainer:
             penalty = r1_penalty(self.critic, images) * (self.config.r1 / 2 * R1_EVERY)
             penalty.backward()
         loss.backward()
-        _require_finite({"critic": loss})
+        _require_finite(check, {"critic": loss})
         average_gradients(_trained(self.critic))
-        _require_finite_gradients(self.critic)
-        self.critic_optimizer.step()
-        return {"critic": loss, "real": real.detach().mean(), "fake": fake.detach().mean()}
+        _require_finite_gradients(check, self.critic)
+        check.step(self.critic_optimizer)
+        check.report({"real": real.mean(), "fake": fake.mean()})
 
     def _draw(self) -> torch.Generator:
         """What is random in this batch; from its number, so that a continued run draws the same."""
-        seed = (self.config.seed * 1_000_003 + self.n_done) * 4096 + rank()
-        return torch.Generator().manual_seed(seed)
+        return random_source(self.config.seed, self.n_done, self.device)
 
     def _random_z(self, n: int, seed: int) -> Tensor:
         source = torch.Generator().manual_seed(seed)
@@ -277,16 +287,13 @@ def _trained(network: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [p for p in network.parameters() if p.requires_grad]
 
 
-def _require_finite_gradients(network: torch.nn.Module) -> None:
+def _require_finite_gradients(check: FiniteCheck, network: torch.nn.Module) -> None:
     gradients = [p.grad for p in _trained(network) if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
-    if not torch.isfinite(norm):
-        raise NotFinite(
-            f"the norm of the gradients of the {type(network).__name__} is {norm.item()}"
-        )
+    name = type(network).__name__
+    check.expect({name: norm}, "the norm of the gradients of the {name} is {value}")
 
 
-def _require_finite(terms: dict[str, Tensor]) -> None:
-    for name, value in terms.items():
-        if not torch.isfinite(value):
-            raise NotFinite(f"the loss {name} is {value.item()}")
+def _require_finite(check: FiniteCheck, terms: dict[str, Tensor]) -> None:
+    check.report(terms)
+    check.expect(terms, "the loss {name} is {value}")

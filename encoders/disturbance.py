@@ -17,18 +17,19 @@ def disturb(images: Tensor, draw: torch.Generator) -> Tensor:
 
     Args:
         images: [N, 3, h, w] in [-1, 1].
-        draw: of all that is random; on the CPU, so that every device sees the same.
+        draw: of all that is random, on the images' device or on the CPU.
     """
     n, _, height, width = images.shape
+    device = draw.device
 
     def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=draw)
+        return torch.rand(*shape, generator=draw, device=device)
 
     gain = _GAIN[0] + (_GAIN[1] - _GAIN[0]) * uniform(n, 3, 1, 1)
     shift = _SHIFT * (2 * uniform(n, 3, 1, 1) - 1)
-    texture = torch.zeros(n, 3, height, width)
+    texture = torch.zeros(n, 3, height, width, device=device)
     for rows, columns in (*((c, c) for c in _CELLS), (height, width)):
-        noise = torch.randn(n, 3, rows, columns, generator=draw)
+        noise = torch.randn(n, 3, rows, columns, generator=draw, device=device)
         grown = F.interpolate(noise, (height, width), mode="bilinear", align_corners=False)
         texture = texture + _TEXTURE * uniform(n, 1, 1, 1) * grown
     patch = _patch(height, uniform(n, 1), uniform(n, 1))[:, None, :, None]
@@ -43,5 +44,5 @@ def disturb(images: Tensor, draw: torch.Generator) -> Tensor:
 
 def _patch(size: int, middle: Tensor, half: Tensor) -> Tensor:
     """[N, size]: 1 where a patch reaches along one axis."""
-    axis = torch.linspace(0, 1, size)
+    axis = torch.linspace(0, 1, size, device=middle.device)
     return ((axis - middle).abs() < _PATCH * half).float()

@@ -114,7 +114,7 @@ class Execution:
 
     def __init__(
         self,
-        wanted: Compile = "never",
+        wanted: Compile | Plan = "never",  # a plan is followed as it is, from the first batch on
         is_long: bool | None = None,  # whether many images are to come; None: seen by counting them
         batch_size: int = 1,  # at least so many images are compiled or captured for
         capture: Capture = CudaGraph,
@@ -124,9 +124,8 @@ class Execution:
         self._n_seen = 0
         self._broken = ""
         self._ready: dict[tuple, list[_Ready]] = {}
-        self.used = (
-            "eager"  # of the last batch: "eager", "compiled", "CUDA graph" or the latter two
-        )
+        # Of the last batch: "eager", "compiled", "CUDA graph", or the latter two.
+        self.used = "eager"
         self.reason = ""  # why not more
 
     def __deepcopy__(self, memo: dict) -> Execution:
@@ -146,10 +145,7 @@ class Execution:
             RuntimeError: from torch, out of memory among it; not what fails in compiling or capturing.
         """
         self._n_seen += len(target)
-        is_long = self._n_seen > WORTH_COMPILING if self._is_long is None else self._is_long
-        chosen = plan(self.wanted, target.device, is_long)
-        if self._broken:
-            chosen = Plan(reason=self._broken)
+        chosen = Plan(reason=self._broken) if self._broken else self._plan(target.device)
         self.used, self.reason = "eager", chosen.reason
         precision = precision or models[0].precision
         with float32_products(precision):
@@ -160,6 +156,12 @@ class Execution:
                     self._fall_back(error)
             networks = _networks(models, False, precision)
             return loop(models, networks, target, keep_images)
+
+    def _plan(self, device: torch.device) -> Plan:
+        if isinstance(self.wanted, Plan):
+            return self.wanted
+        is_long = self._n_seen > WORTH_COMPILING if self._is_long is None else self._is_long
+        return plan(self.wanted, device, is_long)
 
     def _fall_back(self, error: Exception) -> None:
         why = f"{type(error).__name__}: {str(error).strip()[:300]}"
@@ -221,8 +223,8 @@ def _prepared(
     if chosen.inductor:
         # What networks keep for a size, they make when they see it first: not to be compiled in.
         loop(models, networks, example)
-        compiled = {of: _compiled(of) for of in dict.fromkeys(networks)}
-        networks = [compiled[of] for of in networks]
+        by_compiler = {of: compiled(of) for of in dict.fromkeys(networks)}
+        networks = [by_compiler[of] for of in networks]
     run: Run = partial(loop, models, networks, keep_images=keep_images)
     return capture(run, example) if chosen.graph else run
 
@@ -241,7 +243,8 @@ def _networks(
     return [found[model] for model in models]
 
 
-def _compiled(networks: Networks) -> Networks:
+def compiled(networks: Networks) -> Networks:
+    """The same functions by inductor, each for one shape at a time; compiled at their first calls."""
     return replace(
         networks,
         encode=torch.compile(networks.encode, dynamic=False),

@@ -22,6 +22,7 @@ from encoders.heads import (
 )
 
 _SLOPE = 0.01  # of the leaky rectifiers between a head's convolutions
+_PRODUCTS = 4  # convolutions at the end of a head that leave at most 8x8 pixels
 
 
 def fold_heads(heads: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -83,50 +84,68 @@ def _used(heads: BackboneHeads | ProgressiveHeads | Pyramid) -> list[GradualStyl
 class JoinedStyles(nn.Module):
     """Heads of one depth on one map: [N, 512, h, w] with max(h, w) <= 2 ** depth -> [N, n, 512].
 
-    The first convolutions, which read the same, are one with n * 512 outputs. The others are matrix
-    products of each head's weights with all windows of the batch: on so few pixels, reading the
-    weights is most of the work, and a convolution would rearrange them first.
+    The first convolutions, which read the same, are one with n * 512 outputs; those that leave more
+    than 8x8 pixels are one in groups. The others are matrix products of each head's weights with all
+    windows of the batch: on so few pixels, most of the work is to read the weights, which a
+    convolution would rearrange first.
     """
-
-    first_weight: Tensor
-    first_bias: Tensor
 
     def __init__(self, styles: Sequence[GradualStyleBlock], dtype: torch.dtype) -> None:
         super().__init__()
-        first, *others = [
-            [style.convs[i] for style in styles] for i in range(0, len(styles[0].convs), 2)
-        ]
-        self.n = len(styles)
-        weight = torch.cat([conv.weight for conv in first])  # type: ignore[misc]
-        self._format = _memory_format(weight)
-        self.register_buffer("first_weight", weight.to(dtype, memory_format=self._format))
-        self.register_buffer("first_bias", _stacked(first, "bias", dtype).flatten())
-        self.products = nn.ModuleList()
-        for number, convs in enumerate(others):
-            kernels = torch.stack([conv.weight for conv in convs])  # type: ignore[misc]
-            if number == len(others) - 1:
-                # Of the last window, which is centred on the first of at most 2x2 pixels, the rest
-                # is padding.
-                kernels = kernels[..., 1:, 1:]
-            columns = kernels.permute(0, 1, 3, 4, 2).flatten(2)  # [n, 512, window * 512]
-            self.products.append(_Products(columns, _stacked(convs, "bias", dtype), dtype))
+        self.n = n = len(styles)
+        layers = [[style.convs[i] for style in styles] for i in range(0, len(styles[0].convs), 2)]
+        weights, biases = (
+            [torch.stack([conv.get_parameter(name) for conv in layer]) for layer in layers]
+            for name in ("weight", "bias")
+        )
+        n_convs = max(1, len(layers) - _PRODUCTS)
+        self.convs = nn.ModuleList(
+            _JoinedConv(weights[i], biases[i], n if i else 1, dtype) for i in range(n_convs)
+        )
+        # Of the last window, around the first of at most 2x2 pixels, the rest is padding.
+        weights[-1] = weights[-1][..., 1:, 1:]
+        self.products = nn.ModuleList(
+            _Products(weight.permute(0, 1, 3, 4, 2).flatten(2), bias, dtype)
+            for weight, bias in zip(weights[n_convs:], biases[n_convs:], strict=True)
+        )
         linears = [style.linear for style in styles]
         weight = torch.stack([linear.weight * linear.weight_gain for linear in linears])
         bias = torch.stack([linear.bias * linear.bias_gain for linear in linears])
         self.linear = _Products(weight, bias, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=self._format)
-        y = F.leaky_relu(F.conv2d(x, self.first_weight, self.first_bias, 2, 1), _SLOPE)
-        y = y.unflatten(1, (self.n, CHANNELS)).permute(1, 0, 3, 4, 2)  # [n, N, h, w, 512]
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), _SLOPE)
+        y = x.unflatten(1, (self.n, CHANNELS)).permute(1, 0, 3, 4, 2)  # [n, N, h, w, 512]
         for product in self.products[:-1]:
             windows = _windows(y)
-            y = F.leaky_relu(product(windows.flatten(1, 3)), _SLOPE).view(
-                *windows.shape[:4], CHANNELS
-            )
+            y = F.leaky_relu(product(windows.flatten(1, 3)), _SLOPE)
+            y = y.unflatten(1, windows.shape[1:4])
         pixels = F.pad(y, (0, 0, 0, 2 - y.shape[3], 0, 2 - y.shape[2])).flatten(2)
         y = F.leaky_relu(self.products[-1](pixels), _SLOPE)
         return self.linear(y).transpose(0, 1)
+
+
+class _JoinedConv(nn.Module):
+    """The convolutions of n heads: of stride 2, [N, groups * 512, h, w] -> [N, n * 512, h / 2, w / 2]."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor, groups: int, dtype: torch.dtype) -> None:
+        """Takes [n, 512, 512, 3, 3] and [n, 512]; one group: the heads read the same map."""
+        super().__init__()
+        # A GPU keeps the backbone's layout; a CPU is faster without it on so few pixels.
+        on_cpu = weight.device.type == "cpu"
+        self._format = torch.contiguous_format if on_cpu else torch.channels_last
+        weight = weight.flatten(0, 1).to(dtype, memory_format=self._format)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias.to(dtype).flatten())
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=self._format)
+        return F.conv2d(x, self.weight, self.bias, 2, 1, groups=self.groups)
 
 
 class _Products(nn.Module):
@@ -149,12 +168,3 @@ def _windows(y: Tensor) -> Tensor:
     """What a 3x3 convolution of stride 2 and padding 1 sees: [n, N, h, w, c] -> [n, N, h', w', 9 c]."""
     windows = F.pad(y, (0, 0, 1, 1, 1, 1)).unfold(2, 3, 2).unfold(3, 3, 2)
     return windows.permute(0, 1, 2, 3, 5, 6, 4).flatten(4)
-
-
-def _stacked(convs: Sequence[nn.Module], name: str, dtype: torch.dtype) -> Tensor:
-    return torch.stack([getattr(conv, name) for conv in convs]).to(dtype)
-
-
-def _memory_format(weight: Tensor) -> torch.memory_format:
-    """A GPU keeps the backbone's layout; on a CPU, the first convolution is faster without it."""
-    return torch.contiguous_format if weight.device.type == "cpu" else torch.channels_last

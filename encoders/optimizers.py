@@ -84,17 +84,22 @@ class Average:
         self.n_updates = 0
 
     @torch.no_grad()
-    def follow(self, other: nn.Module, keep: float) -> None:
+    def follow(self, other: nn.Module, keep: float, failed: Tensor | None = None) -> None:
         """Keep this part of what is there, at first less: the n-th update keeps at most 1 - 1/n.
 
         The statistics of normalisations are copied.
+
+        Args:
+            failed: a scalar on the network's device; where it is 1, no tensor changes.
         """
         self.n_updates += 1
         keep = min(keep, 1 - 1 / self.n_updates)
+        failed = next(self.network.parameters()).new_zeros(()) if failed is None else failed
+        share = (1 - keep) * (1 - failed)
         for mine, theirs in zip(self.network.parameters(), other.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - keep)
+            mine.lerp_(theirs, share)
         for kept, latest in zip(self.network.buffers(), other.buffers(), strict=True):
-            kept.copy_(latest)
+            kept.copy_(torch.where(failed > 0, kept, latest))
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs."""

@@ -67,8 +67,13 @@ def load(path: str | os.PathLike, generator: Generator | None = None) -> Parts:
         CheckpointError: unreadable or hostile file, unknown encoder type, or a missing, unexpected
             or misshapen tensor, which is named.
     """
-    content = checkpoint.load_pt(path)
-    source = str(path)
+    return from_content(checkpoint.load_pt(path), str(path), generator)
+
+
+def from_content(
+    content: Mapping[str, Any], source: str, generator: Generator | None = None
+) -> Parts:
+    """`load` for what such a file holds; `source` names it in errors."""
     encoder_state, decoder_state = split(content, source)
     found = describe(content, source)
     encoder = _encoder(found.encoder, encoder_state, source)

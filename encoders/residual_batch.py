@@ -26,15 +26,18 @@ class Part:
     drawn: Tensor | None = None  # the same in full, where a critic wants it
 
 
-def random_source(config: EncoderTrainConfig, n_done: int) -> torch.Generator:
-    """What all that is random in the batch after `n_done` is drawn from, on this worker; on the CPU."""
-    seed = (config.seed * 1_000_003 + n_done) * 4096 + rank()
-    return torch.Generator().manual_seed(seed % 2**63)
+def random_source(seed: int, n_done: int, device: torch.device) -> torch.Generator:
+    """What is random in the batch after `n_done` on this worker, drawn on the device that needs it.
+
+    A GPU draws other numbers than a CPU, so a run goes on to the same weights on the same kind of device.
+    """
+    own = (seed * 1_000_003 + n_done) * 4096 + rank()
+    return torch.Generator(device).manual_seed(own % 2**63)
 
 
 def mirrored(images: Tensor, draw: torch.Generator) -> Tensor:
     """[N, 3, h, w] with half of the images mirrored."""
-    chosen = torch.rand(len(images), generator=draw) < 0.5
+    chosen = torch.rand(len(images), generator=draw, device=draw.device) < 0.5
     return torch.where(chosen.to(images.device)[:, None, None, None], images.flip(3), images)
 
 
@@ -62,7 +65,8 @@ def parts_of(
         seen = torch.cat([target[:n_clean], disturb(target[n_clean:], draw)])
     latents, reconstruction = model.start(n)
     if config.init == "random":
-        start = torch.randn(n, generator.config.z_dim, generator=draw).to(images.device)
+        z_dim = generator.config.z_dim
+        start = torch.randn(n, z_dim, generator=draw, device=draw.device).to(images.device)
         latents = generator.mapping(start)[:, None].expand_as(latents)
         reconstruction = model.to_input(model.draw(latents))
     w = generator.mapping(z) if z is not None and config.pull else None

@@ -9,7 +9,6 @@ continued run draws the same ones without a generator's state in its checkpoint.
 from __future__ import annotations
 
 import copy
-import math
 import os
 from typing import Any
 
@@ -29,6 +28,7 @@ from encoders.training_config import PRESETS, EncoderTrainConfig
 from encoders.validation import validate
 from generators import Generator
 from generators.discriminator import Discriminator
+from generators.finite import FiniteCheck
 from generators.parallel import average_gradients, broadcast_parameters, n_workers
 from generators.stylegan2 import Synthesis
 from generators.trainer import NotFinite, Validation
@@ -87,25 +87,48 @@ class EncoderTrainer:
             NotFinite: a term or a gradient is no number. The update that it belongs to was not made, nor any
                 after it; for images that are no numbers that is all of them.
         """
-        config, draw = self.config, random_source(self.config, self.n_batches)
-        images = images.to(self.device, torch.float32)
-        if not images.isfinite().all():
+        config, draw = self.config, self._draw(self.device)
+        if not images.isfinite().all():  # where they are: on the CPU, as a rule
             raise NotFinite(f"batch {self.n_batches}: the images hold values that are no numbers")
+        images = images.to(self.device, torch.float32)
         if config.flip:
             images, z = mirrored(images, draw), None
         z = z if z is None else z.to(self.device, torch.float32)
         parts = parts_of(images, z, self.model, config, draw)
-        n_steps = config.n_steps_at(self.n_batches)
-        self._prepare()
-        for _ in range(n_steps):
-            terms = _mean([self._residual_step(part) for part in parts], parts)
-            if config.update_every_step:
-                self._update(len(images) / n_steps)
-        if not config.update_every_step:
-            self._update(len(images))
+        terms = self._teach_encoder(parts, len(images))
         terms |= self._teach_critics(images, parts, draw)
         self.n_batches += 1
         return terms
+
+    def _teach_encoder(self, parts: list[Part], n_images: int) -> dict[str, float]:
+        """The residual loop with its updates; the terms of its last step.
+
+        Unless an optimizer needs to know sooner, numbers are fetched from the device once, at the end.
+        """
+        config, check = self.config, FiniteCheck(self.device)
+        n_steps, n_averaged = config.n_steps_at(self.n_batches), self.average.n_updates
+        statistics = [buffer.clone() for buffer in self.encoder.buffers()]
+        self._prepare()
+        try:
+            for _ in range(n_steps):
+                terms = _mean([self._residual_step(part) for part in parts], parts)
+                check.report(terms)
+                check.expect(terms, f"batch {self.n_batches}: the term {{name}} is {{value}}")
+                if config.update_every_step:
+                    self._update(n_images / n_steps, check)
+            if not config.update_every_step:
+                self._update(n_images, check)
+            return check.fetch()
+        except NotFinite:
+            if config.ema_half_life:
+                self.average.n_updates = n_averaged + check.n_updates
+            for buffer, before in zip(self.encoder.buffers(), statistics, strict=True):
+                buffer.copy_(before)
+            raise
+
+    def _draw(self, device: torch.device) -> torch.Generator:
+        """What is random in the batch that comes, on a device."""
+        return random_source(self.config.seed, self.n_batches, device)
 
     def _prepare(self) -> None:
         """Learning rate, stage and gradients for the batch that comes."""
@@ -114,7 +137,7 @@ class EncoderTrainer:
         _set_stage(self.encoder, self.config.stage_at(self.n_batches))
         self.optimizer.zero_grad()
 
-    def _residual_step(self, part: Part) -> dict[str, float]:
+    def _residual_step(self, part: Part) -> dict[str, Tensor]:
         """One pass of the loop, its gradients added to those that are there. The terms of its loss."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_half):
             latents = self.model.step(part.seen, part.reconstruction, part.latents)
@@ -122,44 +145,43 @@ class EncoderTrainer:
         reconstruction = self.model.to_input(drawn)
         judged = self.critics.judge(drawn, latents[:, : self._n_used])
         terms = self.objective(reconstruction, part.target, latents, part.w, judged)
-        values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise NotFinite(f"batch {self.n_batches}: the term {name} is {value}")
         (terms["total"] * part.share).backward()
         part.latents, part.reconstruction = latents.detach(), reconstruction.detach()
         part.drawn = drawn.detach() if self.critics.image is not None else None
-        return values
+        return {name: term.detach() for name, term in terms.items()}
 
-    def _update(self, n_images: float) -> None:
+    def _update(self, n_images: float, check: FiniteCheck) -> None:
         """One step of the optimizer on the gradients that are there, of so many images on each worker."""
         parameters = list(self.encoder.parameters())
         average_gradients(parameters)
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if not norm.isfinite():
-            raise NotFinite(f"batch {self.n_batches}: the norm of the gradients is {norm.item()}")
+        check.expect(
+            {"norm": norm}, f"batch {self.n_batches}: the norm of the gradients is {{value}}"
+        )
         if self.config.clip:
             clip_grads_with_norm_(parameters, self.config.clip, norm)
-        self.optimizer.step()
+        check.step(self.optimizer)
         self.optimizer.zero_grad()
         if self.config.ema_half_life:
             keep = 0.5 ** (n_images * n_workers() / self.config.ema_half_life)
-            self.average.follow(self.encoder, keep)
+            self.average.follow(self.encoder, keep, check.failed)
 
     def _teach_critics(
         self, images: Tensor, parts: list[Part], draw: torch.Generator
     ) -> dict[str, float]:
         """An update of each critic on what the last step made of the batch."""
-        found: dict[str, Tensor] = {}
+        found: dict[str, float] = {}
         if self.critics.image is not None:
             fake = torch.cat([part.drawn for part in parts if part.drawn is not None])
             found |= self.critics.image.update(images, fake)
         if self.critics.latent is not None:
             mapping = self.model.generator.mapping
-            z = torch.randn(len(images), mapping.z_dim, generator=draw).to(self.device)
+            z = torch.randn(len(images), mapping.z_dim, generator=draw, device=self.device)
             latents = torch.cat([part.latents for part in parts])[:, : self._n_used]
-            found |= self.critics.latent.update(mapping(z), latents, draw)
-        return {name: value.item() for name, value in found.items()}
+            # The pool's choices are branches of the program, so they are drawn where it runs.
+            choices = draw if self.device.type == "cpu" else self._draw(torch.device("cpu"))
+            found |= self.critics.latent.update(mapping(z), latents, choices)
+        return found
 
     @property
     def _n_used(self) -> int:
@@ -246,7 +268,8 @@ def _optimizer(
     return torch.optim.Adam(parameters, lr=config.learning_rate, betas=betas, fused=True)
 
 
-def _mean(terms: list[dict[str, float]], parts: list[Part]) -> dict[str, float]:
+def _mean(terms: list[dict[str, Tensor]], parts: list[Part]) -> dict[str, Tensor]:
     """Terms of a whole batch from those of its parts."""
-    pairs = list(zip(terms, parts, strict=True))
-    return {name: sum(of[name] * part.share for of, part in pairs) for name in terms[0]}
+    shares = [part.share for part in parts]
+    pairs = list(zip(terms, shares, strict=True))
+    return {name: torch.stack([of[name] * share for of, share in pairs]).sum() for name in terms[0]}

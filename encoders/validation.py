@@ -26,19 +26,20 @@ def validate(
     step; the score is the objective after the last step, without what critics say.
     """
     found: dict[str, list[Tensor]] = {}
-    totals, grids = [], []
+    totals: list[Tensor] = []
+    grids = []
     for chunk in images.split(batch_size):
         result = model.invert(chunk, n_steps)
         total = objective(result.thumbnails[-1], result.target, result.latents[-1])["total"]
-        totals.append(total.item() * len(chunk))
+        totals.append(total * len(chunk))
         for name, values in _measured(result, objective):
             found.setdefault(name, []).append(values)
-        grids.append(torch.cat([result.target[None], result.thumbnails]).cpu())
+        grids.append(torch.cat([result.target[None], result.thumbnails]))
     distances = {
         name: torch.cat(parts, dim=1).mean(dim=1).tolist() for name, parts in found.items()
     }
-    grid = torch.cat(grids, dim=1)[:, :_N_SHOWN]
-    return Validation(distances, sum(totals) / len(images), grid)
+    grid = torch.cat(grids, dim=1)[:, :_N_SHOWN].cpu()
+    return Validation(distances, torch.stack(totals).sum().item() / len(images), grid)
 
 
 def _measured(result: Inversion, objective: Objective) -> Sequence[tuple[str, Tensor]]:

@@ -27,9 +27,10 @@ from generators.adversarial import (
     path_length,
     r1_penalty,
 )
+from generators.finite import FiniteCheck
 from generators.parallel import average, average_gradients, broadcast_parameters, n_workers, rank
 from generators.sliced_wasserstein import sliced_wasserstein
-from generators.trainer import NotFinite, Validation
+from generators.trainer import Validation
 from generators.training_config import PRECISIONS, GeneratorTrainConfig
 
 __all__ = ["GeneratorTrainConfig", "GeneratorTrainer"]
@@ -105,21 +106,25 @@ class GeneratorTrainer:
         """
         config = self.config
         images = images.to(self.device, torch.float32)
+        check = FiniteCheck(self.device)
         with self._random_numbers():
             if config.flip:
                 mirrored = self._uniform(len(images))[:, None, None, None] < 0.5
                 images = torch.where(mirrored, images.flip(3), images)
             parts = self._parts(images, z)
-            terms = self._update(self.discriminator, self._logistic_of_discriminator, parts)
+            self._update(self.discriminator, self._logistic_of_discriminator, parts, check)
             if config.r1_gamma and self.n_steps % config.r1_interval == 0:
-                terms |= self._update(self.discriminator, self._r1, parts)
-            terms |= self._update(self.generator, self._logistic_of_generator, parts)
+                self._update(self.discriminator, self._r1, parts, check)
+            self._update(self.generator, self._logistic_of_generator, parts, check)
+            path_mean = self.path_mean
             if config.path_length_weight and self.n_steps % config.path_length_interval == 0:
-                terms |= self._update(self.generator, self._path_length, parts)
-                self.path_mean = average(terms["path_mean"])
+                terms = self._update(self.generator, self._path_length, parts, check)
+                path_mean = average(terms["path_mean"])
+        values = check.fetch()
+        self.path_mean = path_mean
         self._follow(len(images) * n_workers())
         self.n_steps += 1
-        return dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
+        return values
 
     @contextmanager
     def _random_numbers(self) -> Iterator[None]:
@@ -177,12 +182,10 @@ class GeneratorTrainer:
         weight = self.config.path_length_weight * self.config.path_length_interval
         return weight * penalty, {"path_length": penalty, "path_mean": mean}
 
-    def _update(self, network: nn.Module, loss: Loss, parts: Sequence[Part]) -> Terms:
-        """One step of a network's optimizer on the mean of a loss over all parts; the mean of its terms.
-
-        Raises:
-            NotFinite: before the step.
-        """
+    def _update(
+        self, network: nn.Module, loss: Loss, parts: Sequence[Part], check: FiniteCheck
+    ) -> Terms:
+        """One step of a network's optimizer on the mean of a loss over all parts; the mean of its terms."""
         of_generator = network is self.generator
         self.generator.requires_grad_(of_generator)
         self.discriminator.requires_grad_(not of_generator)
@@ -196,15 +199,13 @@ class GeneratorTrainer:
                 means[name] = means.get(name, 0) + term.detach() / len(parts)
         average_gradients(network.parameters())
         norm = get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
-        if not torch.isfinite(norm):
-            which = type(network).__name__.lower()
-            values = ", ".join(f"{name} {term.item():g}" for name, term in means.items())
-            raise NotFinite(
-                f"step {self.n_steps}: the {which}'s gradient is not finite ({values}), so it was not applied"
-            )
+        which = type(network).__name__.lower()
+        why = f"step {self.n_steps}: the {which}'s gradient is not finite"
+        check.report(means)
+        check.expect({f"{which}'s norm": norm}, f"{why} ({{values}}), so it was not applied")
         if self.config.clip:
             clip_grads_with_norm_(network.parameters(), self.config.clip, norm)
-        optimizer.step()
+        check.step(optimizer)
         return means
 
     @torch.no_grad()

@@ -123,7 +123,7 @@ def recogniser_path() -> str:
 
 def _search(image_u8: np.ndarray, scale: float) -> list[_Candidate]:
     """Boxes that score `MIN_SCORE` or more in the picture resized by `scale`."""
-    copy = image_u8 if scale == 1 else _resized(image_u8, scale)
+    copy = _grey(image_u8, scale)
     with _one_at_a_time:
         boxes, scores, _ = _detector().run(copy, 0, MIN_SCORE)
     return [
@@ -179,11 +179,24 @@ def _landmarks(image_u8: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarr
     return np.array([(part.x, part.y) for part in shape.parts()], dtype=np.float32)
 
 
+def _grey(image_u8: np.ndarray, scale: float) -> np.ndarray:
+    """What is searched: grey, where HOG takes three quarters of its time on colours and finds the
+    same faces (`docs/feeding.md`); halved, thirded and so on as far as that goes."""
+    picture = Image.fromarray(image_u8).convert("L")
+    if scale != 1:
+        size = _size(image_u8, scale)
+        picture = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
+    return np.array(picture)
+
+
 def _resized(image_u8: np.ndarray, scale: float) -> np.ndarray:
-    height, width = image_u8.shape[:2]
-    size = max(1, round(width * scale)), max(1, round(height * scale))
     picture = Image.fromarray(image_u8)
-    return np.array(picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+    return np.array(picture.resize(_size(image_u8, scale), Image.Resampling.BILINEAR))
+
+
+def _size(image_u8: np.ndarray, scale: float) -> tuple[int, int]:
+    height, width = image_u8.shape[:2]
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _checked(image_u8: np.ndarray) -> np.ndarray:

@@ -15,6 +15,12 @@ from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+try:
+    import simplejpeg
+except ImportError:  # no wheel for this machine: Pillow gives the same pixels, later
+    simplejpeg = None
 
 MAX_PIXELS = 150_000_000
 """A picture with more pixels than this is refused before any pixel of it is decoded.
@@ -57,6 +63,9 @@ def decode(data: bytes) -> np.ndarray:
         # The reader itself, not Image.open: that would apply the process's global pixel limit.
         with Image.OPEN[name][0](io.BytesIO(data), "") as picture:
             _check_size(picture)
+            pixels = _plain_jpeg(picture, data)
+            if pixels is not None:
+                return pixels
             picture.load()
             turn = _TURNS.get(_orientation(picture))
             rgb = _rgb(picture)
@@ -115,6 +124,23 @@ def _check_size(picture: Image.Image) -> None:
             f"the image has {width} x {height} pixels, more than the limit of "
             f"{MAX_PIXELS // 1_000_000} megapixels"
         )
+
+
+def _plain_jpeg(picture: Image.Image, data: bytes) -> np.ndarray | None:
+    """An upright baseline JPEG in colour: the pixels that Pillow would give, in half its time.
+
+    None for every other picture, and wherever libjpeg has anything to say of the data: Pillow alone
+    decides what is damaged.
+    """
+    is_plain = type(picture) is JpegImageFile and picture.mode == "RGB"
+    if simplejpeg is None or not is_plain or "progressive" in picture.info:
+        return None
+    if _orientation(picture) in _TURNS:
+        return None
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError:
+        return None
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -58,13 +58,12 @@ def stand_in(run, example):
 
 
 @pytest.fixture
-def captured(make, monkeypatch):
+def captured(make):
     """A function from a stand-in for captures to a model that uses it."""
-    monkeypatch.setattr(execution, "plan", lambda wanted, *_: Plan(graph=wanted == "always"))
 
     def model(capture, **how):
         found = make(**how)
-        found.execution = Execution("always", capture=capture)
+        found.execution = Execution(Plan(graph=True), capture=capture)
         return found
 
     return model
@@ -134,21 +133,30 @@ def test_a_smaller_batch_is_filled_up_and_cut_and_results_are_not_overwritten(ca
     model.invert(images(6), keep_images=True)
     assert sizes == [4, 2, 6]
     sizes.clear()
-    model.execution = Execution("always", batch_size=8, capture=counting)
+    model.execution = Execution(Plan(graph=True), batch_size=8, capture=counting)
     for n in (1, 8, 3):
         found = model.invert(images(n))
         assert len(found.images) == n
     assert sizes == [8], "a small first batch is filled up as well"
 
 
-def test_two_models_after_each_other_are_captured_as_one(make, captured):
+def test_a_plan_is_followed_as_it_is(make):
+    expected = make().invert(images(3))
+    model = make()
+    model.execution = Execution(Plan(graph=True), stand_in)
+    assert_same(model.invert(images(3)), expected)
+    assert model.execution.used == "CUDA graph"
+    assert copy.deepcopy(model.execution).wanted == Plan(graph=True)
+
+
+def test_two_models_after_each_other_are_captured_as_one(make):
     first, second = (
         make(),
         ReStyle(copy.deepcopy(make().encoder), make().generator, torch.ones(8), (8, 8)),
     )
     both = bootstrap(first, second)
     expected = both.invert(images(3))
-    both.execution = Execution("always", capture=stand_in)
+    both.execution = Execution(Plan(graph=True), capture=stand_in)
     assert_same(both.invert(images(3)), expected)
     assert both.execution.used == "CUDA graph"
 

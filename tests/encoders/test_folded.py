@@ -35,17 +35,13 @@ def error(found, expected):
 @torch.inference_mode()
 def test_computes_what_the_trained_module_does(kind, in_channels):
     encoder = random_encoder(kind, in_channels)
-    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     folded = fold(encoder, torch.float32)
-    for shape in ((1, 64, 64), (3, 48, 64), (1, 80, 112)):
+    for shape in ((3, 48, 64), (1, 80, 112)):
         x = torch.randn(shape[0], in_channels, *shape[1:])
         assert error(folded(x), encoder(x)) < 1e-5
         if len(x) == 3:
             # In units of the largest value; the longest sums, of 25,088 products, differ by 9e-7.
             assert error(folded(x[1:2]), folded(x)[1:2]) < 1e-6
-    after = encoder.state_dict()
-    assert after.keys() == before.keys()
-    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
 @pytest.mark.parametrize("stage", [0, 2, 5])
@@ -64,20 +60,20 @@ def test_only_the_styles_of_the_stage_are_in_use(stage):
 def test_half_precision_is_no_further_off_than_that_of_the_module(dtype):
     encoder = random_encoder("BackboneEncoder", 6)
     x = torch.randn(3, 6, 48, 64)
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     expected, found = encoder(x), fold(encoder, dtype)(x.to(dtype))
     assert found.dtype == dtype
+    after = encoder.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert error(found, expected) < 1.5 * error(encoder.to(dtype)(x.to(dtype)), expected)
 
 
 @torch.inference_mode()
 def test_is_traced_as_one_graph():
     torch.compiler.reset()
-    folded = fold(random_encoder("ResNetGradualStyleEncoder", 6), torch.float32)
-    traced = torch.compile(folded, dynamic=False, fullgraph=True, backend="aot_eager")
-    x = torch.randn(1, 6, 48, 64)
-    assert error(traced(x), folded(x)) < 1e-6
     folded = fold(random_encoder("GradualStyleEncoder", 3), torch.float32)
-    x = x[:, :3]
-    expected = folded(x)  # makes the maps of this size, which are then given to the graph
+    x = torch.randn(1, 3, 48, 64)
+    expected = folded(x)  # makes what depends on the size
     traced = torch.compile(folded, dynamic=False, fullgraph=True, backend="aot_eager")
     assert error(traced(x), expected) < 1e-6

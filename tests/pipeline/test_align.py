@@ -85,6 +85,50 @@ def test_padding_continues_the_picture_and_fades():
     assert ours[:, :8].std(axis=0).mean() < ours[:, -8:].std(axis=0).mean()
 
 
+def padded_as_published(image_u8, pads, side):
+    """Padding as FFHQ's script computes it, whole and in floats."""
+    left, top, right, bottom = pads
+    pixels = np.pad(image_u8.astype(float), ((top, bottom), (left, right), (0, 0)), "reflect")
+    height, width = pixels.shape[:2]
+    y, x, _ = np.ogrid[:height, :width, :1]
+    depth = np.maximum(
+        1 - np.minimum(x / left, (width - 1 - x) / right),
+        1 - np.minimum(y / top, (height - 1 - y) / bottom),
+    )
+    offsets = np.arange(-round(0.08 * side), round(0.08 * side) + 1)
+    weights = np.exp(-0.5 * (offsets / (0.02 * side)) ** 2)
+    reach = len(offsets) // 2
+    blurred = pixels
+    for axis in (0, 1):
+        wide = np.pad(blurred, [(reach, reach) if i == axis else (0, 0) for i in range(3)], "edge")
+        parts = [
+            np.take(wide, np.arange(blurred.shape[axis]) + i, axis) for i in range(len(weights))
+        ]
+        blurred = sum(part * w for part, w in zip(parts, weights / weights.sum(), strict=True))
+    pixels = pixels + (blurred - pixels) * np.clip(depth * 3 + 1, 0, 1)
+    pixels += (np.median(pixels, axis=(0, 1)) - pixels) * np.clip(depth, 0, 1)
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "half", [50, 130]
+)  # a narrow blur, and one that is taken from a reduced copy
+def test_padding_is_the_published_one(half):
+    image_u8 = picture("portrait")[60:260, 150:370]
+    height, width = image_u8.shape[:2]
+    side, margin = 2.0 * half, round(0.2 * half)
+    corners = square(np.array([20.0, 100.0]), half)
+    beyond = half - 20, half - 100, 20 + half - width, 100 + half - height
+    pads = [max(pad + margin, round(0.3 * side)) for pad in beyond]
+    expected = padded_as_published(image_u8, pads, side)
+    seen, moved = align._padded(Image.fromarray(image_u8), corners, side)
+    left, top = np.rint(corners[0] + pads[:2] - moved[0]).astype(int)
+    expected = expected[top : top + seen.height, left : left + seen.width]
+    difference = np.abs(np.array(seen).astype(int) - expected)
+    assert difference.mean() < 0.5
+    assert difference.max() <= 3
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (2, 300), (3, 3), (1, 900)])
 def test_tiny_pictures_are_padded(shape):
     image_u8 = np.full((*shape, 3), 77, np.uint8)

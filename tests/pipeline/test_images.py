@@ -1,6 +1,7 @@
 """Decoding: every mode and orientation comes out as upright RGB, everything else as ImageError."""
 
 import io
+import random
 import re
 import struct
 import warnings
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
+from pipeline import images
 from pipeline.images import FORMATS, ImageError, decode, encode_jpeg, encode_png
 
 HEIGHT, WIDTH = 40, 56
@@ -291,6 +293,80 @@ def test_damage_gives_a_picture_or_an_image_error(name, changes, tail):
 @given(st.binary(max_size=300))
 def test_any_bytes(data):
     assert outcome(data)
+
+
+def test_the_quick_decoder_gives_pillows_pixels(monkeypatch):
+    """Plain JPEGs of every subsampling and odd size; turned, progressive and other ones go round it."""
+    rough = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    large = Image.fromarray(rough).resize((101, 77), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files = [
+        saved(
+            large.crop((0, 0, *size)), "JPEG", quality=quality, subsampling=subsampling, **options
+        )
+        for size in [(1, 1), (9, 1), (16, 17), (63, 64), (101, 77)]
+        for subsampling in ("4:4:4", "4:2:2", "4:2:0")
+        for quality in (10, 95)
+        for options in ({}, {"restart_marker_blocks": 2}, {"progressive": True}, {"exif": exif})
+    ]
+    files += [saved(large.convert(mode), "JPEG") for mode in ("L", "CMYK")]
+    files.append(saved(large, "JPEG", keep_rgb=True, subsampling=0))
+    expected = [without_the_quick_decoder(data, monkeypatch) for data in files]
+    taken = count_quick_decodes(monkeypatch)
+    for data, pixels in zip(files, expected, strict=True):
+        ours = decode(data)
+        np.testing.assert_array_equal(ours, pixels)
+        assert ours.flags.c_contiguous
+        assert ours.flags.writeable
+    assert len(taken) == 5 * 3 * 2 * 2 + 1
+
+
+def test_damage_is_told_as_pillow_tells_it(monkeypatch):
+    source = random.Random(0)
+    data = saved(picture().resize((24, 19)), "JPEG", quality=60)
+    damaged = [data[:n] for n in range(0, len(data), 5)] + [data[:-1], data[:-2], data + data]
+    for _ in range(300):
+        changed = bytearray(data)
+        changed[source.randrange(len(data))] = source.randrange(256)
+        damaged.append(bytes(changed))
+    for each in damaged:
+        expected = without_the_quick_decoder(each, monkeypatch)
+        assert same(expected, decoded(each))
+
+
+def decoded(data):
+    """Pixels or the sentence."""
+    try:
+        return decode(data)
+    except ImageError as error:
+        return str(error)
+
+
+def without_the_quick_decoder(data, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "simplejpeg", None)
+        return decoded(data)
+
+
+def count_quick_decodes(monkeypatch):
+    """A list that gets an entry for each JPEG that is decoded the quick way."""
+    taken = []
+    quick = images.simplejpeg.decode_jpeg
+
+    def counting(data, colours):
+        pixels = quick(data, colours)
+        taken.append(pixels.shape)
+        return pixels
+
+    monkeypatch.setattr(images.simplejpeg, "decode_jpeg", counting)
+    return taken
+
+
+def same(first, second):
+    if isinstance(first, str) or isinstance(second, str):
+        return isinstance(first, str) and isinstance(second, str) and first == second
+    return np.array_equal(first, second)
 
 
 def test_encoding_keeps_the_picture():

@@ -1,0 +1,1 @@
+"""The networks alone on one GPU: see `__main__`."""
