@@ -51,9 +51,8 @@ def write_photos(folder: Path, n: int, side: int) -> None:
 class Bench:
     """One shard, run as often as asked, each time into a folder of its own."""
 
-    def __init__(self, shard: str, folder: Path, config: RunConfig, batch_size: int | None) -> None:
-        self._shard, self._folder, self._config = shard, folder, config
-        self._how = ClusterConfig(n_actors=1, batch_size=batch_size)
+    def __init__(self, shard: str, folder: Path, config: RunConfig, how: ClusterConfig) -> None:
+        self._shard, self._folder, self._config, self._how = shard, folder, config, how
         self._n = 0
 
     def measure(self, sleep_ms: float | None, n_ahead: int | None = None) -> dict[str, Any]:
@@ -136,6 +135,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=400)
     parser.add_argument("--side", type=int, default=SIDE, help="of the photos, in pixels")
     parser.add_argument("--batch-size", type=int, help="default: what fits on the device")
+    parser.add_argument("--compile", default="auto", choices=["auto", "always", "never"])
     parser.add_argument("--no-overlap", action="store_true", help="one stage after the other")
     parser.add_argument("--stand-in", metavar="MS|auto", help="the model sleeps")
     parser.add_argument("--rounds", type=int, default=3, help="with --stand-in")
@@ -151,7 +151,8 @@ def main() -> None:
         root = Path(folder)
         write_photos(root / "photos", args.photos, args.side)
         shard = packing.pack(str(root / "photos"), str(root / "%06d.tar"), args.photos).shards[0]
-        bench = Bench(shard, root, config, args.batch_size)
+        how = ClusterConfig(n_actors=1, batch_size=args.batch_size, compile=args.compile)
+        bench = Bench(shard, root, config, how)
         with cluster.cluster(ClusterConfig()):
             bench.measure(0.0)  # CPU workers start, and load dlib's models
             if args.stand_in:
@@ -159,7 +160,7 @@ def main() -> None:
                 name, found = "stand_in", compare(bench, sleep_ms, args.rounds)
                 print(", ".join(f"{key} {found[key]:.0%}" for key in list(found)[:2]))
             else:
-                name = f"{device_name()}, {args.model}, {args.precision}"
+                name = f"{device_name()}, {Path(args.model).name}, {args.precision}, {args.compile}"
                 found = bench.measure(None, 0 if args.no_overlap else None)
                 show(found)
     found |= {"photos": args.photos, "side": args.side, "batch_size": args.batch_size}

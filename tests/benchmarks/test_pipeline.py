@@ -2,22 +2,20 @@
 
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from benchmarks.pipeline import Bench, write_photos
-from pipeline import packing
-from pipeline.config import RunConfig
+from pipeline import cluster, packing
+from pipeline.config import ClusterConfig, RunConfig
 
 N = 5
 
 
 @pytest.fixture
 def bench(tmp_path):
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     write_photos(tmp_path / "photos", N, 256)
     [shard] = packing.pack(str(tmp_path / "photos"), str(tmp_path / "%d.tar"), N).shards
-    yield Bench(shard, tmp_path, RunConfig(), 2)
-    ray.shutdown()
+    with cluster.cluster(ClusterConfig()):
+        yield Bench(shard, tmp_path, RunConfig(), ClusterConfig(n_actors=1, batch_size=2))
 
 
 def test_a_sleeping_model_writes_the_same_file_with_and_without_overlap(bench, tmp_path):
