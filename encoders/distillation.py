@@ -117,8 +117,7 @@ class DistillationTrainer:
         try:
             values = check.fetch()
         except NotFinite:
-            n_made = min(check.n_updates, self.config.n_steps)  # the critic's comes after them
-            self.average.n_updates = n_averaged + n_made
+            self.average.n_updates = n_averaged + check.n_updates
             raise
         self.n_done += 1
         if self.n_done % AVERAGE_EVERY == 0:

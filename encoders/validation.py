@@ -27,14 +27,15 @@ def validate(
     """
     found: dict[str, list[Tensor]] = {}
     totals: list[Tensor] = []
-    grids = []
+    grids: list[Tensor] = []
     for chunk in images.split(batch_size):
         result = model.invert(chunk, n_steps)
         total = objective(result.thumbnails[-1], result.target, result.latents[-1])["total"]
         totals.append(total * len(chunk))
         for name, values in _measured(result, objective):
             found.setdefault(name, []).append(values)
-        grids.append(torch.cat([result.target[None], result.thumbnails]))
+        if sum(grid.shape[1] for grid in grids) < _N_SHOWN:
+            grids.append(torch.cat([result.target[None], result.thumbnails]))
     distances = {
         name: torch.cat(parts, dim=1).mean(dim=1).tolist() for name, parts in found.items()
     }

@@ -3,6 +3,7 @@
 import io
 import sys
 import tarfile
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -111,6 +112,37 @@ def photo():
         return data.getvalue()
 
     return make
+
+
+@pytest.fixture
+def fetches():
+    """Within it, a list grows by the name of everything that on a GPU would wait for the device."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Scalars(TorchDispatchMode):  # what bool(), float() and item() come to, in C++ as well
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten._local_scalar_dense.default:
+                found.append("scalar")
+            return func(*args, **(kwargs or {}))
+
+    class Copies(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            name = getattr(func, "__name__", "")
+            if name in ("tolist", "cpu", "numpy", "nonzero"):
+                found.append(name)
+            return func(*args, **(kwargs or {}))
+
+    found = []
+
+    @contextmanager
+    def watching():
+        found.clear()
+        with Scalars(), Copies():
+            yield found
+
+    return watching
 
 
 @pytest.fixture

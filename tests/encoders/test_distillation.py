@@ -77,6 +77,28 @@ def test_no_number_changes_no_weight(batches):
     assert all(torch.equal(after[name], t) for name, t in before.items())
 
 
+def test_numbers_are_fetched_once_a_batch(batches, fetches):
+    trainer = DistillationTrainer(replace(CONFIG, adversarial=0.1))
+    trainer.step(*batches[0])
+    with fetches() as found:
+        trainer.step(*batches[1])
+    assert found == ["tolist"]
+
+
+def test_what_the_critic_spoils_comes_after_the_encoders_updates(batches):
+    config = replace(CONFIG, adversarial=0.1)
+    trainer, other = DistillationTrainer(config), DistillationTrainer(config)
+    next(trainer.critic.parameters()).register_hook(lambda g: g * torch.nan)
+    critic = {name: t.clone() for name, t in trainer.critic.state_dict().items()}
+    other.step(*batches[0])
+    with pytest.raises(NotFinite, match="the gradients of the Discriminator is nan"):
+        trainer.step(*batches[0])
+    for name in ("model", "average", "optimizer"):
+        mine, theirs = (getattr(each, name).state_dict() for each in (trainer, other))
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+    torch.testing.assert_close(dict(trainer.critic.state_dict()), critic, rtol=0, atol=0)
+
+
 def test_what_it_saves_fits_together(batches, tmp_path):
     trainer = DistillationTrainer(replace(CONFIG, adversarial=0.1))
     trainer.step(*batches[0])

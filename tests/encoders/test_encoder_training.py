@@ -9,6 +9,7 @@ import torch
 from encoders import UNet, load_inverter
 from encoders.distances import mse
 from encoders.training import PRESETS, EncoderTrainConfig, EncoderTrainer, NotFinite
+from generators import Generator, GeneratorConfig
 
 TINY = EncoderTrainConfig(
     l2=1.0, widths=(8, 8, 8), n_levels=2, batch_size=4, n_steps=3, n_batches=10, learning_rate=1e-3
@@ -240,3 +241,61 @@ def test_the_demos_shape_is_that_of_compact(tiny_generator):
     trainer = EncoderTrainer(replace(PRESETS["compact"], widths=(8, 8, 8)), tiny_generator)
     assert isinstance(trainer.encoder, UNet)
     assert trainer.input_size == (32, 32)
+
+
+def test_numbers_are_fetched_once_a_batch(make, shapes_batch, fetches):
+    every = {"update_every_step": True, "ema_half_life": 8.0, "clip": 1.0}
+    trainer = make(**every, disturb=0.5, flip=True, init="random", l1=1.0, accumulate=2)
+    trainer.step(shapes_batch(4))
+    with fetches() as found:
+        trainer.step(shapes_batch(4))
+    # The first looks at the images where the loop has them, before they are copied to the device.
+    assert found == ["scalar", "tolist"]
+
+
+@pytest.mark.parametrize("bad", [1, 2])
+def test_of_a_batch_the_updates_before_the_first_bad_one_are_made(bad, make, shapes_batch):
+    settings = {"update_every_step": True, "ema_half_life": 8.0, "ramp": 0.0}
+    trainer, shorter = (make(**settings, n_steps=n) for n in (3, bad))
+    for each in (trainer, shorter):
+        each.config = replace(each.config, ema_half_life=8.0 * 4 / each.config.n_steps)
+    calls, objective = [], trainer.objective.forward
+
+    def spoilt(*args):
+        terms = objective(*args)
+        calls.append(terms)
+        return terms if len(calls) <= bad else {**terms, "total": terms["total"] * torch.nan}
+
+    trainer.objective.forward = spoilt
+    shorter.step(shapes_batch(4))
+    with pytest.raises(NotFinite, match="batch 0: the term total is nan"):
+        trainer.step(shapes_batch(4))
+    assert len(calls) == 3, "nothing was fetched before the end"
+    expected = shorter.state_dict() | {"n_batches": 0}
+    torch.testing.assert_close(trainer.state_dict(), expected, rtol=0, atol=0)
+
+
+def test_statistics_are_those_before_a_bad_batch(shapes_batch):
+    generator = Generator(GeneratorConfig(32, (8, 8, 8, 8), n_mapping_layers=1))
+    config = replace(TINY, single_pass=True, backbone_weights="random")
+    config = replace(config, encoder="SingleStyleCodeEncoder", update_every_step=True)
+    trainer = EncoderTrainer(config, generator)
+    before = {name: t.clone() for name, t in trainer.encoder.state_dict().items()}
+    trainer.encoder.heads.linear.bias.register_hook(lambda g: g * torch.nan)
+    with pytest.raises(NotFinite, match="the norm of the gradients is nan"):
+        trainer.step(shapes_batch(2))
+    torch.testing.assert_close(dict(trainer.encoder.state_dict()), before, rtol=0, atol=0)
+
+
+def test_ranger_fetches_before_its_update(make, shapes_batch, fetches):
+    trainer = make(optimizer="ranger")
+    before = weights(trainer)
+    handle = trainer.encoder.stem.weight.register_hook(lambda g: g * torch.nan)
+    with pytest.raises(NotFinite, match="the norm of the gradients is nan"):
+        trainer.step(shapes_batch(4))
+    assert all(torch.equal(weights(trainer)[name], tensor) for name, tensor in before.items())
+    assert trainer.optimizer.n_steps == 0
+    handle.remove()
+    with fetches() as found:
+        trainer.step(shapes_batch(4))
+    assert found.count("tolist") == 1

@@ -204,6 +204,14 @@ def test_what_is_no_number_changes_nothing():
     assert trainer.n_steps == 2
 
 
+def test_numbers_are_fetched_once_a_batch(fetches):
+    trainer = GeneratorTrainer(replace(TINY, clip=1.0), "cpu")
+    with fetches() as found:
+        terms = trainer.step(discs(8, 0))
+    assert {"r1", "path_length"} <= terms.keys()
+    assert found == ["tolist"]
+
+
 def test_a_bounded_gradient_has_that_norm():
     clip = 1e-3
     trainer = GeneratorTrainer(replace(STILL, clip=clip), "cpu")
