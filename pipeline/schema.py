@@ -25,10 +25,10 @@ class Row:
     error: str | None = None
     latents: np.ndarray | None = None  # [n_steps, n_styles, w_dim] float32
     metrics: dict[str, list[float | None]] = field(default_factory=dict)  # one value a step
-    precision: str | None = None  # that they were computed in
     aligned_image: bytes | None = None
     reconstruction: bytes | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)  # by column, those that are known
+    precision: str | None = None  # that the latents were computed in
 
     def fail(self, status: Status, error: str) -> None:
         """Of a row that was to be inverted: nothing but OK carries results."""

@@ -15,7 +15,7 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.record import ROOT
 from encoders import distances
 from encoders.dlib_face import load_dlib_face
-from encoders.execution import Execution, Plan, Run, capture_graph
+from encoders.execution import Execution, Plan, Run, CudaGraph
 from generators import Generator, checkpoint, load_generator, rosinality
 from generators.precision import Precision, dtype_of, float32_products
 
@@ -138,7 +138,7 @@ def _alone(bench: Bench, precision: Precision) -> dict[str, Any]:
     with bench.running("eager", precision) as model:
         together = model.invert_pixels(some, steps)
         found = {"alone": model.invert_pixels(some[:1], steps).latents}
-        model.execution = Execution(Plan(graph=True), capture_graph if bench.is_gpu else _as_is)
+        model.execution = Execution(Plan(graph=True), capture=CudaGraph if bench.is_gpu else _as_is)
         captured = model.invert_pixels(some, steps)
         found["captured"] = captured.latents
         found["filled_up"] = model.invert_pixels(some[:1], steps).latents

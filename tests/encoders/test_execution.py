@@ -143,7 +143,7 @@ def test_a_smaller_batch_is_filled_up_and_cut_and_results_are_not_overwritten(ca
 def test_a_plan_is_followed_as_it_is(make):
     expected = make().invert(images(3))
     model = make()
-    model.execution = Execution(Plan(graph=True), stand_in)
+    model.execution = Execution(Plan(graph=True), capture=stand_in)
     assert_same(model.invert(images(3)), expected)
     assert model.execution.used == "CUDA graph"
     assert copy.deepcopy(model.execution).wanted == Plan(graph=True)

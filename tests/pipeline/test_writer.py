@@ -59,7 +59,8 @@ def test_schema_is_the_contract():
     item = "fixed_size_list<item: float>[512]"
     assert list(described) == (
         "key shard sample_index face n_faces status error latent latents_by_step mse psnr ms_ssim "
-        "identity landmarks quad detection_score width height aligned_image reconstruction".split()
+        "identity precision landmarks quad detection_score width height aligned_image "
+        "reconstruction".split()
     )
     assert columns.field("latent").type == pa.list_(pa.list_(pa.float32(), 512), 18)
     assert item in described["latent"]
@@ -68,7 +69,7 @@ def test_schema_is_the_contract():
     assert columns.field("mse").type == pa.list_(pa.float32())
     plain = schema.schema(RunConfig(align="none", metrics=()), 18, 512)
     assert plain.names == (
-        "key shard sample_index face n_faces status error latent width height".split()
+        "key shard sample_index face n_faces status error latent precision width height".split()
     )
 
 
