@@ -15,7 +15,7 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.record import ROOT
 from encoders import distances
 from encoders.dlib_face import load_dlib_face
-from encoders.execution import Execution, Plan, Run, CudaGraph
+from encoders.execution import CudaGraph, Execution, Plan, Run
 from generators import Generator, checkpoint, load_generator, rosinality
 from generators.precision import Precision, dtype_of, float32_products
 
