@@ -82,7 +82,9 @@ class _StyleHead(nn.Module):
         self.linear = nn.Linear(channels * 16, n_styles * config.w_dim)
         # An untrained encoder then leaves every image at the average latent, from where the first
         # training steps are small.
-        nn.init.normal_(self.linear.weight, std=0.01 / math.sqrt(self.linear.in_features))
+        # On the device "meta" torch would import its compiler, a second and a half, to draw nothing.
+        if not self.linear.weight.is_meta:
+            nn.init.normal_(self.linear.weight, std=0.01 / math.sqrt(self.linear.in_features))
         nn.init.zeros_(self.linear.bias)
         self.w_dim = config.w_dim
 

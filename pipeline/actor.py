@@ -105,6 +105,8 @@ class InversionActor:
         """
         torch.set_num_threads(self._config.n_threads)
         run = self._run
+        if run.align == "face":
+            feed.warm_up(self._config.n_in_flight)
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
         model, scorer = load_model(run), Scorer(run, device)
         for name, found in (checkpoint_hashes(model) | scorer.hashes()).items():

@@ -205,6 +205,12 @@ def _checked(image_u8: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image_u8)
 
 
+def load() -> None:
+    """Build the models now, which the first picture would otherwise wait for."""
+    _detector()
+    _predictor()
+
+
 @lru_cache(maxsize=1)
 def _detector() -> dlib.fhog_object_detector:
     return dlib.get_frontal_face_detector()

@@ -153,6 +153,19 @@ def aligned(
             yield from rows
 
 
+def warm_up(n_tasks: int) -> None:
+    """Have CPU workers start and load dlib's models while the caller loads its own; waits for nothing."""
+    for _ in range(n_tasks):
+        Labour(_load_models).begin([])
+
+
+def _load_models(_: list[None]) -> tuple[list[None], float]:
+    from pipeline import faces
+
+    faces.load()
+    return [], 0.0
+
+
 # Of each row its reconstructions at the steps that are measured, [h, w, 3] uint8 -> their chips, in order.
 CHIPS: Labour[list[np.ndarray], list[np.ndarray]] = Labour(_chips_all)
 

@@ -96,12 +96,14 @@ class Bench:
         }
         model.execution = Execution(plans.get(way, "never"))
         model.generator.synthesis.reference = way == "reference"
+        model.folds = way != "reference"  # as `load_inverter` does
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", message="compiling or capturing failed")
                 yield model
         finally:
             model.generator.synthesis.reference = False
+            model.folds = True
             model.execution = Execution()
             self.tidy()
 

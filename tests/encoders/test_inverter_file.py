@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -215,3 +217,10 @@ def test_hostile_and_broken_files_end_in_one_sentence(model, tmp_path, monkeypat
             load_inverter(name)
         assert "\n" not in str(error.value)
     assert not os.path.exists("hostile_was_here")
+
+
+def test_loading_does_not_load_the_compiler_of_torch():
+    code = "import sys, encoders; encoders.load_inverter('demo'); print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert b"torch" in out.stdout.split()
+    assert b"torch._dynamo" not in out.stdout.split()
