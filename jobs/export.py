@@ -38,7 +38,7 @@ def export(latents: str, form: str, out: str, where: str | None, samples: int) -
     from tqdm import tqdm
 
     from pipeline import exporting
-    from pipeline.config import ConfigError
+    from pipeline.errors import ConfigError
 
     if "://" in out:
         raise ConfigError(f"export writes to this machine, not to {out}; copy it there afterwards")

@@ -47,7 +47,7 @@ def learn_direction(
     Labels come from `restyle invert --keep-fields json`. A fifth of the rows is held out, and how many of
     them the boundary tells right is said. Strength 1 of the direction is a standard deviation of the rows.
     """
-    from pipeline.config import ConfigError
+    from pipeline.errors import ConfigError
 
     if not out.endswith(".safetensors"):
         better = Path(out).with_suffix(".safetensors")

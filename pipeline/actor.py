@@ -18,17 +18,17 @@ from encoders.execution import Execution
 from encoders.restyle import ReStyle
 from generators.checkpoint import CheckpointError, tensors_sha256
 from pipeline import batch_size, feed, labels, reader, schema, storage
-from pipeline.batch_size import OutOfMemory
 from pipeline.batches import N_AHEAD, BatchInverter
 from pipeline.careful import Care, Watch
 from pipeline.cluster import gpu_share, worker_name
-from pipeline.config import Compile, ConfigError, RunConfig, fingerprint
+from pipeline.config import Compile, RunConfig, fingerprint
+from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.feed import AlignSettings
 from pipeline.records import AlignedFace, Sample, ShardReport, ShardTask, Status
 from pipeline.schema import Row
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import Stopwatch
-from pipeline.storage import ShardError, public
+from pipeline.storage import public
 from pipeline.telemetry import WorkerMetrics
 from pipeline.writer import ShardWriter
 

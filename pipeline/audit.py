@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import journal, plan, storage
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.journal import Progress
 from pipeline.latents import footer
 from pipeline.privacy import reason

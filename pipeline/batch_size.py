@@ -6,16 +6,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from pipeline.config import ConfigError
+from pipeline.errors import OutOfMemory
 
 SIZES = (32, 16, 8, 4, 2, 1)  # tried in this order; beyond 32 a GPU becomes no faster
 ON_CPU = 8  # memory decides nothing there, and larger batches are no faster
 # Of a GPU's memory, what a search may use: the rest is for its context, and for what fragments.
 SHARE_TRIED = 0.9
-
-
-class OutOfMemory(ConfigError):
-    """The batch does not fit; no retry will help."""
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

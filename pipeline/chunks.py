@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
+from pipeline.errors import ShardError
 from pipeline.records import CRASHED_ERROR
-from pipeline.storage import ShardError
 
 # Deaths of workers at one item alone, after two at its chunk, that make it the cause.
 N_DEATHS_ALONE = 2

@@ -13,7 +13,8 @@ from typing import Any
 
 import ray
 
-from pipeline.config import ClusterConfig, ConfigError
+from pipeline.config import ClusterConfig
+from pipeline.errors import ConfigError
 
 CONNECT_TIMEOUT_S = 10.0
 

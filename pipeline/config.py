@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from pipeline.errors import ConfigError
+
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Compile = Literal["auto", "always", "never"]
 METRICS = ("mse", "psnr", "ms_ssim", "lpips", "identity")
@@ -24,10 +26,6 @@ PATHS = ("model", "then", "generator", *METRIC_FILES)
 # Raised when the same settings would write other numbers or columns than before. 2: float32 is IEEE on a GPU
 # too, and rows say their precision.
 PROTOCOL = 2
-
-
-class ConfigError(ValueError):
-    """A run that cannot start; the message is one sentence that says what to do."""
 
 
 @dataclass(frozen=True)

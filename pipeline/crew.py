@@ -15,8 +15,9 @@ from ray.exceptions import RayError
 
 from pipeline.actor import ActorConfig
 from pipeline.careful import Care
-from pipeline.config import ClusterConfig, ConfigError
+from pipeline.config import ClusterConfig
 from pipeline.editing.actor import EditorConfig
+from pipeline.errors import ConfigError
 from pipeline.journal import Begun
 from pipeline.records import ShardTask
 from pipeline.storage import public

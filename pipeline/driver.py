@@ -18,8 +18,9 @@ from ray.exceptions import RayError, RayTaskError
 from generators import CheckpointError
 from pipeline import careful
 from pipeline.careful import Care
-from pipeline.config import ClusterConfig, ConfigError
+from pipeline.config import ClusterConfig
 from pipeline.crew import Attempt, Crew, Workers
+from pipeline.errors import ConfigError
 from pipeline.journal import MAX_LISTED, Journal
 from pipeline.privacy import without_secrets
 from pipeline.records import ShardReport, ShardTask

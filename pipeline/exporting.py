@@ -17,7 +17,8 @@ import numpy as np
 import torch
 import webdataset
 
-from pipeline.config import METRICS, PREFIX, ConfigError
+from pipeline.config import METRICS, PREFIX
+from pipeline.errors import ConfigError
 from pipeline.labels import REST
 from pipeline.latents import LatentDataset
 from pipeline.latents.columns import Columns, decoded

@@ -15,8 +15,8 @@ from typing import Any
 
 from pipeline import reader
 from pipeline.config import COLUMN_KEY, FIELDS, PREFIX
+from pipeline.errors import ShardError
 from pipeline.records import Sample
-from pipeline.storage import ShardError
 
 REST = "label_json"  # what has no column of its own, as JSON
 # Columns that a field always has, with their Arrow type.

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import webdataset
 
-from pipeline.config import FIELDS, ConfigError
-from pipeline.reader import IMAGE_EXTENSIONS
+from pipeline.config import FIELDS
+from pipeline.errors import ConfigError
+from pipeline.records import IMAGE_EXTENSIONS
 
 
 @dataclass

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from pyarrow import fs as pafs
 
 from pipeline import storage
-from pipeline.config import ConfigError, difference, fingerprint
+from pipeline.config import difference, fingerprint
+from pipeline.errors import ConfigError
 from pipeline.filesystems import refusing
 from pipeline.privacy import reason
 from pipeline.records import ShardTask

@@ -13,16 +13,12 @@ from typing import BinaryIO
 from webdataset.tariterators import base_plus_ext
 
 from pipeline import streams
+from pipeline.errors import ShardError
 from pipeline.privacy import public, reason
-from pipeline.records import Sample, Status
-from pipeline.storage import ShardError
+from pipeline.records import IMAGE_EXTENSIONS, Sample, Status
 
 # WebDataset's metadata, and what file managers leave behind: no samples, so no rows.
 NOT_SAMPLES = re.compile(r"__[^/]*__(/|$)|(.*/)?(\.[^/]*|Thumbs\.db)$")
-# What `restyle pack` takes and the reader decodes (or reports as a row, where it cannot).
-IMAGE_EXTENSIONS = frozenset(
-    "jpg jpeg jfif jpe png webp bmp tif tiff gif ppm pgm pnm jp2 avif heic heif svg".split()
-)
 # A tar header may announce any size; a photo is smaller than this.
 MAX_IMAGE_BYTES = 1 << 29
 # And what describes it (text, label, latent) is smaller than this.

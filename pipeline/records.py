@@ -23,6 +23,10 @@ class Status(StrEnum):
     CRASHED = "crashed"  # every process that works on it dies, or fails in a way nobody foresaw
 
 
+# What `restyle pack` takes and the reader decodes (or reports as a row, where it cannot).
+IMAGE_EXTENSIONS = frozenset(
+    "jpg jpeg jfif jpe png webp bmp tif tiff gif ppm pgm pnm jp2 avif heic heif svg".split()
+)
 # What another machine or another version of a library may mend: `--retry-failed`.
 RETRYABLE = frozenset({Status.NOT_FINITE, Status.CRASHED})
 # The same sentence however it died, for rows depend on the data alone.

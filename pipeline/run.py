@@ -16,9 +16,10 @@ from encoders.execution import WORTH_COMPILING
 from generators.precision import dtype_of
 from pipeline import audit, batch_size, cluster, driver, journal, labels, plan, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
-from pipeline.config import PATHS, ClusterConfig, ConfigError, Precision, RunConfig, fingerprint
+from pipeline.config import PATHS, ClusterConfig, Precision, RunConfig, fingerprint
 from pipeline.crew import Workers
 from pipeline.driver import Progress, Summary
+from pipeline.errors import ConfigError
 from pipeline.journal import Journal
 from pipeline.records import RETRYABLE, ShardTask
 from pipeline.scoring import Scorer

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from encoders import Inversion, auxiliary, distances, dlib_face, identity
 from generators.checkpoint import tensors_sha256
 from generators.precision import float32_products
-from pipeline.config import ConfigError, RunConfig
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
 
 Distance = Callable[[Tensor, Tensor], Tensor]  # [N, 3, h, w] twice -> [N]
 

@@ -7,9 +7,10 @@ from typing import Any, Protocol
 from urllib.error import HTTPError
 
 from pipeline import storage
+from pipeline.errors import ShardError
 from pipeline.filesystems import filesystem
 from pipeline.privacy import public
-from pipeline.storage import HTTP_TIMEOUT_S, ShardError
+from pipeline.storage import HTTP_TIMEOUT_S
 
 SKIP_BLOCK = 1 << 20
 

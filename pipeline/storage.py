@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 import braceexpand
 from pyarrow import fs as pafs
 
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.filesystems import LOCAL, filesystem, refusal
 from pipeline.patience import BUSY, Patience
 from pipeline.privacy import HTTP, PIPE, is_remote, public
+from pipeline.records import IMAGE_EXTENSIONS
 
 TAR_NAMES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 HTTP_TIMEOUT_S = 60
@@ -32,10 +33,6 @@ FSSPEC_FIELDS = ("ETag", "etag", "blob_id", "md5", "checksum", "generation", "La
 
 
 Answer = TypeVar("Answer")
-
-
-class ShardError(RuntimeError):
-    """A shard that cannot be read to its end; nothing of it is written."""
 
 
 def expand(patterns: Sequence[str]) -> dict[str, str | None]:
@@ -89,8 +86,6 @@ def _stated(names: Sequence[str]) -> dict[str, str | None]:
 
 
 def _no_tars(folder: Path) -> str:
-    from pipeline.reader import IMAGE_EXTENSIONS  # reads through this module
-
     n_images = sum(p.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS for p in folder.rglob("*"))
     if n_images:
         return (

@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, cast
 
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError, ShardError
 from pipeline.patience import Patience
 from pipeline.privacy import HTTP, PIPE, is_remote, public, reason
 from pipeline.sources import FileSource, HttpSource, Source
-from pipeline.storage import ShardError
 
 READ_BLOCK = 1 << 20
 # One request of a store each: large enough that its answer's delay does not count.

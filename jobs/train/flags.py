@@ -11,10 +11,10 @@ from typing import Any, TypeVar, get_type_hints
 
 import click
 
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.storage import public
-from pipeline.training.loop import LoopConfig
-from pipeline.training.run import WorkersConfig, execute, find_shards
+from pipeline.training.config import LoopConfig, WorkersConfig
+from pipeline.training.run import execute, find_shards
 
 AT_LEAST_1 = click.IntRange(min=1)
 Command = Callable[..., Any]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.comparison.metrics import MetricComparison, comparable, compare_metric
 from pipeline.comparison.runs import Common, Compared, common_rows, open_runs
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.report.metrics import metric
 
 

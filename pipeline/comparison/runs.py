@@ -11,7 +11,7 @@ from pathlib import PurePath
 import numpy as np
 
 from pipeline import storage, timing
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.report import source
 from pipeline.report.source import Run
 from pipeline.timing import Timing

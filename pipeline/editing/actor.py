@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline import images, storage
-from pipeline.batch_size import OutOfMemory
 from pipeline.cluster import worker_name
-from pipeline.config import ConfigError, Precision, fingerprint
+from pipeline.config import Precision, fingerprint
 from pipeline.editing.painter import Painter, n_fitting
 from pipeline.editing.rows import Edits
+from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.latents import footer
 from pipeline.latents.where import Where
 from pipeline.records import ShardReport, ShardTask
 from pipeline.stopwatch import Stopwatch
-from pipeline.storage import ShardError, public
+from pipeline.storage import public
 from pipeline.writer import ROW_GROUP_IMAGE_BYTES, ROW_GROUP_ROWS, ShardWriter
 
 

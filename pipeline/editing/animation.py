@@ -12,7 +12,7 @@ from PIL import Image
 
 from generators.checkpoint import write_whole
 from pipeline import images, storage
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 
 WEBP, MP4 = ".webp", ".mp4"
 WEBP_QUALITY = 90

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import cluster, plan, storage
-from pipeline.config import ClusterConfig, ConfigError, Precision, fingerprint
+from pipeline.config import ClusterConfig, Precision, fingerprint
 from pipeline.editing import expression, painter
 from pipeline.editing.actor import EditorConfig
 from pipeline.editing.rows import Edits
+from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.where import Where
 from pipeline.run import Prepared, absolute_file, require_device, rival

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor

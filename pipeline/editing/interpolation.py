@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.config import ConfigError, Precision
+from pipeline.config import Precision
 from pipeline.editing import animation, expression, painter
 from pipeline.editing.edit import require_same_run, sources
+from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.schema import dense
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config import ConfigError
 from pipeline.editing.sides import MIN_ROWS, Sides, known_rows, sides
+from pipeline.errors import ConfigError
 from pipeline.latents import LatentDataset
 from pipeline.schema import dense
 

@@ -12,8 +12,8 @@ import torch
 from encoders import ReStyle, load_inverter, require_precision
 from generators.precision import float32_products
 from pipeline.actor import checkpoint_hashes
-from pipeline.batch_size import OutOfMemory
-from pipeline.config import ConfigError, Precision
+from pipeline.config import Precision
+from pipeline.errors import ConfigError, OutOfMemory
 from pipeline.images import to_u8
 
 

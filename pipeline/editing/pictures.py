@@ -13,14 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import images, reader, storage
-from pipeline.config import ConfigError, Precision
+from pipeline.config import Precision
 from pipeline.editing import animation, names
 from pipeline.editing.edit import require_same_run, sources
 from pipeline.editing.painter import Painter
 from pipeline.editing.paste import FEATHER, paste
+from pipeline.errors import ConfigError, ShardError
 from pipeline.latents import footer
 from pipeline.schema import dense
-from pipeline.storage import ShardError, public
+from pipeline.storage import public
 
 COLUMNS = ("key", "shard", "sample_index", "face", "status", "direction", "strength", "latent")
 FOR_PASTE = ("quad", "width", "height")

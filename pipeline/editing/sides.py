@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import PREFIX, ConfigError
+from pipeline.config import PREFIX
+from pipeline.errors import ConfigError
 from pipeline.latents import LatentDataset
 
 MIN_ROWS = 20  # of each side; fewer teach nothing that holds

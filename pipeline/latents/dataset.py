@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.latents import columns as columns_
 from pipeline.latents.columns import Columns
-from pipeline.latents.files import N_WAITING_THREADS, open_files
-from pipeline.latents.where import Where
+from pipeline.latents.files import LatentFiles, open_files
+from pipeline.latents.selection import Selection
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,30 +55,20 @@ class LatentDataset:
         where: str | None = None,
         columns: Sequence[str] | None = None,
     ) -> None:
-        self._files = open_files(os.fspath(path))
-        schema = self._files.schema
-        self.columns = schema.names if columns is None else list(columns)
-        self._require(self.columns)
-        # Rows of each group that are meant; None: all.
-        self._where = None if where is None else self._chosen(Where(where, schema))
-        sizes = [self._n_rows(group) for group in range(len(self._files.groups))]
-        self._ends = np.cumsum([0, *sizes])[1:]  # of each group, among the rows that are meant
-        self._n_steps = self.footer.get("identity", {}).get("steps", 0)
+        self._selection = Selection(open_files(os.fspath(path)), where, columns)
         self._cache: OrderedDict[int, Columns] = OrderedDict()
-        n_bytes = sum(_row_bytes(schema.field(name).type) for name in self.columns)
+        n_bytes = sum(_row_bytes(self.schema.field(name).type) for name in self.columns)
         largest = max((group.n_rows for group in self._files.groups), default=0)
         self._n_cached = min(N_CACHED_GROUPS, MAX_CACHED_BYTES // max(1, n_bytes * largest))
 
-    def _require(self, columns: Sequence[str]) -> None:
-        for name in columns:
-            if name not in self.schema.names:
-                known = ", ".join(self.schema.names)
-                raise ConfigError(f"{self._files.address} has no column {name!r}; it has {known}")
+    @property
+    def _files(self) -> LatentFiles:
+        return self._selection.files
 
-    def _chosen(self, where: Where) -> list[np.ndarray]:
-        # Small columns of many files: all waiting, in an object store.
-        tables = self._files.read_ahead(self._files.groups, where.columns, N_WAITING_THREADS)
-        return [np.flatnonzero(where.mask(table)).astype(np.int32) for table in tables]
+    @property
+    def columns(self) -> list[str]:
+        """The columns that a row has."""
+        return self._selection.columns
 
     @property
     def schema(self) -> pa.Schema:
@@ -107,7 +97,7 @@ class LatentDataset:
         return torch.from_numpy(values.astype(np.float32)).reshape(self.footer["latent_avg_shape"])
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return len(self._selection)
 
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...
@@ -132,8 +122,8 @@ class LatentDataset:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Every row in stored order."""
-        for group in range(len(self._ends)):
-            if len(rows := self._rows(group)):
+        for group in range(len(self._files.groups)):
+            if len(rows := self._selection.rows(group)):
                 columns = self._group(group)
                 for row in rows:
                     yield columns_.item(columns, row)
@@ -146,41 +136,19 @@ class LatentDataset:
         n, index = len(self), operator.index(index)
         if not -n <= index < n:
             raise IndexError(f"row {index} of {n}")
-        index %= n
-        group = int(np.searchsorted(self._ends, index, side="right"))
-        row = int(index - (self._ends[group - 1] if group else 0))
-        return group, row if self._where is None else int(self._where[group][row])
-
-    def _rows(self, group: int) -> np.ndarray:
-        """Rows of a group that are meant, by their place in it."""
-        if self._where is not None:
-            return self._where[group]
-        return np.arange(self._files.groups[group].n_rows)
-
-    def _n_rows(self, group: int) -> int:
-        return self._files.groups[group].n_rows if self._where is None else len(self._where[group])
+        return self._selection.place(index % n)
 
     def _group(self, group: int) -> Columns:
         if group not in self._cache:
             while self._cache and len(self._cache) >= self._n_cached:
                 self._cache.popitem(last=False)
-            table = self._files.read(self._files.groups[group], self.columns)
-            self._cache[group] = self._decoded(table)
+            self._cache[group] = self._selection.read(group)
         self._cache.move_to_end(group)
         return self._cache[group]
 
-    def _decoded(self, table: pa.Table) -> Columns:
-        return columns_.decoded(table, self._n_steps)
-
     def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Some columns of the rows, a row group at a time, the next ones read meanwhile."""
-        self._require(columns)
-        wanted = [g for g in range(len(self._ends)) if self._where is None or len(self._where[g])]
-        groups = [self._files.groups[g] for g in wanted]
-        for g, table in zip(wanted, self._files.read_ahead(groups, columns), strict=True):
-            rows = None if self._where is None else self._where[g]
-            is_whole = rows is None or len(rows) == len(table)
-            yield table if is_whole else table.take(pa.array(rows))
+        return self._selection.tables(columns)
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows as one Arrow table, in stored order, null where something is missing.
@@ -188,10 +156,7 @@ class LatentDataset:
         Args:
             columns: which; None takes those of the data set.
         """
-        names = self.columns if columns is None else list(columns)
-        tables = list(self.tables(names))
-        schema = pa.schema([self.schema.field(name) for name in names])
-        return pa.concat_tables(tables) if tables else schema.empty_table()
+        return self._selection.table(columns)
 
     def latents(self) -> Tensor:
         """Latents of the rows that have one (status ok), [N, n_styles, w_dim], in stored order.
@@ -200,14 +165,14 @@ class LatentDataset:
         """
         import torch
 
-        self._require(["latent"])
-        none = self._decoded(self.schema.empty_table().select(["latent"]))["latent"]
+        self._selection.require(["latent"])
+        none = self._selection.decoded(self.schema.empty_table().select(["latent"]))["latent"]
         if not isinstance(none, columns_.Arrays):
             raise ConfigError(f"the column latent of {self._files.address} has no fixed shape")
         out = torch.from_numpy(np.empty((len(self), *none.values.shape[1:]), none.values.dtype))
         n = 0
         for table in self.tables(["latent"]):
-            column = self._decoded(table)["latent"]
+            column = self._selection.decoded(table)["latent"]
             assert isinstance(column, columns_.Arrays)
             found = column.values if column.valid is None else column.values[column.valid]
             out[n : n + len(found)].numpy()[:] = found
@@ -230,7 +195,7 @@ class LatentDataset:
         """
         from pipeline.latents.stream import LatentStream
 
-        return LatentStream(self, batch_size, shuffle, seed, drop_last, rank, n_ranks)
+        return LatentStream(self._selection, batch_size, shuffle, seed, drop_last, rank, n_ranks)
 
 
 def _row_bytes(type_: pa.DataType) -> int:

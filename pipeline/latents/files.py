@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from pipeline import privacy, storage
-from pipeline.config import ConfigError, difference
+from pipeline.config import difference
+from pipeline.errors import ConfigError
 from pipeline.schema import FOOTER_KEY
 
 N_WAITING_THREADS = 16  # footers and small columns: in an object store all waiting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import tee
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from pipeline.latents import columns
 from pipeline.latents.columns import Columns
-
-if TYPE_CHECKING:
-    from pipeline.latents.dataset import LatentDataset
+from pipeline.latents.selection import Selection
 
 # Row groups whose rows are mixed: with groups of 1,024 rows of 18 x 512 floats, 150 MB.
 N_MIXED = 4
@@ -23,7 +21,7 @@ Rows = tuple[Sequence[Columns], np.ndarray, np.ndarray]
 
 
 class LatentStream(IterableDataset):
-    """Batches of a :class:`LatentDataset`: dicts of tensors [n, ...] and lists of texts.
+    """Batches of a selection: dicts of tensors [n, ...] and lists of texts.
 
     Shuffled, row groups come in random order and rows are mixed within four groups at once, so that
     nothing is read twice. The order depends on seed and epoch alone; the batches of a rank are the same
@@ -38,7 +36,7 @@ class LatentStream(IterableDataset):
 
     def __init__(
         self,
-        dataset: LatentDataset,
+        selection: Selection,
         batch_size: int,
         shuffle: bool,
         seed: int,
@@ -48,13 +46,9 @@ class LatentStream(IterableDataset):
     ) -> None:
         if batch_size < 1 or not 0 <= rank < n_ranks:
             raise ValueError(f"batch_size {batch_size}, rank {rank} of {n_ranks}: out of range")
-        self._dataset, self._batch_size, self._shuffle, self._seed = (
-            dataset,
-            batch_size,
-            shuffle,
-            seed,
-        )
-        n = len(dataset)
+        self._selection, self._batch_size = selection, batch_size
+        self._shuffle, self._seed = shuffle, seed
+        n = len(selection)
         n_batches = n // batch_size // n_ranks * n_ranks if drop_last else -(-n // batch_size)
         self._first, self._end = _share(0, n_batches, rank, n_ranks)
         # Shared, because a DataLoader's persistent workers keep the copies that they were started with.
@@ -75,7 +69,7 @@ class LatentStream(IterableDataset):
             first, end = _share(first, end, worker.id, worker.num_workers)
         size = self._batch_size
         left: Rows | None = None  # rows of the window before that did not fill a batch
-        for window in self._rows(first * size, min(end * size, len(self._dataset))):
+        for window in self._rows(first * size, min(end * size, len(self._selection))):
             groups, which, rows = window if left is None else _joined(left, window)
             n_whole = len(rows) // size * size
             for i in range(0, n_whole, size):
@@ -87,15 +81,13 @@ class LatentStream(IterableDataset):
     def _rows(self, start: int, end: int) -> Iterator[Rows]:
         """The rows at some positions of the epoch's order, window by window."""
         windows, ahead = tee(self._windows(start, end))
-        files, names = self._dataset._files, self._dataset.columns
-        wanted = (files.groups[g] for groups, _, _ in ahead for g in groups)
-        tables = files.read_ahead(wanted, names)
+        decoded = self._selection.read_ahead(g for groups, _, _ in ahead for g in groups)
         for groups, which, rows in windows:
-            yield [self._dataset._decoded(next(tables)) for _ in groups], which, rows
+            yield [next(decoded) for _ in groups], which, rows
 
     def _windows(self, start: int, end: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Groups of each window that reaches into [start, end), and its rows there."""
-        ends, epoch = self._dataset._ends, int(self._epoch)
+        ends, epoch = self._selection.ends, int(self._epoch)
         order = np.flatnonzero(np.diff(ends, prepend=0))
         if self._shuffle:
             order = np.random.default_rng([self._seed, epoch]).permutation(order)
@@ -103,7 +95,7 @@ class LatentStream(IterableDataset):
         position = 0  # of the window's first row
         for number, i in enumerate(range(0, len(order), n_mixed)):
             groups = order[i : i + n_mixed]
-            n_rows = sum(self._dataset._n_rows(g) for g in groups)
+            n_rows = sum(self._selection.n_rows(g) for g in groups)
             if position < end and position + n_rows > start:
                 kept = slice(max(0, start - position), end - position)
                 yield self._window(groups, [self._seed, epoch, number], kept)
@@ -112,7 +104,7 @@ class LatentStream(IterableDataset):
     def _window(
         self, groups: np.ndarray, seed: list[int], kept: slice
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        all_rows = [self._dataset._rows(g) for g in groups]
+        all_rows = [self._selection.rows(g) for g in groups]
         which = np.repeat(np.arange(len(groups)), [len(rows) for rows in all_rows])
         rows = np.concatenate(all_rows)
         if self._shuffle:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import webdataset
 
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.images import encode_png, to_u8
 from pipeline.packing import shard_name
 from pipeline.portraits.framing import View

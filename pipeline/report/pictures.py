@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from pipeline import align, images, reader, storage
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError, ShardError
 from pipeline.feed import MIN_TRANSFORM_SIZE
 from pipeline.records import Sample
-from pipeline.storage import ShardError, public
+from pipeline.storage import public
 
 # Longest sides in pixels. The page shows source photos at about half of it, for sharp screens.
 SOURCE_SIDE = 440

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import audit, plan, storage
-from pipeline.config import ConfigError, difference
+from pipeline.config import difference
+from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.privacy import reason
 from pipeline.report.metrics import metric

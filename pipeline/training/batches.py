@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.feed import AlignSettings, prepare
 from pipeline.records import AlignedFace, Sample, Status
 from pipeline.storage import public

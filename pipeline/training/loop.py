@@ -7,56 +7,21 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
-from torch import Tensor, distributed
+from torch import distributed
 
 from generators import parallel
-from generators.trainer import NotFinite, Validation
-from pipeline.config import ConfigError
+from generators.trainer import NotFinite
+from pipeline.errors import ConfigError
 from pipeline.feed import AlignSettings
 from pipeline.training import state
 from pipeline.training.batches import Batch, Batches, first_images
+from pipeline.training.config import LoopConfig, Trainer
 from pipeline.training.record import Record, Silence
-from pipeline.training.stream import Position, SampleStream, StreamConfig
+from pipeline.training.stream import Position, SampleStream
 
 LAST, BEST, BAD_BATCH = "last.safetensors", "best.safetensors", "not_finite.{}.pt"
-
-
-class Trainer(Protocol):
-    """What the loop drives: networks, their optimizers, and how one batch teaches them."""
-
-    @property
-    def input_size(self) -> tuple[int, int]: ...  # height and width of the images it takes
-    def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]: ...
-    def validate(self, images: Tensor, z: Tensor | None = None) -> Validation: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-    def save(self, path: Path, notes: str) -> None: ...
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """Everything about a training but the trainer."""
-
-    out: str  # folder for checkpoints and logs, on storage that all workers share
-    shards: tuple[str, ...]
-    held_out: tuple[str, ...]  # shards to validate on
-    n_batches: int  # length of the run
-    batch_size: int  # images on each worker
-    seed: int = 0
-    align: str = "none"  # or "face"
-    z_dim: int = 0  # of the vectors that samples carry as .npy; 0: none is wanted
-    chunk: int = 2048  # samples shuffled together
-    n_held_out: int = 64  # images to validate on
-    validate_every: int = 500  # batches
-    checkpoint_every: int = 500  # batches
-    log_every: int = 20  # batches
-
-    def stream(self, urls: tuple[str, ...], worker: int = 0, n_workers: int = 1) -> StreamConfig:
-        fields = frozenset({"npy"} if self.z_dim else ())
-        return StreamConfig(urls, self.seed, worker, n_workers, self.chunk, fields)
 
 
 def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:

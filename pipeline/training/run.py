@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +11,13 @@ import torch
 
 from generators import CheckpointError
 from pipeline import storage
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.training import state
-from pipeline.training.loop import LoopConfig, Trainer, train
+from pipeline.training.config import LoopConfig, Maker, WorkersConfig
+from pipeline.training.loop import train
 
 # Settings that may change between two stretches of a run without changing what it learns.
 MAY_DIFFER = frozenset({"out", "log_every", "checkpoint_every"})
-N_RESTARTS = 3  # of a group that lost a worker
-
-# Builds a trainer on a device; it travels to the workers.
-Maker = Callable[[str], Trainer]
-
-
-@dataclass(frozen=True)
-class WorkersConfig:
-    """How a training is spread out."""
-
-    n_workers: int = 1
-    gpus_per_worker: float | None = None  # None: 1 where there is one, else 0
-    address: str | None = None  # of a Ray cluster; None starts Ray here
 
 
 def find_shards(

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from generators.checkpoint import write_whole
-from pipeline.config import ConfigError, difference
+from pipeline.config import difference
+from pipeline.errors import ConfigError
 
 STATE = "state.pt"
 SETTINGS = "settings.json"

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from pipeline import reader
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError, ShardError
 from pipeline.records import Sample
-from pipeline.storage import ShardError, public
+from pipeline.storage import public
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ import torch
 from generators import CheckpointError
 from generators.trainer import NotFinite
 from pipeline import cluster
-from pipeline.config import ClusterConfig, ConfigError
-from pipeline.training.loop import LoopConfig, train
+from pipeline.config import ClusterConfig
+from pipeline.errors import ConfigError
+from pipeline.training.config import N_RESTARTS, LoopConfig, Maker, WorkersConfig
+from pipeline.training.loop import train
 from pipeline.training.record import LOG, line_of
-from pipeline.training.run import N_RESTARTS, Maker, WorkersConfig
 
 FOLLOW_S = 2.0  # between two looks at the log
 

@@ -12,8 +12,8 @@ from pipeline import LatentDataset, cluster, feed, run
 from pipeline.actor import InversionActor
 from pipeline.batches import BatchInverter
 from pipeline.config import ClusterConfig, RunConfig
+from pipeline.errors import ShardError
 from pipeline.latents import footer
-from pipeline.storage import ShardError
 from pipeline.writer import ShardWriter
 
 N = 13

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import audit, plan, schema
-from pipeline.config import ConfigError, RunConfig, fingerprint
+from pipeline.config import RunConfig, fingerprint
+from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.records import AlignedFace, ShardTask, Status
 from pipeline.schema import FOOTER_KEY, Row

@@ -13,9 +13,9 @@ from test_images import png_of_size, saved
 
 from pipeline import feed, reader, schema
 from pipeline.config import RunConfig
+from pipeline.errors import ShardError
 from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row
-from pipeline.storage import ShardError
 from pipeline.writer import ShardWriter
 
 N_MANY = 100_000

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from encoders import distances, load_inverter
-from pipeline import batch_size, batches, images, stopwatch
+from pipeline import batch_size, batches, errors, images, stopwatch
 from pipeline.batches import BatchInverter
 from pipeline.careful import Care, Watch
 from pipeline.config import RunConfig
@@ -230,7 +230,7 @@ class Tight(Other):
 def test_out_of_memory_names_the_size_that_fits(model, inverter, faces, room, says):
     tight = Tight(model)
     tight.room = room
-    with pytest.raises(batch_size.OutOfMemory, match=says):
+    with pytest.raises(errors.OutOfMemory, match=says):
         list(inverter(model=tight, size=N).rows(iter(faces), Stopwatch()))
 
 

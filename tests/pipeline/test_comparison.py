@@ -13,7 +13,7 @@ from jobs.compare import compare as command
 from pipeline import comparison
 from pipeline.comparison.bootstrap import estimate, resampled_means
 from pipeline.comparison.choice import choose
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.records import Status
 from pipeline.report import source
 

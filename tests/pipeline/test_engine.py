@@ -9,7 +9,7 @@ import pytest
 from pyarrow import fs as pafs
 
 from pipeline import LatentDataset, audit, journal
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline import LatentDataset, exporting, images, reader
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 
 OK = [i for i in range(11) if i % 5 != 4]
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.chaos.processes import descendants, kill
-from pipeline import LatentDataset, audit, crew, journal, run
+from pipeline import LatentDataset, audit, crew, errors, journal, run
 from pipeline import cluster as clusters
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.crew import Crew
@@ -201,7 +201,7 @@ def test_a_second_run_beside_a_first_is_said_and_overwriting_it_refused(
     with journal.Journal(out, 1, 0):
         prepared = run.prepare(shards, out, config, ClusterConfig())
         assert f"pid {os.getpid()}" in prepared.rival
-        with pytest.raises(run.ConfigError, match=f"is being written by .*{os.getpid()}; stop"):
+        with pytest.raises(errors.ConfigError, match=f"is being written by .*{os.getpid()}; stop"):
             run.prepare(shards, out, config, ClusterConfig(), overwrite=True)
     assert run.prepare(shards, out, config, ClusterConfig(), overwrite=True).rival == ""
 

@@ -6,7 +6,7 @@ from stores import FolderStore
 
 from pipeline import audit, careful, journal, patience, plan, storage
 from pipeline.careful import Care, Watch
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.journal import Journal
 from pipeline.sources import FileSource
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline import labels, plan, run
-from pipeline.config import ClusterConfig, ConfigError, RunConfig
+from pipeline.config import ClusterConfig, RunConfig
+from pipeline.errors import ConfigError
 from pipeline.records import Sample
 
 

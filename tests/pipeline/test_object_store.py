@@ -9,11 +9,11 @@ from pyarrow import fs as pafs
 from stores import Fault, gcs_server, s3_server
 
 from pipeline import LatentDataset, filesystems, patience, plan, reader, schema, storage, streams
-from pipeline.config import ConfigError, RunConfig
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError, ShardError
 from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row
 from pipeline.sources import FileSource
-from pipeline.storage import ShardError
 from pipeline.writer import ShardWriter
 
 RUN = "0123456789abcdef"

@@ -6,7 +6,8 @@ import os
 import pytest
 
 from pipeline import plan, storage
-from pipeline.config import ConfigError, RunConfig, difference, fingerprint
+from pipeline.config import RunConfig, difference, fingerprint
+from pipeline.errors import ConfigError
 
 RUN = "0123456789abcdef"
 

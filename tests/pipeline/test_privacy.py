@@ -15,7 +15,7 @@ import pytest
 from pyarrow import fs as pafs
 from stores import s3_server
 
-from pipeline import storage
+from pipeline import errors, storage
 from pipeline.privacy import is_remote, public, reason
 
 
@@ -90,7 +90,7 @@ def test_errors_that_repeat_an_address_are_cleaned(url, text):
     ["https://h:x/a b.tar?sig=SECRET", "s3://i:SECRET@b/a.tar?bad=1", "smb://u:SECRET@h/a.tar"],
 )
 def test_the_libraries_own_errors_are_cleaned(url):
-    with pytest.raises(storage.ConfigError) as error:
+    with pytest.raises(errors.ConfigError) as error:
         storage.identity(url)
     assert "SECRET" not in str(error.value)
 

@@ -13,8 +13,8 @@ import pytest
 import webdataset
 
 from pipeline import reader
+from pipeline.errors import ShardError
 from pipeline.records import Status
-from pipeline.storage import ShardError
 
 
 def read(url):

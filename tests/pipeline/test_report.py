@@ -25,7 +25,8 @@ from encoders import load_inverter, save_inverter
 from generators import CheckpointError
 from jobs.report import report as command
 from pipeline import report, timing
-from pipeline.config import ConfigError, RunConfig
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
 from pipeline.records import Status
 from pipeline.report import source
 from pipeline.report.choice import choose

@@ -10,8 +10,8 @@ import pytest
 from report_runs import N_STYLES, Run, parse
 
 from pipeline import comparison, report
-from pipeline.config import ConfigError
 from pipeline.editing.rows import Edits
+from pipeline.errors import ConfigError
 
 
 def edit_of(run: Run, folder, names=("smile", "age"), strengths=(-2.0, 0.0, 2.0)) -> None:

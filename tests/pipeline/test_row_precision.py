@@ -15,7 +15,8 @@ from jobs.cli import cli
 from pipeline import LatentDataset, plan, run, schema
 from pipeline.actor import InversionActor
 from pipeline.batches import BatchInverter
-from pipeline.config import PROTOCOL, ClusterConfig, ConfigError, RunConfig
+from pipeline.config import PROTOCOL, ClusterConfig, RunConfig
+from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.records import AlignedFace, Status
 from pipeline.scoring import Scorer

@@ -11,7 +11,8 @@ from encoders import distances, identity
 from encoders.identity import FaceEmbedding
 from encoders.restyle import Inversion
 from pipeline import faces
-from pipeline.config import ConfigError, RunConfig
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
 from pipeline.scoring import Scorer, _by_step
 
 CROPS = Path(__file__).parents[1] / "data" / "alignment"

@@ -10,8 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from pipeline import patience, reader, storage, streams
-from pipeline.config import ConfigError
-from pipeline.storage import ShardError
+from pipeline.errors import ConfigError, ShardError
 
 BLOCK = 1 << 16
 

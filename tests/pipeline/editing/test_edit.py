@@ -13,12 +13,12 @@ import torch
 from benchmarks.chaos.processes import kill
 from generators import CheckpointError, directions
 from pipeline import LatentDataset, audit, images, run
-from pipeline.config import ClusterConfig, ConfigError
+from pipeline.config import ClusterConfig
 from pipeline.editing.actor import EditorActor
 from pipeline.editing.edit import EditConfig, prepare
+from pipeline.errors import ConfigError, ShardError
 from pipeline.plan import claim
 from pipeline.schema import FOOTER_KEY, dense
-from pipeline.storage import ShardError
 
 N_SHARDS = 4
 

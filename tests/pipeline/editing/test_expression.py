@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from generators import CheckpointError, directions
-from pipeline.config import ConfigError
 from pipeline.editing import expression
+from pipeline.errors import ConfigError
 
 N_STYLES, W_DIM = 8, 16
 

@@ -7,10 +7,10 @@ from PIL import Image
 
 from generators import directions
 from pipeline import images
-from pipeline.config import ConfigError
 from pipeline.editing import animation
 from pipeline.editing.interpolation import PathConfig, along, interpolate
 from pipeline.editing.pictures import RenderConfig, render
+from pipeline.errors import ConfigError
 
 
 @pytest.fixture

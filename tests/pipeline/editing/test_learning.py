@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.config import ConfigError
 from pipeline.editing.learning import LearnConfig, _projected, fit, learn, save
 from pipeline.editing.sides import sides
+from pipeline.errors import ConfigError
 
 N_SHARDS, N_ROWS = 4, 150
 

@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from pipeline import images
-from pipeline.config import ConfigError
 from pipeline.editing.names import Names, folder
 from pipeline.editing.pictures import RenderConfig, render
-from pipeline.storage import ShardError
+from pipeline.errors import ConfigError, ShardError
 
 QUAD = np.array([[20, 10], [20, 50], [60, 50], [60, 10]], np.float32)
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from pipeline import LatentDataset
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 
 OK = [i for i in range(11) if i % 5 != 4]
 

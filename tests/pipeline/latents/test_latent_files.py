@@ -11,7 +11,7 @@ from pyarrow import fs as pafs
 from stores import s3_server
 
 from pipeline import LatentDataset
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.filesystems import filesystem
 
 

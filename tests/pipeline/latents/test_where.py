@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.latents.where import Where
 
 TABLE = pa.table(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.feed import AlignSettings
 from pipeline.training.batches import Batches, first_images
 from pipeline.training.stream import SampleStream, StreamConfig

@@ -9,10 +9,11 @@ import torch
 from encoders import load_inverter
 from encoders.distillation import DistillationConfig, DistillationTrainer
 from generators.trainer import NotFinite
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.portraits import shards as portrait_shards
 from pipeline.training import state
-from pipeline.training.loop import LoopConfig, train
+from pipeline.training.config import LoopConfig
+from pipeline.training.loop import train
 
 TINY = DistillationConfig(
     resolution=16,

@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from pipeline.config import ConfigError
+from pipeline.errors import ConfigError
 from pipeline.training.stream import Position, SampleStream, StreamConfig
 
 
