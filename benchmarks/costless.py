@@ -9,9 +9,20 @@ from typing import Any
 
 from ray.exceptions import RayError
 
+from pipeline.engine.worker import WorkerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostlessConfig(WorkerConfig):
+    """Of a worker that costs nothing."""
+
+    @property
+    def worker_class(self) -> Any:
+        return Costless
+
 
 class Costless:
-    """Takes the place of the actor: a report at once."""
+    """Takes the place of a worker: a report at once."""
 
     def __init__(self, config: Any) -> None:
         pass

@@ -43,11 +43,9 @@ def _resident(field: str) -> float:
 
 def on_ray(n: int, n_actors: int = 2) -> dict[str, float]:
     """Time and memory of the driver's process for n shards, with Ray itself."""
-    from benchmarks.costless import Costless
-    from pipeline import cluster, crew
+    from pipeline import cluster
     from pipeline.config import ClusterConfig
 
-    crew.InversionActor = Costless  # type: ignore[misc,assignment]
     how = ClusterConfig(n_actors=n_actors, gpus_per_actor=0)
     with cluster.cluster(how):
         return _measured(n, how, n_actors)
@@ -63,11 +61,10 @@ def simulated(n: int, n_gpus: int = 64) -> dict[str, float]:
 
 
 def _measured(n: int, how: Any, n_actors: int) -> dict[str, float]:
+    from benchmarks.costless import CostlessConfig
     from pipeline import driver, plan
-    from pipeline.actor import ActorConfig
-    from pipeline.config import RunConfig
 
-    config = ActorConfig(RunConfig(), "out", {}, {}, 1, 0, 0)
+    config = CostlessConfig(out="out", identity={})
     # The first shards start workers and are not counted.
     driver.run(_tasks(plan, 20, "warm"), config, how, lambda *_: None)
     before = _resident("VmRSS")

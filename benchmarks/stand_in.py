@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from types import SimpleNamespace
@@ -17,8 +18,9 @@ import torch
 from torch import Tensor
 
 from pipeline import schema
-from pipeline.actor import ActorConfig, InversionActor
+from pipeline.actor import ActorConfig, Inversion, InversionActor
 from pipeline.batches import BatchInverter, _Batch, _Inverting
+from pipeline.careful import Watch
 from pipeline.records import AlignedFace, Sample, ShardReport, ShardTask
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import Stopwatch
@@ -26,14 +28,14 @@ from pipeline.stopwatch import Stopwatch
 SHARD = "shard"  # in the seconds of a report: from a shard's first byte to its commit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TimedConfig(ActorConfig):
     """Of an actor that is measured; its model is real, or sleeps."""
 
     sleep_ms: float | None = None  # for each image, in place of the model
 
     @property
-    def actor_class(self) -> type[InversionActor]:
+    def worker_class(self) -> type[InversionActor]:
         return TimedActor if self.sleep_ms is None else StandInActor
 
 
@@ -46,34 +48,38 @@ class TimedActor(InversionActor):
         seconds = {**report.seconds, SHARD: time.perf_counter() - start}
         return replace(report, seconds=seconds)
 
-    def _aligned(self, samples: Iterator[Sample], clock: Stopwatch) -> Iterator[AlignedFace]:
-        if self._config.n_ahead:
-            yield from super()._aligned(samples, clock)
-            return
-        while batch := list(islice(samples, self._inverter.batch_size)):
-            yield from super()._aligned(iter(batch), clock)
+    @contextmanager
+    def start(
+        self, task: ShardTask, stopwatch: Stopwatch, watch: Watch | None
+    ) -> Iterator[Inversion]:
+        kind = Inversion if self.config.n_ahead else OneAfterTheOther
+        yield kind(self, task, stopwatch, watch)
+
+
+class OneAfterTheOther(Inversion):
+    """Photos are sent away a batch at a time, the next one when the last is written."""
+
+    def aligned(self, samples: Iterator[Sample]) -> Iterator[AlignedFace]:
+        while batch := list(islice(samples, self._actor.inverter.batch_size)):
+            yield from super().aligned(iter(batch))
 
 
 class StandInActor(TimedActor):
     """The same with the model asleep."""
 
-    def load(self) -> str:
-        name = super().load()
-        assert isinstance(self._config, TimedConfig)
-        assert self._config.sleep_ms is not None
+    def load_models(self) -> None:
+        super().load_models()
+        config = self.config
+        assert isinstance(config, TimedConfig)
+        assert config.sleep_ms is not None
         model: Any = SHAPES
-        self._model = model
+        self.model = model
         shape = model.generator.n_styles, model.generator.w_dim
-        self._columns = schema.schema(self._run, *shape)
-        self._inverter = Sleeping(
-            model,
-            self._run,
-            Undescribed(self._run),
-            self._inverter.batch_size,
-            self._config.n_ahead,
-        )
-        self._inverter.sleep_s = self._config.sleep_ms / 1000
-        return name
+        self.columns = schema.schema(config.run, *shape)
+        scorer = Undescribed(config.run)
+        inverter = Sleeping(model, config.run, scorer, self.inverter.batch_size, config.n_ahead)
+        inverter.sleep_s = config.sleep_ms / 1000
+        self.inverter = inverter
 
 
 # What the pipeline asks of a model, as those of FFHQ-1024 answer.

@@ -13,10 +13,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from pipeline.actor import ActorConfig
 from pipeline.careful import Care
 from pipeline.config import ClusterConfig
-from pipeline.editing.actor import EditorConfig
+from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
 from pipeline.journal import Begun
 from pipeline.records import ShardTask
@@ -28,8 +27,6 @@ HEAD_TIMEOUT_S = 5.0
 # Deaths for each actor, with no shard finished between them, after which a run is given up.
 DEATHS_PER_ACTOR = 3
 ASK_S = 1.0  # how often actors are asked for their rows: each question costs the driver 0.07 ms
-# What the workers of a run are told, and with it of which kind they are.
-Workers = ActorConfig | EditorConfig
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Work:
 class Crew:
     """The actors: as many as the cluster has room for. Work is given to those that have loaded."""
 
-    def __init__(self, config: Workers, how: ClusterConfig) -> None:
+    def __init__(self, config: WorkerConfig, how: ClusterConfig) -> None:
         self._config, self._how = config, how
         self.idle: deque[Any] = deque()
         self.loading: dict[ray.ObjectRef, Any] = {}
@@ -114,7 +111,7 @@ class Crew:
         }
         n_alive = len(self.idle) + len(self.loading) + len(self.busy)
         for _ in range(min(target, n_wanted) - n_alive):
-            kind = ray.remote(self._config.actor_class)
+            kind = ray.remote(self._config.worker_class)
             actor: Any = kind.options(**options).remote(self._config)
             self.loading[actor.load.remote()] = actor
         self._most = max(self._most, min(target, n_wanted))

@@ -19,7 +19,8 @@ from generators import CheckpointError
 from pipeline import careful
 from pipeline.careful import Care
 from pipeline.config import ClusterConfig
-from pipeline.crew import Attempt, Crew, Workers
+from pipeline.crew import Attempt, Crew
+from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
 from pipeline.journal import MAX_LISTED, Journal
 from pipeline.privacy import without_secrets
@@ -65,7 +66,7 @@ Progress = Callable[[Summary, int], None]
 
 def run(
     tasks: Sequence[ShardTask],
-    config: Workers,
+    config: WorkerConfig,
     how: ClusterConfig,
     progress: Progress,
     journal: Journal | None = None,
@@ -94,7 +95,7 @@ class _Run:
     def __init__(
         self,
         tasks: Sequence[ShardTask],
-        config: Workers,
+        config: WorkerConfig,
         how: ClusterConfig,
         journal: Journal | None,
     ) -> None:

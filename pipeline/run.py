@@ -17,8 +17,8 @@ from generators.precision import dtype_of
 from pipeline import audit, batch_size, cluster, driver, journal, labels, plan, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
 from pipeline.config import PATHS, ClusterConfig, Precision, RunConfig, fingerprint
-from pipeline.crew import Workers
 from pipeline.driver import Progress, Summary
+from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
 from pipeline.journal import Journal
 from pipeline.records import RETRYABLE, ShardTask
@@ -35,7 +35,7 @@ N_MAPS_ALIVE = 4
 class Prepared:
     """A run that may start."""
 
-    workers: Workers  # what each is told
+    workers: WorkerConfig  # what each is given
     out: str
     asked: list[ShardTask]
     left: list[ShardTask]  # those without a committed file, and those to be done again
@@ -147,8 +147,6 @@ def actor_config(
         batch_size=how.batch_size,
         compile=how.compile,
         is_long=_is_long(asked, how),
-        n_in_flight=0,  # these two are set by the crew, from the cluster's size
-        n_threads=0,
     )
 
 

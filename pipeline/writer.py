@@ -68,7 +68,12 @@ class ShardWriter:
         Path(self._part).parent.mkdir(parents=True, exist_ok=True)
         return open(self._part, "wb")
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, rows: Sequence[Row] | pa.RecordBatch) -> None:
+        """Rows to be gathered into row groups, or rows that are Arrow already, as a group of their own."""
+        if isinstance(rows, pa.RecordBatch):
+            self._parquet.write_batch(rows)
+            self.n_rows += len(rows)
+            return
         self._rows += rows
         self.n_rows += len(rows)
         self._n_bytes += sum(map(_size, rows))
@@ -76,11 +81,6 @@ class ShardWriter:
             self._flush(len(self._rows))
         while len(self._rows) >= ROW_GROUP_ROWS:
             self._flush(ROW_GROUP_ROWS)
-
-    def add_batch(self, batch: pa.RecordBatch) -> None:
-        """Rows that are Arrow already, as a row group of their own."""
-        self._parquet.write_batch(batch)
-        self.n_rows += len(batch)
 
     def _flush(self, n: int) -> None:
         batch, self._rows = self._rows[:n], self._rows[n:]

@@ -1,12 +1,13 @@
 """How the house is built: imports run one way, files stay small, the command starts quickly."""
 
 import ast
-import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import setuptools
 
 ROOT = Path(__file__).parent.parent
 ORDER = ["generators", "encoders", "pipeline", "jobs"]
@@ -61,7 +62,10 @@ def test_public_names_have_docstrings():
 
 
 def test_every_package_is_in_the_distribution():
-    listed = set(re.findall(r'^    "([a-z_.]+)",$', (ROOT / "pyproject.toml").read_text(), re.M))
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "packages"
+    ]
+    listed = set(setuptools.find_packages(str(ROOT), include=patterns["find"]["include"]))
     packages = {
         ".".join(path.parent.relative_to(ROOT).parts)
         for path in SOURCES

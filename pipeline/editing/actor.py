@@ -1,171 +1,160 @@
-"""EditorActor: one Parquet file of latents -> one of their edits. A second kind of worker for the engine."""
+"""EditorActor: turns a Parquet file of latents into one of their edits. The second kind of worker."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from pipeline import images, storage
-from pipeline.cluster import worker_name
-from pipeline.config import Precision, fingerprint
+from pipeline.careful import Watch
+from pipeline.config import Precision
 from pipeline.editing.painter import Painter, n_fitting
 from pipeline.editing.rows import Edits
+from pipeline.engine.worker import Worker, WorkerConfig
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.latents import footer
 from pipeline.latents.where import Where
-from pipeline.records import ShardReport, ShardTask
+from pipeline.records import ShardTask
 from pipeline.stopwatch import Stopwatch
 from pipeline.storage import public
-from pipeline.writer import ROW_GROUP_IMAGE_BYTES, ROW_GROUP_ROWS, ShardWriter
+from pipeline.writer import ROW_GROUP_IMAGE_BYTES, ROW_GROUP_ROWS
 
 
-@dataclass(frozen=True)
-class EditorConfig:
-    """What an editor is told."""
+@dataclass(frozen=True, kw_only=True)
+class EditorConfig(WorkerConfig):
+    """What an editor is given."""
 
-    out: str  # folder or object-store prefix
     edits: Edits  # what becomes of each row
     columns: pa.Schema  # of the source
     where: str | None  # only rows that this holds for
     source_fingerprint: str  # that each source file must have
-    identity: Mapping[str, Any]  # of the edited folder
     save_images: bool  # draw the edits into the column `reconstruction`
     model: str | None  # where the checkpoints are; None: where the source has them
     generator: str | None
     precision: Precision  # of the synthesis
     batch_size: int  # pictures drawn together
-    n_in_flight: int = 0  # both are set by the crew; an editor has no other workers to feed it
-    n_threads: int = 0  # of torch on the CPU
 
     @property
-    def actor_class(self) -> type[EditorActor]:
+    def worker_class(self) -> type[EditorActor]:
         return EditorActor
 
 
-class EditorActor:
-    """One file at a time, a bounded number of rows in memory."""
+class EditorActor(Worker):
+    """A bounded number of rows in memory; the first source file names the generator."""
 
     def __init__(self, config: EditorConfig) -> None:
-        self._config = config
-        self._n_rows = 0
+        super().__init__(config)
+        self.config = config
         self._painter: Painter | None = None
 
-    def load(self) -> str:
-        """Nothing yet: the first source file names the generator. Returns the worker's name."""
-        torch.set_num_threads(self._config.n_threads)
-        return worker_name()
+    def load_models(self) -> None:
+        """Nothing yet."""
 
-    def n_rows(self) -> int:
-        """Rows of the current file so far, for the progress bar."""
-        return self._n_rows
-
-    def process(self, task: ShardTask, *_: Any) -> ShardReport:
-        """Edit one file and commit the result.
+    def painter(self, record: Mapping[str, Any]) -> Painter:
+        """What draws latents of the model that a footer names.
 
         Raises:
-            ShardError: it cannot be read to its end, is of another run, or the result cannot be written.
-            OutOfMemory: too many pictures at once.
             CheckpointError: no generator, or another one than the latents are of.
         """
-        try:
-            return self._process(task)
-        except OutOfMemory:
-            raise
-        except (ConfigError, pa.ArrowException, OSError) as error:
-            raise ShardError(f"{public(task.url)}: {error}") from None
+        if self._painter is None:
+            c = self.config
+            self._painter = Painter(record, c.model, c.generator, c.precision, c.batch_size)
+        return self._painter
 
-    def _process(self, task: ShardTask) -> ShardReport:
-        self._n_rows = 0
-        clock, counts, samples = Stopwatch(), Counter[str](), set[int]()
-        files, path = storage.filesystem(task.url)
-        with files.open_input_file(path) as file:
-            source = pq.ParquetFile(file)
-            record = footer(source.metadata)
-            self._require_same_run(record, source.schema_arrow)
-            columns = self._config.edits.columns(source.schema_arrow, self._config.save_images)
-            shard = record["shard"]
-            writer = ShardWriter(self._config.out, task.output, shard, columns)
-            try:
-                for batch in self._batches(source, record, columns, clock):
-                    with clock("write"):
-                        writer.add_batch(batch)
-                    counts.update(batch.column("status").to_pylist())
-                    samples.update(batch.column("sample_index").to_pylist())
-                    self._n_rows = writer.n_rows
-                if storage.identity(task.url) != task.identity:
-                    raise ShardError("it has changed since the run began; run again")
-                with clock("write"):
-                    writer.commit(self._footer(record, task, len(samples), counts))
-            except BaseException:
-                writer.abandon()
-                raise
-        return ShardReport(task, len(samples), dict(counts), dict(clock.seconds), worker_name())
+    @contextmanager
+    def start(self, task: ShardTask, stopwatch: Stopwatch, watch: Watch | None) -> Iterator[Edit]:
+        with _naming(task.url):
+            files, path = storage.filesystem(task.url)
+            file = files.open_input_file(path)
+        with file:
+            with _naming(task.url):
+                edit = Edit(self, task, stopwatch, pq.ParquetFile(file))
+            yield edit
 
-    def _require_same_run(self, record: Mapping[str, Any], columns: pa.Schema) -> None:
-        if record.get("fingerprint") != self._config.source_fingerprint:
-            raise ConfigError("it is of another run than the rest of its folder; move it away")
-        if not columns.equals(self._config.columns):
-            raise ConfigError("its columns are not those of the rest of its folder")
 
-    def _batches(
-        self,
-        source: pq.ParquetFile,
-        record: Mapping[str, Any],
-        columns: pa.Schema,
-        clock: Stopwatch,
-    ) -> Iterator[pa.RecordBatch]:
-        """Edited rows, about a row group at a time; every row of the source is read."""
-        painter = self._drawing(record) if self._config.save_images else None
+class Edit:
+    """One file of latents on its way through an editor."""
+
+    def __init__(
+        self, editor: EditorActor, task: ShardTask, stopwatch: Stopwatch, source: pq.ParquetFile
+    ) -> None:
+        self._editor, self._config = editor, editor.config
+        self._task, self._stopwatch, self._source = task, stopwatch, source
+        self._record = footer(source.metadata)
+        self._require_same_run()
+        self._samples = set[int]()
+        self.shard = self._record["shard"]
+        self.columns = self._config.edits.columns(source.schema_arrow, self._config.save_images)
+
+    def _require_same_run(self) -> None:
+        if self._record.get("fingerprint") != self._config.source_fingerprint:
+            raise ConfigError(
+                "it belongs to a different run than the other files here; move it elsewhere"
+            )
+        if not self._source.schema_arrow.equals(self._config.columns):
+            raise ConfigError("its columns are not those of the other files here")
+
+    @property
+    def n_samples(self) -> int:
+        return len(self._samples)
+
+    def batches(self) -> Generator[pa.RecordBatch, None, None]:
+        """Edited rows, about a row group at a time."""
+        with _naming(self._task.url):
+            for batch in self._edited():
+                self._samples.update(batch.column("sample_index").to_pylist())
+                yield batch
+
+    def _edited(self) -> Iterator[pa.RecordBatch]:
+        config, source = self._config, self._source
+        painter = self._editor.painter(self._record) if config.save_images else None
         n_rows = ROW_GROUP_ROWS
         if painter is not None:
             n_rows = min(n_rows, n_fitting(int(np.prod(painter.size)), ROW_GROUP_IMAGE_BYTES))
-        chosen = _Chosen(self._config, source.schema_arrow, columns)
-        batches = source.iter_batches(
-            max(1, n_rows // self._config.edits.n_each), columns=chosen.columns
-        )
+        chosen = _Chosen(config, source.schema_arrow, self.columns)
+        for batch in self._read(chosen.columns, max(1, n_rows // config.edits.n_each)):
+            with self._stopwatch("edit"):
+                edited, latents = config.edits.apply(chosen.rows(batch))
+            pictures: Sequence[bytes | None] | None = None
+            if painter is not None:
+                with self._stopwatch("draw"):
+                    pictures = _drawn(painter, latents, edited)
+            yield from config.edits.batches(edited, pictures, self.columns)
+
+    def _read(self, columns: Sequence[str], n_rows: int) -> Iterator[pa.RecordBatch]:
+        """Some columns of every row of the source."""
+        batches = self._source.iter_batches(n_rows, columns=columns)
         n_read = 0
         while True:
-            with clock("read"):
+            with self._stopwatch("read"):
                 batch = next(batches, None)
             if batch is None:
                 break
             n_read += len(batch)
-            with clock("edit"):
-                edited, latents = self._config.edits.apply(chosen.rows(batch))
-            pictures: Sequence[bytes | None] | None = None
-            if painter is not None:
-                with clock("draw"):
-                    pictures = _drawn(painter, latents, edited)
-            yield from self._config.edits.batches(edited, pictures, columns)
-        if n_read != source.metadata.num_rows:
-            raise AssertionError(f"{n_read} of {source.metadata.num_rows} rows were read")
+            yield batch
+        if n_read != self._source.metadata.num_rows:
+            raise AssertionError(f"{n_read} of {self._source.metadata.num_rows} rows were read")
 
-    def _drawing(self, record: Mapping[str, Any]) -> Painter:
-        if self._painter is None:
-            c = self._config
-            self._painter = Painter(record, c.model, c.generator, c.precision, c.batch_size)
-        return self._painter
-
-    def _footer(
-        self, record: Mapping[str, Any], task: ShardTask, n_samples: int, counts: Counter[str]
-    ) -> dict[str, Any]:
+    def footer(self) -> dict[str, Any]:
         """The source's own, for its model and latent average are those of the edits too."""
-        return {
-            **record,
-            "fingerprint": fingerprint(self._config.identity),
-            "identity": dict(self._config.identity),
-            "source": public(task.url),
-            "input_identity": task.identity,
-            "n_samples": n_samples,
-            "n_by_status": dict(sorted(counts.items())),
-        }
+        return {**self._record, "source": public(self._task.url)}
+
+
+@contextmanager
+def _naming(url: str) -> Iterator[None]:
+    """What is wrong with a source is an error of its shard, and names it."""
+    try:
+        yield
+    except OutOfMemory:
+        raise
+    except (ConfigError, pa.ArrowException, OSError) as error:
+        raise ShardError(f"{public(url)}: {error}") from None
 
 
 class _Chosen:

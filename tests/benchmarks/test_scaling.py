@@ -13,8 +13,7 @@ import json, tempfile
 from ray.exceptions import RayActorError
 from benchmarks import costless, scaling
 from pipeline import careful, driver, plan
-from pipeline.actor import ActorConfig
-from pipeline.config import ClusterConfig, RunConfig
+from pipeline.config import ClusterConfig
 
 class Mortal(costless.Costless):
     "Each shard holds a sample that kills: sample 7."
@@ -29,7 +28,7 @@ class Mortal(costless.Costless):
 
 costless.simulate(1, Mortal)
 with tempfile.TemporaryDirectory() as out:
-    config = ActorConfig(RunConfig(), out, {}, {}, 1, 0, 0)
+    config = costless.CostlessConfig(out=out, identity={})
     tasks = scaling._tasks(plan, 40, "shards")
     summary = driver.run(tasks, config, ClusterConfig(), lambda *_: None)
 print(json.dumps([summary.n_shards, len(summary.failures), summary.n_deaths]))
@@ -49,6 +48,14 @@ def test_the_loop_is_measured():
     found = json.loads(done.stdout)
     assert (found["n"], found["n_actors"]) == (200, 64)
     assert found["driver_ms_a_shard"] > 0
+
+
+def test_ray_itself_is_measured():
+    """No shard is read: the workers are ours, the queue, the actors and the answers are Ray's."""
+    done = run("-m", "benchmarks.scaling", "--measure", "ray", "20")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["n"], found["n_actors"]) == (20, 2)
 
 
 def test_a_run_whose_every_shard_kills_its_worker_is_done():

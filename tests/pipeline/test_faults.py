@@ -14,8 +14,10 @@ import pytest
 from benchmarks.chaos.processes import descendants, kill
 from pipeline import LatentDataset, audit, crew, errors, journal, run
 from pipeline import cluster as clusters
+from pipeline.actor import checkpoint_hashes, load_model
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.crew import Crew
+from pipeline.editing import edit
 
 CYAN, MAGENTA = (0, 255, 255), (255, 0, 255)  # see benchmarks/chaos/site/crashing
 
@@ -110,24 +112,30 @@ def test_gpus_are_shared_as_asked_and_never_more(cluster, tiny_inverter, each, o
     how = ClusterConfig(address=cluster, gpus_per_actor=each)
     config = RunConfig(model=str(tiny_inverter), align="none", metrics=())
     with clusters.cluster(how):
-        actors = Crew(run.actor_config(config, "out", {}, how), how)
+        hashes = checkpoint_hashes(load_model(config))
+        actors = Crew(run.actor_config(config, "out", hashes, how), how)
         actors.grow(n_wanted=9)
-        names = ray.get([actor.name.remote() for actor in actors.loading.values()])
+        names = ray.get(list(actors.loading))
     gpus = Counter(re.search(r"gpu (\S+) pid", name)[1] for name in names)
     assert gpus == {"0": on_each_gpu, "1": on_each_gpu}
     assert len({name.split()[-1] for name in names}) == 2 * on_each_gpu
 
 
-def test_what_prometheus_reads(cluster, invert, make_shards):
+def test_what_prometheus_reads(cluster, invert, make_shards, tmp_path):
     import ray
 
     invert(make_shards(2, 3, {}))
+    config = edit.EditConfig(("sefa:0",), (1.0,), save_images=True)
+    how = ClusterConfig(address=cluster, gpus_per_actor=0, n_actors=1)
+    out, edited = str(tmp_path / "out"), str(tmp_path / "edited")
+    assert not run.execute(edit.prepare(out, edited, config, how), how, lambda *_: None).failures
     ray.init(address=cluster, log_to_driver=False)
     ports = {node["MetricsExportPort"] for node in ray.nodes()}
     ray.shutdown()
     wanted = (
         'ray_restyle_rows_total{.*status="ok".*} ',
         'ray_restyle_stage_seconds_total{.*stage="invert".*} ',
+        'ray_restyle_stage_seconds_total{.*stage="draw".*} ',
         "ray_restyle_device_wait_seconds_total{.*} ",
         "ray_restyle_shard_seconds_count{.*} ",
         'ray_restyle_shards_total{.*outcome="done".*} ',

@@ -1,12 +1,11 @@
 """Shards in, Parquet out on servers that speak S3's and Google's protocols, and that fail now and then."""
 
-import functools
 import random
 
 import numpy as np
 import pytest
 from pyarrow import fs as pafs
-from stores import Fault, gcs_server, s3_server
+from stores import Fault, gcs_server, s3_server, tries_once
 
 from pipeline import LatentDataset, filesystems, patience, plan, reader, schema, storage, streams
 from pipeline.config import RunConfig
@@ -20,14 +19,6 @@ RUN = "0123456789abcdef"
 BLOCK = 1 << 16
 PARTS = (0.1, 0.25, 0.5, 0.9)
 ALWAYS = 10**6
-
-
-@functools.cache
-def tries_once(scheme, bucket, options):
-    options = dict(field.split("=") for field in options.split("&"))
-    user, password = bucket.split("@")[0].split(":")
-    once = pafs.AwsStandardS3RetryStrategy(max_attempts=1)
-    return pafs.S3FileSystem(access_key=user, secret_key=password, retry_strategy=once, **options)
 
 
 @pytest.fixture(scope="module")

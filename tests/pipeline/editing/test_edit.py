@@ -61,7 +61,7 @@ def edited(home, prepared):
 def here(monkeypatch):
     """Do in this process what a worker of the cluster would do; returns its reports."""
     before = torch.get_num_threads()
-    monkeypatch.setattr("pipeline.editing.actor.worker_name", lambda: "here")
+    monkeypatch.setattr("pipeline.engine.worker.worker_name", lambda: "here")
 
     def process(plan, tasks):
         claim(plan.out, plan.identity, plan.asked, overwrite=False)
@@ -135,7 +135,7 @@ def test_a_source_file_that_is_cut_or_of_another_run_is_refused(home, prepared, 
     record = json.loads(table.schema.metadata[FOOTER_KEY]) | {"fingerprint": "other"}
     pq.write_table(table.replace_schema_metadata({FOOTER_KEY: json.dumps(record)}), foreign)
     plan, _ = prepared("never", "broken", save_images=False)
-    for task, says in zip(plan.left[1:3], ("Parquet", "of another run"), strict=True):
+    for task, says in zip(plan.left[1:3], ("Parquet", "different run"), strict=True):
         with pytest.raises(ShardError, match=says):
             here(plan, [task])
     assert not content(home[0] / "never")

@@ -1,0 +1,203 @@
+"""A worker: takes a task, reads its source, writes rows, checks the source, commits the file, counts.
+
+All kinds of workers share this; what they read and how rows come of it is their own (:class:`Work`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+import torch
+
+from pipeline import storage
+from pipeline.careful import Care, Watch
+from pipeline.cluster import worker_name
+from pipeline.config import fingerprint
+from pipeline.errors import ConfigError, OutOfMemory, ShardError
+from pipeline.records import ShardReport, ShardTask, Status
+from pipeline.schema import Row
+from pipeline.stopwatch import Stopwatch
+from pipeline.storage import public
+from pipeline.telemetry import WorkerMetrics
+from pipeline.writer import ShardWriter
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig(ABC):
+    """What every worker is given; it travels to the worker's process."""
+
+    out: str  # folder or object-store prefix
+    identity: Mapping[str, Any]  # settings and checkpoint hashes
+    n_in_flight: int = 0  # CPU tasks of one shard submitted at once; set from the cluster's size
+    n_threads: int = 0  # of torch on the CPU; set from the cluster's size
+
+    @property
+    @abstractmethod
+    def worker_class(self) -> type[Worker]:
+        """The kind of worker that takes this."""
+
+
+class Work(Protocol):
+    """One task under way: a source that is being read, and the rows that come of it."""
+
+    @property
+    def shard(self) -> str: ...  # URL of the shard that the rows come from
+    @property
+    def columns(self) -> pa.Schema: ...
+    @property
+    def n_samples(self) -> int: ...  # of the shard, read so far
+
+    def batches(self) -> Generator[Sequence[Row] | pa.RecordBatch, None, None]:
+        """The rows, in the order of the samples; ends when every one that was read has come."""
+        ...
+
+    def footer(self) -> dict[str, Any]:
+        """What a reader of the file needs to know beyond what every worker writes. No clock, no host: the
+        same for a second run."""
+        ...
+
+
+class Worker(ABC):
+    """One task at a time. Nothing is loaded before :meth:`load`."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._config = config
+        self._n_rows = 0
+
+    def load(self) -> str:
+        """Load what the tasks need. Apart from the constructor, whose errors Ray reports as a death.
+
+        Returns the worker's name: its node, GPU and process.
+
+        Raises:
+            ConfigError, CheckpointError: this node has another file than the driver, or none.
+        """
+        torch.set_num_threads(self._config.n_threads)
+        self.load_models()
+        self._metrics = WorkerMetrics()
+        return worker_name()
+
+    @abstractmethod
+    def load_models(self) -> None:
+        """Load what serves all tasks."""
+
+    @abstractmethod
+    def start(
+        self, task: ShardTask, stopwatch: Stopwatch, watch: Watch | None
+    ) -> AbstractContextManager[Work]:
+        """Open the source of a task.
+
+        watch: of a task that workers died at: what is told before each step is taken.
+
+        Raises:
+            ShardError: it cannot be read.
+        """
+
+    def execution(self) -> str:
+        """How the model runs, where there was a choice."""
+        return ""
+
+    def n_rows(self) -> int:
+        """Rows of the current task so far, for the progress bar."""
+        return self._n_rows
+
+    def process(self, task: ShardTask, care: Care | None = None) -> ShardReport:
+        """Do one task and commit its file.
+
+        care: of a task that workers died at: what is known of the sample that did it.
+
+        Raises:
+            ShardError: the source cannot be read to its end, or the file cannot be written; nothing was.
+            OutOfMemory: the batch is too large.
+            CheckpointError: a file that the task names is not the one that it needs.
+        """
+        start = time.monotonic()
+        try:
+            report = self._process(task, care)
+        except OutOfMemory:
+            raise
+        except ConfigError as error:
+            # A store that does not answer one node now may answer the next one later.
+            raise ShardError(str(error)) from None
+        except RuntimeError:
+            _require_device()
+            raise
+        self._metrics.add(report, time.monotonic() - start)
+        return report
+
+    def _process(self, task: ShardTask, care: Care | None) -> ShardReport:
+        self._n_rows = 0
+        stopwatch = Stopwatch()
+        watch = None if care is None else Watch(self._config.out, task.output, care)
+        with self.start(task, stopwatch, watch) as work:
+            writer = ShardWriter(self._config.out, task.output, work.shard, work.columns)
+            try:
+                counts = self._write(work, writer, stopwatch)
+                if storage.identity(task.url, is_patient=True) != task.identity:
+                    raise ShardError(
+                        f"{public(task.url)} has changed since the run began; run again"
+                    )
+                if counts[Status.CRASHED]:
+                    _require_no_worse(writer.standing(), counts)
+                with stopwatch("write"):
+                    writer.commit(self._footer(work, task, counts))
+            except BaseException:
+                writer.abandon()
+                raise
+        seconds = dict(stopwatch.seconds)
+        return ShardReport(
+            task, work.n_samples, dict(counts), seconds, worker_name(), self.execution()
+        )
+
+    def _write(self, work: Work, writer: ShardWriter, stopwatch: Stopwatch) -> Counter[str]:
+        """Write every row; returns how many have which status."""
+        counts = Counter[str]()
+        with closing(work.batches()) as batches:
+            for rows in batches:
+                with stopwatch("write"):
+                    writer.add(rows)
+                counts.update(_statuses(rows))
+                self._n_rows = writer.n_rows
+        return counts
+
+    def _footer(self, work: Work, task: ShardTask, counts: Counter[str]) -> dict[str, Any]:
+        return {
+            **work.footer(),
+            "fingerprint": fingerprint(self._config.identity),
+            "identity": dict(self._config.identity),
+            "input_identity": task.identity,
+            "n_samples": work.n_samples,
+            "n_by_status": dict(sorted(counts.items())),
+        }
+
+
+def _statuses(rows: Sequence[Row] | pa.RecordBatch) -> list[str]:
+    if isinstance(rows, pa.RecordBatch):
+        return rows.column("status").to_pylist()
+    return [str(row.status) for row in rows]
+
+
+def _require_no_worse(before: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+    """A retry on a machine that is short of memory must not replace good rows by crashed ones."""
+    n_before = before.get("n_by_status", {}).get(Status.CRASHED, 0)
+    if before and counts[Status.CRASHED] > n_before:
+        raise ShardError(
+            f"{counts[Status.CRASHED]} samples crashed, {n_before} in the file that is there, which stays"
+        )
+
+
+def _require_device() -> None:
+    """End this process where its GPU stays broken: after a CUDA error every later call fails as well."""
+    if torch.cuda.is_available():
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            os._exit(1)  # the driver sees a death, and starts another process
