@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 from benchmarks.stand_in import SHARD, TimedConfig
-from pipeline import cluster, driver, images, packing, portraits, run, stopwatch
+from pipeline import cluster, driver, images, packing, plan, portraits, run, stopwatch
 from pipeline.config import ClusterConfig, RunConfig
 
 RESULTS = Path(__file__).parent / "results" / "pipeline.json"
@@ -64,7 +64,7 @@ class Bench:
         if n_ahead is not None:
             told["n_ahead"] = n_ahead
         workers = TimedConfig(**told)
-        run.plan.claim(out, prepared.identity, prepared.asked, overwrite=False)
+        plan.claim(out, prepared.identity, prepared.asked, overwrite=False)
         summary = driver.run(prepared.left, workers, self._how, lambda *_: None)
         assert not summary.failures, summary.failures
         assert set(summary.n_by_status) == {"ok"}, summary.n_by_status

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     from pipeline.driver import Summary
-    from pipeline.run import Prepared
+    from pipeline.engine.run import Prepared
 
 N_LABELS_SHOWN = 30
 STAGES = ("read", "align", "invert", "edit", "draw", "score", "identity", "write")

@@ -53,13 +53,14 @@ def demo(out: str, portraits: int) -> None:
     from jobs.console import ProgressBar, print_summary
     from pipeline import report, run
     from pipeline.config import ClusterConfig, RunConfig
+    from pipeline.engine.run import execute
 
     config = RunConfig(latents="all", save_images=True, identity_steps="all")
     how = ClusterConfig()
     prepared = run.prepare([str(shards)], str(folder / "latents"), config, how)
     start = time.monotonic()
     with ProgressBar(len(prepared.left)) as progress:
-        summary = run.execute(prepared, how, progress)
+        summary = execute(prepared, how, progress)
     print_summary(prepared, summary, time.monotonic() - start)
     if summary.failures:
         sys.exit(1)

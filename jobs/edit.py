@@ -73,7 +73,7 @@ def edit(
         how = replace(how, gpus_per_actor=0)  # a sum of two vectors keeps no GPU
 
     from jobs.console import ProgressBar, print_plan, print_summary, warn_of_rival
-    from pipeline import run
+    from pipeline.engine.run import execute
 
     prepared = prepare(latents, out, config, how, overwrite=overwrite, dry_run=dry_run)
     if dry_run:
@@ -82,7 +82,7 @@ def edit(
     warn_of_rival(prepared)
     start = time.monotonic()
     with ProgressBar(len(prepared.left), "editing") as progress:
-        summary = run.execute(prepared, how, progress)
+        summary = execute(prepared, how, progress)
     print_summary(prepared, summary, time.monotonic() - start)
     if summary.failures:
         sys.exit(1)

@@ -138,10 +138,10 @@ def invert(
 
     from jobs import console
     from pipeline import run
+    from pipeline.engine.run import execute
 
-    prepared = run.prepare(
-        shards, out, config, how, overwrite=overwrite, retry_failed=retry_failed, dry_run=dry_run
-    )
+    again = {"overwrite": overwrite, "retry_failed": retry_failed}
+    prepared = run.prepare(shards, out, config, how, dry_run=dry_run, **again)
     console.print_labels(prepared)
     if dry_run:
         console.print_plan(prepared)
@@ -149,7 +149,7 @@ def invert(
     console.warn_of_rival(prepared)
     start = time.monotonic()
     with console.ProgressBar(len(prepared.left)) as progress:
-        summary = run.execute(prepared, how, progress)
+        summary = execute(prepared, how, progress)
     console.print_summary(prepared, summary, time.monotonic() - start)
     if summary.failures:
         sys.exit(1)

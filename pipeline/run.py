@@ -5,22 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
-from encoders import Bootstrap, ReStyle, require_precision
+from encoders import Bootstrap, ReStyle
 from encoders.execution import WORTH_COMPILING
 from generators.precision import dtype_of
-from pipeline import audit, batch_size, cluster, driver, journal, labels, plan, storage
+from pipeline import audit, batch_size, cluster, labels, plan, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
-from pipeline.config import PATHS, ClusterConfig, Precision, RunConfig, fingerprint
-from pipeline.driver import Progress, Summary
-from pipeline.engine.worker import WorkerConfig
+from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
+from pipeline.engine.run import Prepared, absolute_file, require_device, rival, runs_here
 from pipeline.errors import ConfigError
-from pipeline.journal import Journal
 from pipeline.records import RETRYABLE, ShardTask
 from pipeline.scoring import Scorer
 
@@ -29,20 +27,6 @@ RECORDED = ("restyle-batch", "torch", "numpy", "pillow", "dlib-bin", "pyarrow")
 BYTES_PER_IMAGE = 100_000  # of a shard, about
 # Feature maps of the last layer alive at once: input, convolution, noise and activation.
 N_MAPS_ALIVE = 4
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A run that may start."""
-
-    workers: WorkerConfig  # what each is given
-    out: str
-    asked: list[ShardTask]
-    left: list[ShardTask]  # those without a committed file, and those to be done again
-    identity: dict[str, Any]  # settings and checkpoint hashes
-    overwrite: bool  # delete what another run left, once the run can start
-    again: frozenset[str] = frozenset()  # files that are there and to be replaced
-    rival: str = ""  # who else is writing to the folder now
 
 
 def prepare(
@@ -64,7 +48,7 @@ def prepare(
     """
     require_device(config.precision, how)
     model = load_model(config)
-    if _runs_here(how) and not torch.cuda.is_available():
+    if runs_here(how) and not torch.cuda.is_available():
         _require_memory(model, config, how.batch_size or batch_size.ON_CPU)
     if config.keep_fields:
         config = replace(config, labels=_label_columns(shards, out, config, overwrite))
@@ -86,19 +70,6 @@ def prepare(
     return Prepared(workers, out, asked, left, identity, overwrite, again, rival(out, overwrite))
 
 
-def rival(out: str, overwrite: bool) -> str:
-    """Who else is writing to a folder now; nobody: ""."""
-    found = journal.rival(out)
-    if found is None:
-        return ""
-    if overwrite:
-        raise ConfigError(
-            f"{storage.public(out)} is being written by {found.by}; stop that run, or wait "
-            f"{journal.FRESH_S:.0f} seconds if it was killed, before --overwrite"
-        )
-    return found.by
-
-
 def _label_columns(
     shards: Sequence[str], out: str, config: RunConfig, overwrite: bool
 ) -> dict[str, str]:
@@ -108,27 +79,6 @@ def _label_columns(
     if old and old.get("keep_fields") == list(config.keep_fields):
         return {**labels.of_settings(old), **config.labels}
     return labels.columns(list(storage.expand(shards)), config.keep_fields, config.labels)
-
-
-def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summary:
-    """Invert, or edit, what is left; rows are committed shard by shard as it goes.
-
-    Raises:
-        ConfigError, CheckpointError: see :func:`driver.run`.
-    """
-    out, asked = prepared.out, prepared.asked
-    if not prepared.left:
-        plan.claim(out, prepared.identity, asked, overwrite=False)
-        return Summary()
-    n_before = len(asked) - len(prepared.left)
-    with cluster.cluster(how):
-        plan.claim(out, prepared.identity, asked, prepared.overwrite)
-        with Journal(out, len(asked), n_before, fingerprint(prepared.identity)) as log:
-            summary = driver.run(prepared.left, prepared.workers, how, progress, log)
-    _believe_storage(prepared, summary)
-    if prepared.rival and not summary.failures:  # both have written what was asked for
-        plan.claim(out, prepared.identity, asked, overwrite=False)
-    return summary
 
 
 def actor_config(
@@ -161,19 +111,6 @@ def _is_long(asked: Sequence[ShardTask], how: ClusterConfig) -> bool:
     return n_images > WORTH_COMPILING * (how.n_actors or 1)
 
 
-def _believe_storage(prepared: Prepared, summary: Summary) -> None:
-    """What lies in the folder decides, not what workers said of it."""
-    # Of a shard that was done again, the file there may be the old one.
-    unsure = prepared.again & {t.output for t, _ in summary.failures}
-    there = set(plan.committed(prepared.out)) - unsure
-    summary.failures = [(t, why) for t, why in summary.failures if t.output not in there]
-    known = {t.output for t, _ in summary.failures} | there
-    reason = (
-        "its worker wrote a file that is not in the folder; is --out on storage that nodes share?"
-    )
-    summary.failures += [(t, reason) for t in prepared.left if t.output not in known]
-
-
 def _version(name: str) -> str:
     try:
         return version(name)
@@ -184,27 +121,6 @@ def _version(name: str) -> str:
 def _absolute(config: RunConfig) -> RunConfig:
     moved: dict[str, Any] = {name: absolute_file(getattr(config, name)) for name in PATHS}
     return replace(config, **moved)
-
-
-def absolute_file(path: str | None) -> str | None:
-    """A checkpoint's path for workers, who have another working directory."""
-    return path if path in (None, "demo") else os.path.abspath(path)
-
-
-def _runs_here(how: ClusterConfig) -> bool:
-    return not (how.address or os.environ.get("RAY_ADDRESS"))
-
-
-def require_device(precision: Precision, how: ClusterConfig) -> None:
-    """Refuse what this machine cannot do; what a cluster can is seen when it is joined."""
-    if not _runs_here(how) or torch.cuda.is_available():
-        return
-    if how.gpus_per_actor:
-        raise ConfigError("--gpus-per-actor needs a GPU and there is none here; leave it out")
-    try:
-        require_precision(precision, "cpu")
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
 
 
 def _require_memory(model: ReStyle | Bootstrap, config: RunConfig, n: int) -> None:

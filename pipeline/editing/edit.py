@@ -15,10 +15,10 @@ from pipeline.config import ClusterConfig, Precision, fingerprint
 from pipeline.editing import expression, painter
 from pipeline.editing.actor import EditorConfig
 from pipeline.editing.rows import Edits
+from pipeline.engine.run import Prepared, absolute_file, require_device, rival
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.where import Where
-from pipeline.run import Prepared, absolute_file, require_device, rival
 
 PROTOCOL = 1  # raised when the same settings would write other numbers or columns than before
 

@@ -9,6 +9,7 @@ from report_runs import HOSTILE, N_STEPS, Run, failed, row, write_shard
 
 from pipeline import run
 from pipeline.config import ClusterConfig, RunConfig
+from pipeline.engine.run import execute
 from pipeline.records import Status
 
 SITE = Path(__file__).parent.parent.parent / "benchmarks" / "chaos" / "site" / "crashing"
@@ -89,7 +90,7 @@ def invert_to(cluster, tiny_inverter):
         config = RunConfig(**{**defaults, **settings})
         how = ClusterConfig(**{"address": cluster, "n_actors": 1, **(how or {})})
         prepared = run.prepare([str(shards)], out, config, how, retry_failed=retry_failed)
-        return run.execute(prepared, how, progress or (lambda summary, n_rows_begun: None))
+        return execute(prepared, how, progress or (lambda summary, n_rows_begun: None))
 
     return start
 

@@ -18,6 +18,7 @@ from pipeline.actor import checkpoint_hashes, load_model
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.crew import Crew
 from pipeline.editing import edit
+from pipeline.engine.run import Prepared, execute
 
 CYAN, MAGENTA = (0, 255, 255), (255, 0, 255)  # see benchmarks/chaos/site/crashing
 
@@ -99,7 +100,7 @@ def test_a_retry_that_fails_again_is_said(tmp_path):
     (tmp_path / "s.parquet").touch()
     again = frozenset({"s.parquet"})
     workers = run.actor_config(RunConfig(), str(tmp_path), {}, ClusterConfig())
-    prepared = run.Prepared(workers, str(tmp_path), [task], [task], {}, False, again)
+    prepared = Prepared(workers, str(tmp_path), [task], [task], {}, False, again)
     summary = Summary(failures=[(task, "died")])
     run._believe_storage(prepared, summary)
     assert summary.failures == [(task, "died")]
@@ -128,7 +129,7 @@ def test_what_prometheus_reads(cluster, invert, make_shards, tmp_path):
     config = edit.EditConfig(("sefa:0",), (1.0,), save_images=True)
     how = ClusterConfig(address=cluster, gpus_per_actor=0, n_actors=1)
     out, edited = str(tmp_path / "out"), str(tmp_path / "edited")
-    assert not run.execute(edit.prepare(out, edited, config, how), how, lambda *_: None).failures
+    assert not execute(edit.prepare(out, edited, config, how), how, lambda *_: None).failures
     ray.init(address=cluster, log_to_driver=False)
     ports = {node["MetricsExportPort"] for node in ray.nodes()}
     ray.shutdown()

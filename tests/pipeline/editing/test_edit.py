@@ -12,10 +12,11 @@ import torch
 
 from benchmarks.chaos.processes import kill
 from generators import CheckpointError, directions
-from pipeline import LatentDataset, audit, images, run
+from pipeline import LatentDataset, audit, images
 from pipeline.config import ClusterConfig
 from pipeline.editing.actor import EditorActor
 from pipeline.editing.edit import EditConfig, prepare
+from pipeline.engine.run import execute
 from pipeline.errors import ConfigError, ShardError
 from pipeline.plan import claim
 from pipeline.schema import FOOTER_KEY, dense
@@ -54,7 +55,7 @@ def edited(home, prepared):
         if summary.n_shards and not summary.n_deaths:
             kill(int(worker.split()[-1]) for worker in summary.workers)
 
-    return str(home[0] / "edited"), run.execute(*prepared("edited"), rob)
+    return str(home[0] / "edited"), execute(*prepared("edited"), rob)
 
 
 @pytest.fixture

@@ -1,0 +1,101 @@
+"""A run from its plan: the cluster joined, the queue worked off, and what lies in the folder believed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from encoders import require_precision
+from pipeline import cluster, driver, journal, plan, storage
+from pipeline.config import ClusterConfig, Precision, fingerprint
+from pipeline.driver import Progress, Summary
+from pipeline.engine.worker import WorkerConfig
+from pipeline.errors import ConfigError
+from pipeline.journal import Journal
+from pipeline.records import ShardTask
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that may start."""
+
+    workers: WorkerConfig  # what each is given
+    out: str
+    asked: list[ShardTask]
+    left: list[ShardTask]  # those without a committed file, and those to be done again
+    identity: dict[str, Any]  # settings and checkpoint hashes
+    overwrite: bool  # delete what another run left, once the run can start
+    again: frozenset[str] = frozenset()  # files that are there and to be replaced
+    rival: str = ""  # who else is writing to the folder now
+
+
+def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summary:
+    """Invert, or edit, what is left; rows are committed shard by shard as it goes.
+
+    Raises:
+        ConfigError, CheckpointError: see :func:`driver.run`.
+    """
+    out, asked = prepared.out, prepared.asked
+    if not prepared.left:
+        plan.claim(out, prepared.identity, asked, overwrite=False)
+        return Summary()
+    n_before = len(asked) - len(prepared.left)
+    with cluster.cluster(how):
+        plan.claim(out, prepared.identity, asked, prepared.overwrite)
+        with Journal(out, len(asked), n_before, fingerprint(prepared.identity)) as log:
+            summary = driver.run(prepared.left, prepared.workers, how, progress, log)
+    _believe_storage(prepared, summary)
+    if prepared.rival and not summary.failures:  # both have written what was asked for
+        plan.claim(out, prepared.identity, asked, overwrite=False)
+    return summary
+
+
+def _believe_storage(prepared: Prepared, summary: Summary) -> None:
+    """What lies in the folder decides, not what workers said of it."""
+    # Of a shard that was done again, the file there may be the old one.
+    unsure = prepared.again & {t.output for t, _ in summary.failures}
+    there = set(plan.committed(prepared.out)) - unsure
+    summary.failures = [(t, why) for t, why in summary.failures if t.output not in there]
+    known = {t.output for t, _ in summary.failures} | there
+    reason = (
+        "its worker wrote a file that is not in the folder; is --out on storage that nodes share?"
+    )
+    summary.failures += [(t, reason) for t in prepared.left if t.output not in known]
+
+
+def rival(out: str, overwrite: bool) -> str:
+    """Who else is writing to a folder now; nobody: ""."""
+    found = journal.rival(out)
+    if found is None:
+        return ""
+    if overwrite:
+        raise ConfigError(
+            f"{storage.public(out)} is being written by {found.by}; stop that run, or wait "
+            f"{journal.FRESH_S:.0f} seconds if it was killed, before --overwrite"
+        )
+    return found.by
+
+
+def absolute_file(path: str | None) -> str | None:
+    """A checkpoint's path for workers, who have another working directory."""
+    return path if path in (None, "demo") else os.path.abspath(path)
+
+
+def runs_here(how: ClusterConfig) -> bool:
+    """Whether a run starts Ray on this machine, and joins no cluster."""
+    return not (how.address or os.environ.get("RAY_ADDRESS"))
+
+
+def require_device(precision: Precision, how: ClusterConfig) -> None:
+    """Refuse what this machine cannot do; what a cluster can is seen when it is joined."""
+    if not runs_here(how) or torch.cuda.is_available():
+        return
+    if how.gpus_per_actor:
+        raise ConfigError("--gpus-per-actor needs a GPU and there is none here; leave it out")
+    try:
+        require_precision(precision, "cpu")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
