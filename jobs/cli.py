@@ -109,7 +109,7 @@ def _can_be_mended(error: Exception) -> bool:
     # Looked up, not imported: an error of theirs means that they are loaded, and torch takes seconds.
     kinds = (
         ("pipeline.config", "ConfigError"),
-        ("pipeline.storage", "ShardError"),
+        ("pipeline.storage.listing", "ShardError"),
         ("generators.checkpoint", "CheckpointError"),
         ("generators.trainer", "NotFinite"),
     )

@@ -17,8 +17,8 @@ from pipeline import journal, plan, storage
 from pipeline.errors import ConfigError
 from pipeline.journal import Progress
 from pipeline.latents import footer
-from pipeline.privacy import reason
 from pipeline.schema import dense
+from pipeline.storage.urls import reason
 
 BATCH_ROWS = 1024
 N_FOOTER_THREADS = 16

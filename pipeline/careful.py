@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pyarrow import fs as pafs
 
 from pipeline import storage
-from pipeline.filesystems import make_folder, refusing
 from pipeline.records import CRASHED_ERROR, AlignedFace, Sample, Status
+from pipeline.storage.filesystems import make_folder, refusing
 from pipeline.writer import RUN_FOLDER
 
 FOLDER = f"{RUN_FOLDER}/careful"

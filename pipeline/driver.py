@@ -23,9 +23,9 @@ from pipeline.crew import Attempt, Crew
 from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
 from pipeline.journal import MAX_LISTED, Journal
-from pipeline.privacy import without_secrets
 from pipeline.records import ShardReport, ShardTask
 from pipeline.storage import public
+from pipeline.storage.urls import without_secrets
 from pipeline.telemetry import DriverMetrics
 
 POLL_S = 0.25  # how often progress is asked for

@@ -22,8 +22,8 @@ from typing import Any
 from pyarrow import fs as pafs
 
 from pipeline import storage
-from pipeline.filesystems import make_folder
-from pipeline.privacy import reason
+from pipeline.storage.filesystems import make_folder
+from pipeline.storage.urls import reason
 from pipeline.writer import RUN_FOLDER
 
 PROGRESS = f"{RUN_FOLDER}/progress.json"

@@ -17,9 +17,9 @@ from pyarrow import fs as pafs
 from pipeline import storage
 from pipeline.config import difference, fingerprint
 from pipeline.errors import ConfigError
-from pipeline.filesystems import refusing
-from pipeline.privacy import reason
 from pipeline.records import ShardTask
+from pipeline.storage.filesystems import refusing
+from pipeline.storage.urls import reason
 from pipeline.writer import RUN_FOLDER
 
 SETTINGS = f"{RUN_FOLDER}/settings.json"

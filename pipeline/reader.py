@@ -12,10 +12,10 @@ from typing import BinaryIO
 
 from webdataset.tariterators import base_plus_ext
 
-from pipeline import streams
 from pipeline.errors import ShardError
-from pipeline.privacy import public, reason
 from pipeline.records import IMAGE_EXTENSIONS, Sample, Status
+from pipeline.storage.stream import READ_BLOCK, open_stream
+from pipeline.storage.urls import public, reason
 
 # WebDataset's metadata, and what file managers leave behind: no samples, so no rows.
 NOT_SAMPLES = re.compile(r"__[^/]*__(/|$)|(.*/)?(\.[^/]*|Thumbs\.db)$")
@@ -60,7 +60,7 @@ def samples(url: str, fields: frozenset[str] = frozenset()) -> Iterator[Sample]:
     Raises:
         ShardError: not a tar, damaged or cut short; samples that came before are not to be used.
     """
-    with streams.open_stream(url) as stream:
+    with open_stream(url) as stream:
         index = 0
         key, members = "", {}  # type: str, dict[str, _Member]
         for name, member in _members(stream, url, fields):
@@ -118,7 +118,7 @@ def _members(stream: BinaryIO, url: str, fields: frozenset[str]) -> Iterator[tup
     """Name of every file of a tar, with the bytes of an image and of what else is asked for."""
     try:
         with tarfile.open(
-            fileobj=stream, mode="r|", bufsize=streams.READ_BLOCK, tarinfo=_StrictTarInfo
+            fileobj=stream, mode="r|", bufsize=READ_BLOCK, tarinfo=_StrictTarInfo
         ) as tar:
             for info in tar:
                 if not (info.isdir() or NOT_SAMPLES.match(info.name)):
@@ -151,7 +151,7 @@ def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, fields: frozenset[str])
 def _require_end(tar: tarfile.TarFile, url: str) -> None:
     """Refuse what follows the end marker: a second tar, whose samples would be lost."""
     assert tar.fileobj is not None
-    while block := tar.fileobj.read(streams.READ_BLOCK):
+    while block := tar.fileobj.read(READ_BLOCK):
         if block.count(0) != len(block):
             raise ShardError(
                 f"{public(url)} goes on after the tar's end marker; are two tars joined in it?"

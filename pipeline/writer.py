@@ -17,11 +17,11 @@ from pyarrow import fs as pafs
 
 from pipeline import schema, storage
 from pipeline.errors import ShardError
-from pipeline.filesystems import make_folder
 from pipeline.latents import footer
-from pipeline.patience import Patience
-from pipeline.privacy import public, reason
 from pipeline.schema import FOOTER_KEY, Row
+from pipeline.storage.filesystems import make_folder
+from pipeline.storage.retry import Patience
+from pipeline.storage.urls import public, reason
 
 ROW_GROUP_ROWS = 1024
 # Pictures and texts make rows large: a group is closed earlier at this size, so that memory is bounded.

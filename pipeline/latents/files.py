@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from pipeline import privacy, storage
+from pipeline import storage
 from pipeline.config import difference
 from pipeline.errors import ConfigError
 from pipeline.schema import FOOTER_KEY
+from pipeline.storage import urls
 
 N_WAITING_THREADS = 16  # footers and small columns: in an object store all waiting
 N_READ_THREADS = min(4, os.cpu_count() or 1)
@@ -139,7 +140,7 @@ def _matches(pattern: str) -> tuple[pafs.FileSystem, list[str]]:
         selector = pafs.FileSelector(folder, recursive=is_deep, allow_not_found=True)
         infos = source.get_file_info(selector)
     except (OSError, pa.ArrowException) as error:
-        why = privacy.reason(error, pattern)
+        why = urls.reason(error, pattern)
         raise ConfigError(f"cannot list {storage.public(pattern)}: {why}") from None
     found = {info.path[len(folder) :].lstrip("/"): info for info in infos}
     return source, sorted(

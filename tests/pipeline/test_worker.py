@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from stores import Fault, s3_server, tries_once
 
-from pipeline import filesystems, patience, plan, reader, storage
+from pipeline import plan, reader, storage
 from pipeline.engine.worker import Work, Worker, WorkerConfig
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.latents import footer
+from pipeline.storage import filesystems, retry
 
 COLUMNS = pa.schema([("key", pa.string()), ("status", pa.string())])
 
@@ -118,7 +119,7 @@ def test_a_source_that_changed_meanwhile_is_an_error(data, tmp_path):
 
 def test_the_last_check_waits_for_a_source_that_is_out_of_reach(data, tmp_path, monkeypatch):
     """After hours of work: one answer that fails must not cost them."""
-    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(filesystems, "_object_store", tries_once)
     with s3_server() as (app, address):
         files, path = storage.filesystem(address("in/s.tar"))

@@ -12,7 +12,7 @@ from stores import s3_server
 
 from pipeline import LatentDataset
 from pipeline.errors import ConfigError
-from pipeline.filesystems import filesystem
+from pipeline.storage.filesystems import filesystem
 
 
 def keys(path):

@@ -4,11 +4,12 @@ import fsspec
 import pytest
 from stores import FolderStore
 
-from pipeline import audit, careful, journal, patience, plan, storage
+from pipeline import audit, careful, journal, plan, storage
 from pipeline.careful import Care, Watch
 from pipeline.errors import ConfigError
 from pipeline.journal import Journal
-from pipeline.sources import FileSource
+from pipeline.storage import retry
+from pipeline.storage.sources import FileSource
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def out(tmp_path, monkeypatch):
     fsspec.register_implementation("moody", FolderStore, clobber=True)
     monkeypatch.setattr(FolderStore, "n", 0)
     monkeypatch.setattr(FolderStore, "at", "")
-    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(journal, "LAST_WAITS_S", (0.0, 0.0, 0.0))
     (tmp_path / "s.tar").write_bytes(b"shard")
     found = f"moody://{tmp_path}"

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from pyarrow import fs as pafs
 
 from pipeline.errors import ConfigError
-from pipeline.privacy import HTTP, OBJECT_STORES, PIPE, is_remote, public, reason
+from pipeline.storage.urls import HTTP, OBJECT_STORES, PIPE, is_remote, public, reason
 
 LOCAL = "file://"
 

@@ -16,7 +16,7 @@ from pyarrow import fs as pafs
 from stores import s3_server
 
 from pipeline import errors, storage
-from pipeline.privacy import is_remote, public, reason
+from pipeline.storage.urls import is_remote, public, reason
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ import braceexpand
 from pyarrow import fs as pafs
 
 from pipeline.errors import ConfigError
-from pipeline.filesystems import LOCAL, filesystem, refusal
-from pipeline.patience import BUSY, Patience
-from pipeline.privacy import HTTP, PIPE, is_remote, public
 from pipeline.records import IMAGE_EXTENSIONS
+from pipeline.storage.filesystems import LOCAL, filesystem, refusal
+from pipeline.storage.retry import BUSY, Patience
+from pipeline.storage.urls import HTTP, PIPE, is_remote, public
 
 TAR_NAMES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 HTTP_TIMEOUT_S = 60

@@ -6,11 +6,10 @@ import urllib.request
 from typing import Any, Protocol
 from urllib.error import HTTPError
 
-from pipeline import storage
 from pipeline.errors import ShardError
-from pipeline.filesystems import filesystem
-from pipeline.privacy import public
-from pipeline.storage import HTTP_TIMEOUT_S
+from pipeline.storage.filesystems import filesystem
+from pipeline.storage.listing import HTTP_TIMEOUT_S, identity
+from pipeline.storage.urls import public
 
 SKIP_BLOCK = 1 << 20
 
@@ -42,7 +41,7 @@ class FileSource:
         file = files.open_input_file(path)
         try:
             # Stores tell their etag as they open; for the others it is asked for.
-            version = file.metadata() or storage.identity(self.url, is_patient=True)
+            version = file.metadata() or identity(self.url, is_patient=True)
             self._version = self._version or version
             if version != self._version:
                 raise _changed(self.url)

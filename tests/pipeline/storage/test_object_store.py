@@ -7,12 +7,13 @@ import pytest
 from pyarrow import fs as pafs
 from stores import Fault, gcs_server, s3_server, tries_once
 
-from pipeline import LatentDataset, filesystems, patience, plan, reader, schema, storage, streams
+from pipeline import LatentDataset, plan, reader, schema, storage
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, ShardError
 from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row
-from pipeline.sources import FileSource
+from pipeline.storage import filesystems, listing, retry, stream
+from pipeline.storage.sources import FileSource
 from pipeline.writer import ShardWriter
 
 RUN = "0123456789abcdef"
@@ -31,10 +32,11 @@ def server():
 def store(server, monkeypatch):
     """The server without faults; requests are small, waiting is short, pyarrow itself tries once."""
     monkeypatch.setattr(filesystems, "_object_store", tries_once)
-    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(streams, "STORE_BLOCK", BLOCK)
-    monkeypatch.setattr(streams, "READ_BLOCK", BLOCK)
-    monkeypatch.setattr(storage, "N_WORTH_LISTING", 12)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(stream, "STORE_BLOCK", BLOCK)
+    monkeypatch.setattr(stream, "READ_BLOCK", BLOCK)
+    monkeypatch.setattr(reader, "READ_BLOCK", BLOCK)
+    monkeypatch.setattr(listing, "N_WORTH_LISTING", 12)
     app, address = server
     app.faults, app.requests = [], []
     return app, address
@@ -242,7 +244,7 @@ def test_an_upload_that_is_stored_in_part_is_not_committed(store, monkeypatch):
 
 def test_google_cloud_storage(tar, monkeypatch):
     data, samples = tar
-    monkeypatch.setattr(streams, "STORE_BLOCK", BLOCK)
+    monkeypatch.setattr(stream, "STORE_BLOCK", BLOCK)
     with gcs_server() as address:
         for i in range(3):
             put(address(f"in/{i}.tar"), data)

@@ -9,8 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipeline import patience, reader, storage, streams
+from pipeline import reader, storage
 from pipeline.errors import ConfigError, ShardError
+from pipeline.storage import retry, stream
 
 BLOCK = 1 << 16
 
@@ -30,8 +31,9 @@ class Site:
 @pytest.fixture
 def site(monkeypatch):
     """A web server; what it has, and the address of its shard."""
-    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(streams, "READ_BLOCK", BLOCK)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(stream, "READ_BLOCK", BLOCK)
+    monkeypatch.setattr(reader, "READ_BLOCK", BLOCK)
     found = Site()
 
     class Handler(BaseHTTPRequestHandler):
@@ -107,7 +109,7 @@ def test_a_stream_that_breaks_gives_every_sample_once(site, samples, part, has_r
 
 
 def test_breaks_with_progress_between_them_do_not_add_up(site, samples, monkeypatch):
-    monkeypatch.setattr(patience, "N_TRIES", 2)
+    monkeypatch.setattr(retry, "N_TRIES", 2)
     for part in (0.2, 0.5, 0.8):
         site.cut_at, site.n_cuts = int(len(site.data) * part), 1
         assert read(site.url) == samples
@@ -125,7 +127,7 @@ def test_a_busy_server_is_waited_for(site, samples, status):
     site.statuses = [status] * 100
     with pytest.raises(ShardError, match=f"cannot read http.*{status}") as error:
         read(site.url)
-    assert len(site.statuses) == 100 - patience.N_TRIES
+    assert len(site.statuses) == 100 - retry.N_TRIES
     assert "SECRET" not in str(error.value)
     with pytest.raises(ConfigError, match=f"cannot reach .*{status}") as error:
         storage.identity(site.url)
@@ -160,7 +162,7 @@ def test_a_server_that_tells_no_version_is_not_trusted_with_the_rest(site, sampl
 
 def test_a_check_may_be_patient_with_a_lost_connection(site, samples, monkeypatch):
     known = storage.identity(site.url)
-    monkeypatch.setattr(patience.time, "sleep", lambda _: setattr(site, "is_closed", False))
+    monkeypatch.setattr(retry.time, "sleep", lambda _: setattr(site, "is_closed", False))
     site.is_closed = True
     with pytest.raises(ConfigError, match="cannot reach"):
         storage.identity(site.url)
@@ -181,9 +183,9 @@ def test_what_a_command_has_started_ends_with_it(tmp_path):
 
 def test_waits_grow_and_end(monkeypatch):
     waits = []
-    monkeypatch.setattr(patience.time, "sleep", waits.append)
-    found, refused = patience.Patience(), ShardError("refused")
-    for _ in range(patience.N_TRIES - 1):
+    monkeypatch.setattr(retry.time, "sleep", waits.append)
+    found, refused = retry.Patience(), ShardError("refused")
+    for _ in range(retry.N_TRIES - 1):
         found.after(OSError("busy"), refused)
     with pytest.raises(ShardError, match="refused"):
         found.after(OSError("busy"), refused)
@@ -197,6 +199,6 @@ def test_waits_grow_and_end(monkeypatch):
     [FileNotFoundError(2, "x"), OSError(28, "no space"), OSError("AWS Error ACCESS_DENIED")],
 )
 def test_what_is_not_worth_waiting_for(error):
-    assert not patience.may_pass(error)
-    assert patience.may_pass(OSError("AWS Error SLOW_DOWN"))
-    assert patience.may_pass(ConnectionResetError(104, "reset"))
+    assert not retry.may_pass(error)
+    assert retry.may_pass(OSError("AWS Error SLOW_DOWN"))
+    assert retry.may_pass(ConnectionResetError(104, "reset"))

@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, cast
 
 from pipeline.errors import ConfigError, ShardError
-from pipeline.patience import Patience
-from pipeline.privacy import HTTP, PIPE, is_remote, public, reason
-from pipeline.sources import FileSource, HttpSource, Source
+from pipeline.storage.retry import Patience
+from pipeline.storage.sources import FileSource, HttpSource, Source
+from pipeline.storage.urls import HTTP, PIPE, is_remote, public, reason
 
 READ_BLOCK = 1 << 20
 # One request of a store each: large enough that its answer's delay does not count.
