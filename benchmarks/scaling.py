@@ -124,9 +124,10 @@ def actor(n: int) -> dict[str, float]:
     import numpy as np
     from PIL import Image
 
-    from pipeline import feed, reader, schema
+    from pipeline import feed, schema
     from pipeline.config import RunConfig
     from pipeline.schema import Row
+    from pipeline.shards import reader
     from pipeline.writer import ShardWriter
 
     source = np.random.default_rng(0)

@@ -66,7 +66,7 @@ def print_plan(prepared: Prepared) -> None:
 
 def print_labels(prepared: Prepared) -> None:
     """The columns that labels have in this run, and their types."""
-    from pipeline import labels
+    from pipeline.shards import labels
 
     found = [f"{name} {kind}" for name, kind in labels.of_settings(prepared.identity).items()]
     if found:

@@ -116,7 +116,7 @@ def _edit(latents: Path, out: Path) -> None:
 
 
 def _pack(photos: Path, shards: Path) -> None:
-    from pipeline import packing
+    from pipeline.shards import packing
 
     # Renamed when complete: a demo that was stopped here begins again.
     part = shards.with_name("shards.part")

@@ -21,7 +21,7 @@ def pack(folder: str, pattern: str, samples: int) -> None:
     Keys keep the path below FOLDER; a .json, .txt or .cls beside a photo goes with it. Files are
     stored as they are, in sorted order; the same folder gives the same shards, to the byte.
     """
-    from pipeline import packing
+    from pipeline.shards import packing
 
     packed = packing.pack(folder, pattern, samples)
     click.echo(f"{packed.n_images} photos in {len(packed.shards)} shards: {packed.shards[0]} ...")

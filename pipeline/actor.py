@@ -14,7 +14,7 @@ from encoders import Bootstrap, bootstrap, load_inverter
 from encoders.execution import Execution
 from encoders.restyle import ReStyle
 from generators.checkpoint import CheckpointError, tensors_sha256
-from pipeline import batch_size, feed, labels, reader, schema
+from pipeline import batch_size, feed, schema
 from pipeline.batches import N_AHEAD, BatchInverter
 from pipeline.careful import Watch
 from pipeline.cluster import gpu_share
@@ -25,6 +25,7 @@ from pipeline.feed import AlignSettings
 from pipeline.records import AlignedFace, Sample, ShardTask, Status
 from pipeline.schema import Row
 from pipeline.scoring import Scorer
+from pipeline.shards import labels, reader
 from pipeline.stopwatch import Stopwatch
 from pipeline.storage import public
 

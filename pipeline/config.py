@@ -49,7 +49,9 @@ class RunConfig:
     save_images: bool = False  # keep the aligned crop and the reconstruction in the file
     # Members beside the image that become columns, of FIELDS; "key=type" says what one of json is.
     keep_fields: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)  # those columns: `pipeline.labels`
+    labels: Mapping[str, str] = field(
+        default_factory=dict
+    )  # those columns: `pipeline.shards.labels`
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metrics", tuple(self.metrics))

@@ -19,10 +19,10 @@ import webdataset
 
 from pipeline.config import METRICS, PREFIX
 from pipeline.errors import ConfigError
-from pipeline.labels import REST
 from pipeline.latents import LatentDataset
 from pipeline.latents.columns import Columns, decoded
-from pipeline.packing import shard_name
+from pipeline.shards.labels import REST
+from pipeline.shards.packing import shard_name
 
 PLACE = ("key", "shard", "sample_index", "face")
 EDIT = ("direction", "strength")  # columns of an edited data set

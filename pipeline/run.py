@@ -14,13 +14,14 @@ import torch
 from encoders import Bootstrap, ReStyle
 from encoders.execution import WORTH_COMPILING
 from generators.precision import dtype_of
-from pipeline import audit, batch_size, cluster, labels, plan, storage
+from pipeline import audit, batch_size, cluster, plan, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
 from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
 from pipeline.engine.run import Prepared, absolute_file, require_device, rival, runs_here
 from pipeline.errors import ConfigError
 from pipeline.records import RETRYABLE, ShardTask
 from pipeline.scoring import Scorer
+from pipeline.shards import labels
 
 # Libraries whose version can change a number in the output.
 RECORDED = ("restyle-batch", "torch", "numpy", "pillow", "dlib-bin", "pyarrow")

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image, features
 from webdataset.tariterators import base_plus_ext
 
-from pipeline import feed, images, reader
+from pipeline import feed, images
 from pipeline.errors import ShardError
 from pipeline.records import Sample, Status
+from pipeline.shards import reader
 
 COMPRESSIONS = {"plain": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import images, reader, storage
+from pipeline import images, storage
 from pipeline.config import Precision
 from pipeline.editing import animation, names
 from pipeline.editing.edit import require_same_run, sources
@@ -21,6 +21,7 @@ from pipeline.editing.paste import FEATHER, paste
 from pipeline.errors import ConfigError, ShardError
 from pipeline.latents import footer
 from pipeline.schema import dense
+from pipeline.shards import reader
 from pipeline.storage import public
 
 COLUMNS = ("key", "shard", "sample_index", "face", "status", "direction", "strength", "latent")

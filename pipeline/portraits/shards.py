@@ -16,11 +16,11 @@ import webdataset
 
 from pipeline.errors import ConfigError
 from pipeline.images import encode_png, to_u8
-from pipeline.packing import shard_name
 from pipeline.portraits.framing import View
 from pipeline.portraits.labels import attributes
 from pipeline.portraits.parameters import sample
 from pipeline.portraits.rendering import render
+from pipeline.shards.packing import shard_name
 
 CHUNK = 64  # rendered at once
 # Seeds of two shards differ by one, those of two data sets by this.

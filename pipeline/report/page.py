@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.labels import PREFIX
 from pipeline.report import charts, rendering, source
 from pipeline.report.choice import Choice
 from pipeline.report.metrics import Metric
 from pipeline.report.pictures import Pictures, Thumbnail
 from pipeline.report.source import Run
 from pipeline.report.statistics import Statistics
+from pipeline.shards.labels import PREFIX
 from pipeline.storage import public
 from pipeline.timing import Timing
 

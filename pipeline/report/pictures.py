@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline import align, images, reader, storage
+from pipeline import align, images, storage
 from pipeline.errors import ConfigError, ShardError
 from pipeline.feed import MIN_TRANSFORM_SIZE
 from pipeline.records import Sample
+from pipeline.shards import reader
 from pipeline.storage import public
 
 # Longest sides in pixels. The page shows source photos at about half of it, for sharp screens.

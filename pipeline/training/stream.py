@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from pipeline import reader
 from pipeline.errors import ConfigError, ShardError
 from pipeline.records import Sample
+from pipeline.shards import reader
 from pipeline.storage import public
 
 

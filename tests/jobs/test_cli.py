@@ -140,7 +140,7 @@ def test_a_batch_size_is_a_number_or_auto(restyle, shard, tiny_inverter, size):
 
 
 def test_pack_keeps_paths_as_keys_and_says_what_it_left_out(restyle, tmp_path, photo):
-    from pipeline import reader
+    from pipeline.shards import reader
 
     photos = tmp_path / "photos"
     (photos / "sub").mkdir(parents=True)

@@ -17,7 +17,7 @@ import torch
 from encoders import load_inverter
 from jobs.cli import main
 from pipeline.images import decode
-from pipeline.reader import samples
+from pipeline.shards.reader import samples
 
 # A network that learns in seconds what the demo's needs an hour for: where in the picture what is.
 SMALL = "--widths 16,24,32,48 --n-levels 1 --n-steps 2 --ramp 0"

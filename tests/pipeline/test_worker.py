@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from stores import Fault, s3_server, tries_once
 
-from pipeline import plan, reader, storage
+from pipeline import plan, storage
 from pipeline.engine.worker import Work, Worker, WorkerConfig
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.latents import footer
+from pipeline.shards import reader
 from pipeline.storage import filesystems, retry
 
 COLUMNS = pa.schema([("key", pa.string()), ("status", pa.string())])

@@ -7,11 +7,12 @@ import pytest
 from pyarrow import fs as pafs
 from stores import Fault, gcs_server, s3_server, tries_once
 
-from pipeline import LatentDataset, plan, reader, schema, storage
+from pipeline import LatentDataset, plan, schema, storage
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, ShardError
 from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row
+from pipeline.shards import reader
 from pipeline.storage import filesystems, listing, retry, stream
 from pipeline.storage.sources import FileSource
 from pipeline.writer import ShardWriter

@@ -9,8 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipeline import reader, storage
+from pipeline import storage
 from pipeline.errors import ConfigError, ShardError
+from pipeline.shards import reader
 from pipeline.storage import retry, stream
 
 BLOCK = 1 << 16

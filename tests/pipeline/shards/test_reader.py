@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import webdataset
 
-from pipeline import reader
 from pipeline.errors import ShardError
 from pipeline.records import Status
+from pipeline.shards import reader
 
 
 def read(url):

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline import labels, plan, run
+from pipeline import plan, run
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.errors import ConfigError
 from pipeline.records import Sample
+from pipeline.shards import labels
 
 
 def sample(**fields):

@@ -13,10 +13,10 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from pipeline import reader
 from pipeline.config import COLUMN_KEY, FIELDS, PREFIX
 from pipeline.errors import ShardError
 from pipeline.records import Sample
+from pipeline.shards import reader
 
 REST = "label_json"  # what has no column of its own, as JSON
 # Columns that a field always has, with their Arrow type.

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 from test_images import png_of_size, saved
 
-from pipeline import feed, reader, schema
+from pipeline import feed, schema
 from pipeline.config import RunConfig
 from pipeline.errors import ShardError
 from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row
+from pipeline.shards import reader
 from pipeline.writer import ShardWriter
 
 N_MANY = 100_000

@@ -1,0 +1,1 @@
+"""WebDataset tars: read strictly, labels parsed, folders packed."""
