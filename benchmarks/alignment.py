@@ -21,7 +21,7 @@ import dlib
 import numpy as np
 from PIL import Image
 
-from pipeline import align, faces, images
+from pipeline.faces import alignment, detection, images
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "tests" / "data" / "alignment" / "portrait.png"
@@ -57,7 +57,7 @@ def usual(image_u8: np.ndarray) -> list[tuple[float, tuple[int, int, int, int]]]
     detector = dlib.get_frontal_face_detector()
     boxes, scores, _ = detector.run(image_u8, 1)
     for box in boxes:
-        faces._predictor()(image_u8, box)
+        detection._predictor()(image_u8, box)
     corners = [(box.left(), box.top(), box.right(), box.bottom()) for box in boxes]
     return list(zip(scores, corners, strict=True))
 
@@ -76,11 +76,11 @@ def core_seconds(work: Callable[[], object]) -> float:
 
 
 def measure(image_u8: np.ndarray, repeats: int) -> dict:
-    theirs, ours = usual(image_u8), faces.detect(image_u8)
+    theirs, ours = usual(image_u8), detection.detect(image_u8)
     times: tuple[list[float], list[float]] = [], []
     for _ in range(repeats):
         times[0].append(core_seconds(lambda: usual(image_u8)))
-        times[1].append(core_seconds(lambda: faces.detect(image_u8)))
+        times[1].append(core_seconds(lambda: detection.detect(image_u8)))
     usual_s, ours_s = statistics.median(times[0]), statistics.median(times[1])
     row = {
         "width": image_u8.shape[1],
@@ -93,10 +93,10 @@ def measure(image_u8: np.ndarray, repeats: int) -> dict:
     }
     if ours:
         row["iou"] = round(max(iou(ours[0].box, box) for _, box in theirs), 3)
-        quad = align.quad(ours[0].landmarks)
+        quad = alignment.quad(ours[0].landmarks)
         for transform_size in (256, 1024):
             crops = [
-                core_seconds(lambda size=transform_size: align.crop(image_u8, quad, 256, size))
+                core_seconds(lambda size=transform_size: alignment.crop(image_u8, quad, 256, size))
                 for _ in range(repeats)
             ]
             row[f"crop_{transform_size}_to_256_s"] = round(statistics.median(crops), 5)
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     blank = np.zeros((256, 256, 3), np.uint8)
-    faces.chip_aligned(blank)  # models load here, untimed
+    detection.chip_aligned(blank)  # models load here, untimed
     rows = {}
     print(f"{'picture':12} {'size':>10} {'usual s':>9} {'ours s':>9} {'ratio':>7} {'boxes':>8} IoU")
     for name, image_u8 in pictures().items():
@@ -128,7 +128,7 @@ def main() -> None:
     photos = [rows[name] for name in TEST_PHOTOS]
     ratio = sum(row["usual_s"] for row in photos) / sum(row["ours_s"] for row in photos)
     chip_s = statistics.median(
-        core_seconds(lambda: faces.chip_aligned(blank)) for _ in range(repeats)
+        core_seconds(lambda: detection.chip_aligned(blank)) for _ in range(repeats)
     )
     print(f"three test photos together: {ratio:.1f}x; chip of a crop: {chip_s:.4f} s")
     result = {

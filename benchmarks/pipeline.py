@@ -27,8 +27,9 @@ import torch
 from PIL import Image
 
 from benchmarks.stand_in import SHARD, TimedConfig
-from pipeline import cluster, driver, images, plan, portraits, run, stopwatch
+from pipeline import cluster, driver, plan, portraits, run, stopwatch
 from pipeline.config import ClusterConfig, RunConfig
+from pipeline.faces import images
 from pipeline.shards import packing
 
 RESULTS = Path(__file__).parent / "results" / "pipeline.json"

@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 
 from generators import load_generator
-from pipeline import LatentDataset, images
+from pipeline import LatentDataset
 from pipeline.editing.sheet import sheet
+from pipeline.faces import images
 
 DOCS = Path(__file__).parent
 N_PORTRAITS = 3

@@ -81,8 +81,9 @@ def demo(out: str, portraits: int) -> None:
 
 
 def _photos(folder: Path, n: int) -> None:
-    from pipeline import images, portraits
-    from pipeline.images import to_u8
+    from pipeline import portraits
+    from pipeline.faces import images
+    from pipeline.faces.images import to_u8
 
     folder.mkdir(parents=True, exist_ok=True)
     parameters = portraits.sample(n, SEED)
@@ -97,9 +98,10 @@ def _edit(latents: Path, out: Path) -> None:
     import numpy as np
 
     from generators import directions
-    from pipeline import LatentDataset, images
+    from pipeline import LatentDataset
     from pipeline.editing.painter import Painter
     from pipeline.editing.sheet import sheet
+    from pipeline.faces import images
 
     columns = ["latent", "mse", "aligned_image"]
     ds = LatentDataset(str(latents), where="status == 'ok'", columns=columns)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline import align, images
 from pipeline.chunks import Crash, Labour
+from pipeline.faces import alignment, images
 from pipeline.records import AlignedFace, Sample, Status
 from pipeline.stopwatch import Stopwatch
 
@@ -37,7 +37,7 @@ class AlignSettings:
     """What :func:`prepare` needs of a run."""
 
     mode: str  # "face" or "none"
-    faces: str  # "largest" or "all"
+    detection: str  # "largest" or "all"
     height: int  # of the encoder's input
     width: int
     chips: bool = False  # whether dlib's identity is to be measured
@@ -58,10 +58,10 @@ def prepare(sample: Sample, settings: AlignSettings) -> list[AlignedFace]:
         resized = _resize(picture, settings)
         return [row(status=Status.OK, image_u8=resized, chip_u8=_chip(resized, settings))]
 
-    from pipeline import faces  # dlib, wanted by this mode alone
+    from pipeline.faces import detection
 
     # All faces want a search at every scale; the largest is found at the first that shows one.
-    found = faces.detect(picture, every_scale=settings.faces == "all")
+    found = detection.detect(picture, every_scale=settings.faces == "all")
     if not found:
         return [row(status=Status.NO_FACE, error="no face was found", n_faces=0)]
     wanted = found if settings.faces == "all" else found[:1]
@@ -74,9 +74,9 @@ def prepare(sample: Sample, settings: AlignSettings) -> list[AlignedFace]:
 def _chip(aligned_u8: np.ndarray, settings: AlignSettings) -> np.ndarray | None:
     if not settings.chips:
         return None
-    from pipeline import faces
+    from pipeline.faces import detection
 
-    return faces.chip_aligned(aligned_u8)
+    return detection.chip_aligned(aligned_u8)
 
 
 def _resize(picture: np.ndarray, settings: AlignSettings) -> np.ndarray:
@@ -92,8 +92,8 @@ def _crop(
     size = max(settings.height, settings.width)
     row = functools.partial(row, landmarks=face.landmarks, detection_score=face.score)
     try:
-        quad = align.quad(face.landmarks)
-        crop = align.crop(picture, quad, size, max(MIN_TRANSFORM_SIZE, size))
+        quad = alignment.quad(face.landmarks)
+        crop = alignment.crop(picture, quad, size, max(MIN_TRANSFORM_SIZE, size))
     except ValueError as error:
         return row(status=Status.ALIGN_ERROR, error=str(error))
     resized = _resize(crop, settings)
@@ -128,10 +128,10 @@ def _chips_all(
 
 
 def _chips_any(pictures: list[np.ndarray]) -> list[np.ndarray] | Crash:
-    from pipeline import faces
+    from pipeline.faces import detection
 
     try:
-        return [faces.chip_aligned(picture) for picture in pictures]
+        return [detection.chip_aligned(picture) for picture in pictures]
     except UNFORESEEN as error:
         return Crash(f"identity failed: {type(error).__name__}: {error}"[:500])
 
@@ -160,9 +160,9 @@ def warm_up(n_tasks: int) -> None:
 
 
 def _load_models(_: list[None]) -> tuple[list[None], float]:
-    from pipeline import faces
+    from pipeline.faces import detection
 
-    faces.load()
+    detection.load()
     return [], 0.0
 
 

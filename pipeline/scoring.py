@@ -59,7 +59,7 @@ class Scorer:
     def identities(self, chips: Tensor) -> Tensor:
         """Cosines of dlib's descriptors, of each face with its reconstructions; on the device.
 
-        chips: [N, 1 + n_steps, 150, 150, 3] uint8, the face's first, as `pipeline.faces` cuts them.
+        chips: [N, 1 + n_steps, 150, 150, 3] uint8, the face's first, as `pipeline.faces.detection` cuts them.
         Returns [N, n_steps] float64.
         """
         assert self._dlib is not None, "this run measures no identity by dlib"
@@ -125,10 +125,10 @@ def _by_step(distance: Distance, steps: Tensor, target: Tensor, together: bool) 
 
 
 def _dlib_face() -> dlib_face.DlibFace:
-    from pipeline import faces  # dlib, wanted by this metric alone
+    from pipeline.faces import detection
 
     try:
-        return dlib_face.load_dlib_face(faces.recogniser_path())
+        return dlib_face.load_dlib_face(detection.recogniser_path())
     except RuntimeError as error:
         raise ConfigError(f"identity is measured by dlib's network: {error}") from None
 

@@ -151,8 +151,9 @@ def write_latents(tmp_path, monkeypatch):
 
     Row i has mse [1, i / 10], identity [None, i / 100] and label_smile i / 2, label_cls i.
     """
-    from pipeline import images, schema, writer
+    from pipeline import schema, writer
     from pipeline.config import RunConfig, fingerprint
+    from pipeline.faces import images
     from pipeline.records import AlignedFace, Status
     from pipeline.schema import Row
     from pipeline.writer import ShardWriter

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image, features
 from webdataset.tariterators import base_plus_ext
 
-from pipeline import feed, images
+from pipeline import feed
 from pipeline.errors import ShardError
+from pipeline.faces import images
 from pipeline.records import Sample, Status
 from pipeline.shards import reader
 

@@ -26,7 +26,7 @@ from PIL import Image
 from benchmarks.alignment import processor
 from benchmarks.feeding import before
 from encoders.dlib_face import load_dlib_face
-from pipeline import align, faces, images
+from pipeline.faces import alignment, detection, images
 from pipeline.portraits import render, sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,38 +73,38 @@ class Photo:
     ) -> None:
         self.data = as_jpeg(image_u8)
         self.image_u8 = images.decode(self.data)
-        self.scale = faces.SEARCH_SIDES[0] / SIDE
-        self.face = faces.detect(self.image_u8)[0]
-        self.quad = align.quad(self.face.landmarks)
-        self.crop = align.crop(self.image_u8, self.quad, CROP, CROP)
-        self.chip = faces.chip_aligned(self.crop)
+        self.scale = detection.SEARCH_SIDES[0] / SIDE
+        self.face = detection.detect(self.image_u8)[0]
+        self.quad = alignment.quad(self.face.landmarks)
+        self.crop = alignment.crop(self.image_u8, self.quad, CROP, CROP)
+        self.chip = detection.chip_aligned(self.crop)
         self.is_padded = bool((self.quad < 0).any() or (self.quad > SIDE).any())
         self._dlib_network, self._network = dlib_network, network
 
     def stages(self) -> dict[str, Stage]:
         colours, grey = (
             before.search_copy(self.image_u8, self.scale),
-            faces._grey(self.image_u8, self.scale),
+            detection._grey(self.image_u8, self.scale),
         )
         chips = torch.from_numpy(np.stack([self.chip] * BATCH))
         square = self.image_u8, self.quad, CROP, CROP
 
         def landmarks() -> object:
-            return faces._landmarks(self.image_u8, self.face.box)
+            return detection._landmarks(self.image_u8, self.face.box)
 
         def chip() -> object:
-            return faces.chip_aligned(self.crop)
+            return detection.chip_aligned(self.crop)
 
         return {
             "decode": Stage(lambda: before.decode(self.data), lambda: images.decode(self.data)),
             "search copy": Stage(
                 lambda: before.search_copy(self.image_u8, self.scale),
-                lambda: faces._grey(self.image_u8, self.scale),
+                lambda: detection._grey(self.image_u8, self.scale),
             ),
             "detection": Stage(lambda: _search(colours), lambda: _search(grey)),
             "landmarks": Stage(landmarks, landmarks),
             "padded crop" if self.is_padded else "crop": Stage(
-                lambda: before.crop(*square), lambda: align.crop(*square)
+                lambda: before.crop(*square), lambda: alignment.crop(*square)
             ),
             "chip of the crop": Stage(chip, chip),
             "chip of the reconstruction": Stage(chip, chip),
@@ -117,7 +117,7 @@ class Photo:
 
 
 def _search(copy: np.ndarray) -> object:
-    return faces._detector().run(copy, 0, faces.MIN_SCORE)
+    return detection._detector().run(copy, 0, detection.MIN_SCORE)
 
 
 def milliseconds(work: Work) -> float:
@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     repeats = parser.parse_args().repeats
     torch.set_num_threads(1)
-    path = faces.recogniser_path()
+    path = detection.recogniser_path()
     networks = dlib.face_recognition_model_v1(path), load_dlib_face(path)
     measured = [measure(Photo(image_u8, *networks), repeats) for image_u8 in photos().values()]
     rows = table(measured)

@@ -5,7 +5,7 @@ from unittest import mock
 import numpy as np
 from PIL import Image, ImageFilter
 
-from pipeline import align, images
+from pipeline.faces import alignment, images
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -23,15 +23,15 @@ def search_copy(image_u8: np.ndarray, scale: float) -> np.ndarray:
 def crop(
     image_u8: np.ndarray, quad: np.ndarray, output_size: int, transform_size: int
 ) -> np.ndarray:
-    with mock.patch.object(align, "_padded", _padded):
-        return align.crop(image_u8, quad, output_size, transform_size)
+    with mock.patch.object(alignment, "_padded", _padded):
+        return alignment.crop(image_u8, quad, output_size, transform_size)
 
 
 def _padded(
     picture: Image.Image, corners: np.ndarray, side: float
 ) -> tuple[Image.Image, np.ndarray]:
     margin = max(round(side * 0.1), 3)
-    left, top, right, bottom = align._bounds(corners)
+    left, top, right, bottom = alignment._bounds(corners)
     beyond = (
         max(-left + margin, 0),
         max(-top + margin, 0),

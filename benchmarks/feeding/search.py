@@ -21,7 +21,7 @@ from PIL import Image, ImageEnhance
 
 from benchmarks.alignment import iou
 from benchmarks.feeding.__main__ import PORTRAIT, ROOT, SIDE, as_jpeg
-from pipeline import align, faces, images
+from pipeline.faces import alignment, detection, images
 from pipeline.portraits import landmarks, render, sample
 
 RESULT = ROOT / "benchmarks" / "results" / "feeding_search.json"
@@ -57,7 +57,7 @@ def best_box(image_u8: np.ndarray, side: int, mode: str) -> tuple | None:
     picture = Image.fromarray(image_u8).convert(mode)
     if scale != 1:
         picture = picture.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=1.0)
-    boxes, scores, _ = faces._detector().run(np.array(picture), 0, faces.SURE_SCORE)
+    boxes, scores, _ = detection._detector().run(np.array(picture), 0, detection.SURE_SCORE)
     if not scores:
         return None
     box = boxes[int(np.argmax(scores))]
@@ -65,7 +65,7 @@ def best_box(image_u8: np.ndarray, side: int, mode: str) -> tuple | None:
 
 
 def quad(image_u8: np.ndarray, box: tuple) -> np.ndarray:
-    return align.quad(faces._landmarks(image_u8, box))
+    return alignment.quad(detection._landmarks(image_u8, box))
 
 
 def moved(found: np.ndarray, reference: np.ndarray) -> float:
@@ -118,7 +118,7 @@ def main() -> None:
     ]
     z = sample(N_RENDERED, seed=11)
     drawn = [images.to_u8(image) for image in render(z, size=SIDE, view="photo")]
-    quads = [align.quad(points.numpy()) for points in landmarks(z, SIDE, "photo")]
+    quads = [alignment.quad(points.numpy()) for points in landmarks(z, SIDE, "photo")]
     result = {
         f"real ({len(paths)} photos, {len(real)} pictures)": measure(real, None),
         f"rendered ({len(drawn)} pictures)": measure(drawn, quads),

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from encoders.distances import ms_ssim, mse, psnr
 from encoders.dlib_face import DlibFace, load_dlib_face, similarity
-from pipeline import faces
-from pipeline.images import to_u8
+from pipeline.faces import detection
+from pipeline.faces.images import to_u8
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ def identities(targets: Tensor, pictures: Sequence[Tensor]) -> list[float]:
 
 def _descriptors(images: Tensor) -> Tensor:
     """[N, 3, h, w] in [-1, 1] -> [N, 128]."""
-    chips = np.stack([faces.chip_aligned(to_u8(image)) for image in images])
+    chips = np.stack([detection.chip_aligned(to_u8(image)) for image in images])
     return torch.cat([_network().describe(part) for part in torch.from_numpy(chips).split(32)])
 
 
 @cache
 def _network() -> DlibFace:
-    return load_dlib_face(faces.recogniser_path())
+    return load_dlib_face(detection.recogniser_path())
 
 
 def sharpness(images: Tensor) -> float:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from benchmarks.quality.distances import sharpness
 from encoders import ReStyle
-from pipeline import faces
-from pipeline.images import to_u8
+from pipeline.faces import detection
+from pipeline.faces.images import to_u8
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def measure(samples: Tensor, portraits: Tensor) -> Samples:
 
 def _scores(images: Tensor) -> Tensor:
     """The detector's score of the largest face, 0 where there is none; [N]."""
-    size = (faces.ALIGNED_SIDE, faces.ALIGNED_SIDE)
+    size = (detection.ALIGNED_SIDE, detection.ALIGNED_SIDE)
     found = []
     for image in images:
         large = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
-        seen = faces.detect(to_u8(large))
+        seen = detection.detect(to_u8(large))
         found.append(seen[0].score if seen else 0.0)
     return torch.tensor(found)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.images import to_u8
+from pipeline.faces.images import to_u8
 
 CELL, GAP = 128, 4
 _QUALITY = 90

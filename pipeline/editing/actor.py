@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import images, storage
+from pipeline import storage
 from pipeline.careful import Watch
 from pipeline.config import Precision
 from pipeline.editing.painter import Painter, n_fitting
 from pipeline.editing.rows import Edits
 from pipeline.engine.worker import Worker, WorkerConfig
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
+from pipeline.faces import images
 from pipeline.latents import footer
 from pipeline.latents.where import Where
 from pipeline.records import ShardTask

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from generators.checkpoint import write_whole
-from pipeline import images, storage
+from pipeline import storage
 from pipeline.errors import ConfigError
+from pipeline.faces import images
 
 WEBP, MP4 = ".webp", ".mp4"
 WEBP_QUALITY = 90

@@ -14,7 +14,7 @@ from generators.precision import float32_products
 from pipeline.actor import checkpoint_hashes
 from pipeline.config import Precision
 from pipeline.errors import ConfigError, OutOfMemory
-from pipeline.images import to_u8
+from pipeline.faces.images import to_u8
 
 
 class Painter:

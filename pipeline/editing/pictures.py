@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import images, storage
+from pipeline import storage
 from pipeline.config import Precision
 from pipeline.editing import animation, names
 from pipeline.editing.edit import require_same_run, sources
 from pipeline.editing.painter import Painter
-from pipeline.editing.paste import FEATHER, paste
 from pipeline.errors import ConfigError, ShardError
+from pipeline.faces import images
+from pipeline.faces.paste import FEATHER, paste
 from pipeline.latents import footer
 from pipeline.schema import dense
 from pipeline.shards import reader

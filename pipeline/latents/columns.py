@@ -63,7 +63,7 @@ class Pictures:
         """[3, H, W] float32 in [-1, 1], or None."""
         import torch
 
-        from pipeline import images
+        from pipeline.faces import images
 
         data = self.values[row]
         if data is None:

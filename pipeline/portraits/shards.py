@@ -15,7 +15,7 @@ import torch
 import webdataset
 
 from pipeline.errors import ConfigError
-from pipeline.images import encode_png, to_u8
+from pipeline.faces.images import encode_png, to_u8
 from pipeline.portraits.framing import View
 from pipeline.portraits.labels import attributes
 from pipeline.portraits.parameters import sample

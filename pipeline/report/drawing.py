@@ -14,7 +14,7 @@ from generators import CheckpointError
 from generators.precision import float32_products
 from pipeline.actor import checkpoint_hashes
 from pipeline.errors import ConfigError
-from pipeline.images import to_u8
+from pipeline.faces.images import to_u8
 from pipeline.report.pictures import FACE_SIDE, Thumbnail, saved, thumbnail
 from pipeline.report.source import Run
 

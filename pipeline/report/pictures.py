@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline import align, images, storage
+from pipeline import storage
 from pipeline.errors import ConfigError, ShardError
+from pipeline.faces import alignment, images
 from pipeline.feed import MIN_TRANSFORM_SIZE
 from pipeline.records import Sample
 from pipeline.shards import reader
@@ -137,6 +138,6 @@ def _cropped(photo: np.ndarray, quad: np.ndarray | None, input_size: tuple[int, 
     height, width = input_size
     if quad is not None:
         side = max(height, width)
-        photo = align.crop(photo, quad, side, max(MIN_TRANSFORM_SIZE, side))
+        photo = alignment.crop(photo, quad, side, max(MIN_TRANSFORM_SIZE, side))
     picture = Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(picture)

@@ -8,13 +8,13 @@ from benchmarks.feeding import before
 from benchmarks.feeding.__main__ import CROP, Photo, measure, photos, table
 from benchmarks.feeding.search import WAYS, best_box, moved, quad
 from encoders.dlib_face import load_dlib_face
-from pipeline import align, faces, images
+from pipeline.faces import alignment, detection, images
 
 
 @pytest.fixture(scope="module")
 def taken():
     """A photo whose quad leaves the picture, with its stages at hand, and one inside."""
-    path = faces.recogniser_path()
+    path = detection.recogniser_path()
     networks = dlib.face_recognition_model_v1(path), load_dlib_face(path)
     pictures = photos()
     return [Photo(pictures[name], *networks) for name in ("real, at the edge", "real")]
@@ -25,7 +25,7 @@ def test_both_ways_give_the_same(taken):
     assert photo.is_padded
     np.testing.assert_array_equal(before.decode(photo.data), images.decode(photo.data))
     old = before.crop(photo.image_u8, photo.quad, CROP, CROP).astype(int)
-    difference = np.abs(old - align.crop(photo.image_u8, photo.quad, CROP, CROP))
+    difference = np.abs(old - alignment.crop(photo.image_u8, photo.quad, CROP, CROP))
     assert 0 < difference.max() <= 3
     assert difference.mean() < 0.3
 

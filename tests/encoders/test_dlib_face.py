@@ -8,7 +8,7 @@ import torch
 
 from encoders import dlib_face
 from generators.checkpoint import CheckpointError
-from pipeline import faces
+from pipeline.faces import detection
 
 DATA = Path(__file__).parents[1] / "data" / "dlib_face" / "chips.npz"
 
@@ -16,12 +16,12 @@ DATA = Path(__file__).parents[1] / "data" / "dlib_face" / "chips.npz"
 @pytest.fixture(scope="module")
 def data():
     """The published file."""
-    return Path(faces.recogniser_path()).read_bytes()
+    return Path(detection.recogniser_path()).read_bytes()
 
 
 @pytest.fixture(scope="module")
 def network():
-    return dlib_face.load_dlib_face(faces.recogniser_path())
+    return dlib_face.load_dlib_face(detection.recogniser_path())
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import torch
 
 from encoders import load_inverter
 from jobs.cli import main
-from pipeline.images import decode
+from pipeline.faces.images import decode
 from pipeline.shards.reader import samples
 
 # A network that learns in seconds what the demo's needs an hour for: where in the picture what is.

@@ -27,15 +27,15 @@ def describe_by_dlib():
     import dlib
     import numpy as np
 
-    from pipeline import faces
+    from pipeline.faces import detection
 
-    network = dlib.face_recognition_model_v1(faces.recogniser_path())
+    network = dlib.face_recognition_model_v1(detection.recogniser_path())
 
     def describe(crop_u8):
         if len(crop_u8) < 256:
-            crop_u8 = faces._resized(crop_u8, 256 / len(crop_u8))
-        box = dlib.rectangle(*(round(part * len(crop_u8)) for part in faces.ALIGNED_BOX))
-        shape = faces._predictor()(crop_u8, box)
+            crop_u8 = detection._resized(crop_u8, 256 / len(crop_u8))
+        box = dlib.rectangle(*(round(part * len(crop_u8)) for part in detection.ALIGNED_BOX))
+        shape = detection._predictor()(crop_u8, box)
         return np.array(network.compute_face_descriptor(crop_u8, shape), np.float32)
 
     return describe

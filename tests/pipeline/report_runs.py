@@ -14,7 +14,7 @@ from encoders import load_inverter
 from pipeline import journal
 from pipeline.actor import checkpoint_hashes
 from pipeline.config import RunConfig, fingerprint
-from pipeline.images import encode_png
+from pipeline.faces.images import encode_png
 from pipeline.journal import Progress
 from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row, schema

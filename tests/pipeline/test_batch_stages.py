@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from encoders import distances, load_inverter
-from pipeline import batch_size, batches, errors, images, stopwatch
+from pipeline import batch_size, batches, errors, stopwatch
 from pipeline.batches import BatchInverter
 from pipeline.careful import Care, Watch
 from pipeline.config import RunConfig
+from pipeline.faces import images
 from pipeline.records import AlignedFace, Status
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import Stopwatch

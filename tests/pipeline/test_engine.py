@@ -71,7 +71,7 @@ def test_latents_are_those_of_the_model(whole, tiny_inverter, photo):
     import torch
 
     from encoders import load_inverter
-    from pipeline import images
+    from pipeline.faces import images
 
     row = LatentDataset(whole[1])[0]
     pixels = torch.from_numpy(images.decode(photo(0))).permute(2, 0, 1)[None] / 127.5 - 1
@@ -87,7 +87,7 @@ def test_two_models_one_after_the_other_and_lpips(
     import torch
 
     from encoders import bootstrap, load_inverter
-    from pipeline import images
+    from pipeline.faces import images
 
     second = make_inverter(seed=7)
     weights, heads = lpips_files
@@ -117,8 +117,9 @@ def test_identity_by_dlib_is_measured_beside_failures(
     import torch
 
     from encoders import load_inverter
-    from pipeline import faces, feed, images
+    from pipeline import feed
     from pipeline.config import RunConfig
+    from pipeline.faces import detection, images
     from pipeline.records import Sample
     from pipeline.scoring import Scorer
 
@@ -133,7 +134,9 @@ def test_identity_by_dlib_is_measured_beside_failures(
     tensor = torch.tensor(pixels).permute(2, 0, 1)[None].float().div(127.5).sub(1)
     result = load_inverter(tiny_inverter).invert(tensor, n_steps=2)
     drawn = images.to_u8(result.thumbnails[-1][0])
-    chips = torch.tensor(np.stack([[faces.chip_aligned(pixels), faces.chip_aligned(drawn)]]))
+    chips = torch.tensor(
+        np.stack([[detection.chip_aligned(pixels), detection.chip_aligned(drawn)]])
+    )
     expected = Scorer(RunConfig(metrics=("identity",))).identities(chips).item()
     assert rows[0]["identity"][1] == pytest.approx(expected, abs=1e-4)
 

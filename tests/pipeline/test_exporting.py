@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline import LatentDataset, exporting, images
+from pipeline import LatentDataset, exporting
 from pipeline.errors import ConfigError
+from pipeline.faces import images
 from pipeline.shards import reader
 
 OK = [i for i in range(11) if i % 5 != 4]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import faces, feed
+from pipeline import feed
+from pipeline.faces import detection
 from pipeline.feed import AlignSettings
 from pipeline.records import Sample, Status
 
@@ -86,9 +87,9 @@ def test_chips_come_with_the_faces_where_identity_is_wanted():
     [without] = feed.prepare(sample, FACE)
     assert without.chip_u8 is None
     np.testing.assert_array_equal(with_chip.image_u8, without.image_u8)
-    np.testing.assert_array_equal(with_chip.chip_u8, faces.chip_aligned(with_chip.image_u8))
+    np.testing.assert_array_equal(with_chip.chip_u8, detection.chip_aligned(with_chip.image_u8))
     [as_it_is] = feed.prepare(sample, AlignSettings("none", "largest", 64, 48, chips=True))
-    np.testing.assert_array_equal(as_it_is.chip_u8, faces.chip_aligned(as_it_is.image_u8))
+    np.testing.assert_array_equal(as_it_is.chip_u8, detection.chip_aligned(as_it_is.image_u8))
 
 
 def test_chips_of_reconstructions_and_one_that_cannot_be_cut():
@@ -97,7 +98,7 @@ def test_chips_of_reconstructions_and_one_that_cannot_be_cut():
     [first, failed, none], _ = feed._chips_all(items)
     assert none == []
     for chip, expected in zip(first, items[0], strict=True):
-        np.testing.assert_array_equal(chip, faces.chip_aligned(expected))
+        np.testing.assert_array_equal(chip, detection.chip_aligned(expected))
     assert failed.error.startswith("identity failed: ValueError: image must be [H, W, 3] uint8")
 
 

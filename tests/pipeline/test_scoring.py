@@ -10,9 +10,9 @@ from PIL import Image, ImageFilter
 from encoders import distances, identity
 from encoders.identity import FaceEmbedding
 from encoders.restyle import Inversion
-from pipeline import faces
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
+from pipeline.faces import detection
 from pipeline.scoring import Scorer, _by_step
 
 CROPS = Path(__file__).parents[1] / "data" / "alignment"
@@ -71,7 +71,7 @@ def test_dlibs_identity_is_dlibs(describe_by_dlib):
     crops = [np.array(crop) for crop in crops]
     scorer = Scorer(RunConfig(metrics=("identity",)))
     rows = [[crop, *pictures] for crop, pictures in zip(crops, worse, strict=True)]
-    chips = np.array([[faces.chip_aligned(picture) for picture in row] for row in rows])
+    chips = np.array([[detection.chip_aligned(picture) for picture in row] for row in rows])
     found = scorer.identities(torch.from_numpy(chips))
     for crop, pictures, values in zip(crops, worse, found, strict=True):
         first = describe_by_dlib(crop).astype(np.float64)

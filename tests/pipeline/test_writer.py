@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline import LatentDataset, images, schema
+from pipeline import LatentDataset, schema
 from pipeline.config import RunConfig
+from pipeline.faces import images
 from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row
 from pipeline.writer import ROW_GROUP_ROWS, ShardWriter

@@ -12,7 +12,7 @@ import dlib
 import numpy as np
 from PIL import Image, ImageFilter
 
-from pipeline import faces, images
+from pipeline.faces import detection, images
 from pipeline.portraits import render, sample
 
 HERE = Path(__file__).parent
@@ -34,8 +34,8 @@ def crops() -> list[np.ndarray]:
 
 
 def main() -> None:
-    network = dlib.face_recognition_model_v1(faces.recogniser_path())
-    chips = np.stack([faces.chip_aligned(crop) for crop in crops()])
+    network = dlib.face_recognition_model_v1(detection.recogniser_path())
+    chips = np.stack([detection.chip_aligned(crop) for crop in crops()])
     descriptors = np.array([network.compute_face_descriptor(chip) for chip in chips], np.float32)
     np.savez_compressed(HERE / "chips.npz", chips=chips, descriptors=descriptors)
 

@@ -12,12 +12,13 @@ import torch
 
 from benchmarks.chaos.processes import kill
 from generators import CheckpointError, directions
-from pipeline import LatentDataset, audit, images
+from pipeline import LatentDataset, audit
 from pipeline.config import ClusterConfig
 from pipeline.editing.actor import EditorActor
 from pipeline.editing.edit import EditConfig, prepare
 from pipeline.engine.run import execute
 from pipeline.errors import ConfigError, ShardError
+from pipeline.faces import images
 from pipeline.plan import claim
 from pipeline.schema import FOOTER_KEY, dense
 

@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 
 from generators import directions
-from pipeline import images
 from pipeline.editing import animation
 from pipeline.editing.interpolation import PathConfig, along, interpolate
 from pipeline.editing.pictures import RenderConfig, render
 from pipeline.errors import ConfigError
+from pipeline.faces import images
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ N = 60
 @pytest.fixture(scope="module")
 def said(cluster, tmp_path_factory):
     """What each command said, by its name; run in a folder with ``photos/``."""
-    from pipeline import images, portraits
+    from pipeline import portraits
+    from pipeline.faces import images
 
     folder = tmp_path_factory.mktemp("page")
     (folder / "photos").mkdir()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import align
-from pipeline.editing.paste import paste
+from pipeline.faces import alignment
+from pipeline.faces.paste import paste
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def error(a, b):
 @pytest.mark.parametrize("degrees", [0, 17, -100])
 def test_the_crop_itself_changes_nothing(photo, size, degrees):
     quad = square((150.3, 121.8), 128, degrees)
-    crop = align.crop(photo, quad, size, max(size, 256))
+    crop = alignment.crop(photo, quad, size, max(size, 256))
     pasted = paste(photo, crop, quad)
     # A crop of another size was resampled twice; a shift of a pixel would give 10 times as much.
     assert error(pasted, photo).mean() < 0.6

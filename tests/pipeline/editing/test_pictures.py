@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import images
 from pipeline.editing.names import Names, folder
 from pipeline.editing.pictures import RenderConfig, render
 from pipeline.errors import ConfigError, ShardError
+from pipeline.faces import images
 
 QUAD = np.array([[20, 10], [20, 50], [60, 50], [60, 10]], np.float32)
 

@@ -76,7 +76,7 @@ def test_batches_go_on_behind_any_batch(shard):
 
 def test_faces_are_aligned_as_they_come(tmp_path, write_tar):
     from pipeline import portraits
-    from pipeline.images import encode_png, to_u8
+    from pipeline.faces.images import encode_png, to_u8
 
     photos = portraits.render(portraits.sample(2, 5), 256, "photo")
     members = [(f"{i}.png", encode_png(to_u8(p))) for i, p in enumerate(photos)]

@@ -41,7 +41,10 @@ class _Finder:
     """Changes a module right after its import, so that no process loads what it does not use."""
 
     def __init__(self):
-        self.changes = {"pipeline.images": _break_decoding, "encoders.restyle": _break_inversion}
+        self.changes = {
+            "pipeline.faces.images": _break_decoding,
+            "encoders.restyle": _break_inversion,
+        }
 
     def find_spec(self, name, path, target=None):
         change = self.changes.pop(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import align
+from pipeline.faces import alignment
 
 DATA = Path(__file__).parents[1] / "data" / "alignment"
 LANDMARKS = {
@@ -36,7 +36,7 @@ def square(centre, half, angle=0.0):
 @pytest.mark.parametrize("name", ["portrait", "edge", "large"])
 def test_reproduces_published_crops(name, transform_size):
     published = np.array(Image.open(DATA / f"{name}_aligned_{transform_size}to256.png"))
-    ours = align.crop(picture(name), align.quad(LANDMARKS[name]), 256, transform_size)
+    ours = alignment.crop(picture(name), alignment.quad(LANDMARKS[name]), 256, transform_size)
     assert ours.shape == (256, 256, 3)
     assert ours.dtype == np.uint8
     difference = np.abs(ours.astype(int) - published.astype(int))
@@ -48,19 +48,19 @@ def test_reproduces_published_crops(name, transform_size):
 
 def test_quad_is_a_square_turned_with_the_head():
     points = LANDMARKS["portrait"].astype(float)
-    corners = align.quad(points)
+    corners = alignment.quad(points)
     sides = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
     np.testing.assert_allclose(sides, sides[0])
     turn = np.array([[0.0, -1.0], [1.0, 0.0]])
-    np.testing.assert_allclose(align.quad(points @ turn.T), corners @ turn.T, atol=1e-9)
-    np.testing.assert_allclose(align.quad(points * 3 + 7), corners * 3 + 7)
+    np.testing.assert_allclose(alignment.quad(points @ turn.T), corners @ turn.T, atol=1e-9)
+    np.testing.assert_allclose(alignment.quad(points * 3 + 7), corners * 3 + 7)
 
 
 def test_upright_quad_inside_is_a_plain_resize():
     ramp = np.zeros((64, 64, 3), np.uint8)
     ramp[..., 0], ramp[..., 1] = np.arange(64) * 4, np.arange(64)[:, None] * 4
     # Corners are pixel centres: this square begins half a pixel after 16 and ends before 48.
-    ours = align.crop(ramp, square(np.array([31.5, 31.5]), 16), 32, 32)
+    ours = alignment.crop(ramp, square(np.array([31.5, 31.5]), 16), 32, 32)
     np.testing.assert_array_equal(ours, ramp[16:48, 16:48])
 
 
@@ -74,13 +74,13 @@ def test_reduced_crop_equals_crop_of_the_reduced_picture():
     plain = reduced.transform(
         (64, 64), Image.Transform.QUAD, (corners / 3 + 0.5).flatten(), Image.Resampling.BILINEAR
     )
-    ours = align.crop(image_u8, corners, 64, 64)
+    ours = alignment.crop(image_u8, corners, 64, 64)
     assert np.abs(ours.astype(int) - np.array(plain).astype(int)).max() <= 1
 
 
 def test_padding_continues_the_picture_and_fades():
-    ours = align.crop(picture("portrait"), square(np.array([0.0, 256.0]), 120), 128, 128)
-    inside = align.crop(picture("portrait"), square(np.array([60.0, 256.0]), 60), 64, 64)
+    ours = alignment.crop(picture("portrait"), square(np.array([0.0, 256.0]), 120), 128, 128)
+    inside = alignment.crop(picture("portrait"), square(np.array([60.0, 256.0]), 60), 64, 64)
     np.testing.assert_allclose(ours[32:96, 96:], inside[:, 32:], atol=1)  # the photo itself
     assert ours[:, :8].std(axis=0).mean() < ours[:, -8:].std(axis=0).mean()
 
@@ -121,7 +121,7 @@ def test_padding_is_the_published_one(half):
     beyond = half - 20, half - 100, 20 + half - width, 100 + half - height
     pads = [max(pad + margin, round(0.3 * side)) for pad in beyond]
     expected = padded_as_published(image_u8, pads, side)
-    seen, moved = align._padded(Image.fromarray(image_u8), corners, side)
+    seen, moved = alignment._padded(Image.fromarray(image_u8), corners, side)
     left, top = np.rint(corners[0] + pads[:2] - moved[0]).astype(int)
     expected = expected[top : top + seen.height, left : left + seen.width]
     difference = np.abs(np.array(seen).astype(int) - expected)
@@ -132,14 +132,14 @@ def test_padding_is_the_published_one(half):
 @pytest.mark.parametrize("shape", [(1, 1), (2, 300), (3, 3), (1, 900)])
 def test_tiny_pictures_are_padded(shape):
     image_u8 = np.full((*shape, 3), 77, np.uint8)
-    assert np.all(align.crop(image_u8, square(np.array([0.0, 0.0]), 300), 64, 64) == 77)
+    assert np.all(alignment.crop(image_u8, square(np.array([0.0, 0.0]), 300), 64, 64) == 77)
 
 
 def test_input_is_left_alone():
-    image_u8, corners = picture("edge"), align.quad(LANDMARKS["edge"])
+    image_u8, corners = picture("edge"), alignment.quad(LANDMARKS["edge"])
     image_before, corners_before = image_u8.copy(), corners.copy()
     image_u8.flags.writeable = False
-    align.crop(image_u8, corners, 64, 256)
+    alignment.crop(image_u8, corners, 64, 256)
     np.testing.assert_array_equal(image_u8, image_before)
     np.testing.assert_array_equal(corners, corners_before)
 
@@ -160,7 +160,7 @@ def test_input_is_left_alone():
 )
 def test_bad_quads_are_refused(corners, reason):
     with pytest.raises(ValueError, match=reason):
-        align.crop(np.zeros((40, 40, 3), np.uint8), corners, 32, 32)
+        alignment.crop(np.zeros((40, 40, 3), np.uint8), corners, 32, 32)
 
 
 @pytest.mark.parametrize(
@@ -173,14 +173,14 @@ def test_bad_quads_are_refused(corners, reason):
 )
 def test_bad_landmarks_are_refused(landmarks, reason):
     with pytest.raises(ValueError, match=reason):
-        align.quad(landmarks)
+        alignment.quad(landmarks)
 
 
 def test_bad_sizes_and_images_are_refused():
     corners = square(np.array([20.0, 20.0]), 10)
     with pytest.raises(ValueError, match="transform_size"):
-        align.crop(np.zeros((40, 40, 3), np.uint8), corners, 64, 32)
+        alignment.crop(np.zeros((40, 40, 3), np.uint8), corners, 64, 32)
     with pytest.raises(ValueError, match="uint8"):
-        align.crop(np.zeros((40, 40, 3), np.float32), corners, 32, 32)
+        alignment.crop(np.zeros((40, 40, 3), np.float32), corners, 32, 32)
     with pytest.raises(ValueError, match="uint8"):
-        align.crop(np.zeros((40, 40), np.uint8), corners, 32, 32)
+        alignment.crop(np.zeros((40, 40), np.uint8), corners, 32, 32)

@@ -11,7 +11,7 @@ FEATHER = 0.2  # width of the seam, as a share of the quad's side: at 0.12 the s
 def paste(
     photo_u8: np.ndarray, picture_u8: np.ndarray, quad: np.ndarray, feather: float = FEATHER
 ) -> np.ndarray:
-    """The photo with the picture in the place that `pipeline.align.crop` took it from.
+    """The photo with the picture in the place that `pipeline.faces.alignment.crop` took it from.
 
     photo_u8: [H, W, 3] uint8. picture_u8: [h, w, 3] uint8, of any size. quad: [4, 2] in pixels of the
     photo: upper left, lower left, lower right, upper right; what of it lies outside is left out.

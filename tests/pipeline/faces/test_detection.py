@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import align, faces
 from pipeline.config import RunConfig
+from pipeline.faces import alignment, detection
 from pipeline.scoring import Scorer
 
 DATA = Path(__file__).parents[1] / "data" / "alignment"
@@ -44,7 +44,7 @@ def identity():
     scorer = Scorer(RunConfig(metrics=("identity",)))
 
     def measure(first, second):
-        chips = np.stack([faces.chip_aligned(first), faces.chip_aligned(second)])
+        chips = np.stack([detection.chip_aligned(first), detection.chip_aligned(second)])
         return scorer.identities(torch.from_numpy(chips[None])).item()
 
     return measure
@@ -64,7 +64,7 @@ def resized(image_u8, size):
 
 @pytest.mark.parametrize("name", ["portrait", "edge", "large"])
 def test_the_face_and_nothing_else(photos, name):
-    found = faces.detect(photos[name])
+    found = detection.detect(photos[name])
     assert len(found) == 1  # on "portrait", the space suit is no face
     (face,) = found
     assert overlap(face.box, CASES[name]["box"]) > 0.7
@@ -77,9 +77,9 @@ def test_the_face_and_nothing_else(photos, name):
 
 
 def test_the_suit_is_no_face_at_any_scale_or_size(portrait):
-    assert len(faces.detect(np.array(portrait), every_scale=True)) == 1
+    assert len(detection.detect(np.array(portrait), every_scale=True)) == 1
     for size in (300, 640, 1024, 1400):
-        (face,) = faces.detect(np.array(portrait.resize((size, size))))
+        (face,) = detection.detect(np.array(portrait.resize((size, size))))
         assert overlap(np.array(face.box) * 512 / size, CASES["portrait"]["box"]) > 0.6
 
 
@@ -88,7 +88,7 @@ def test_several_faces_are_sorted_by_size(portrait):
     group = Image.new("RGB", (1200, 520), GREY)
     for size, place in ((280, (10, 10)), (480, (310, 10)), (380, (810, 10))):
         group.paste(head.resize((size, size), Image.Resampling.BICUBIC), place)
-    found = faces.detect(np.array(group))
+    found = detection.detect(np.array(group))
     centres = [(face.box[0] + face.box[2]) / 2 for face in found]
     assert len(found) == 3
     assert 310 < centres[0] < 790
@@ -102,7 +102,7 @@ def test_equal_faces_have_a_fixed_order(portrait):
     pair = Image.new("RGB", (400, 200))
     pair.paste(head, (0, 0))
     pair.paste(head, (200, 0))
-    first, second = (faces.detect(np.array(pair)) for _ in range(2))
+    first, second = (detection.detect(np.array(pair)) for _ in range(2))
     assert [face.box for face in first] == [face.box for face in second]
     assert len(first) == 2
 
@@ -111,14 +111,14 @@ def test_small_faces_in_large_pictures_are_found(portrait):
     head = portrait.crop((130, 0, 330, 200)).resize((250, 250), Image.Resampling.BICUBIC)
     scene = Image.new("RGB", (2400, 1500), GREY)
     scene.paste(head, (1900, 1100))
-    (face,) = faces.detect(np.array(scene))
+    (face,) = detection.detect(np.array(scene))
     assert face.box[0] > 1900
     assert face.box[1] > 1100
 
 
 def test_small_pictures_are_enlarged(portrait):
     small = portrait.crop((130, 0, 330, 200)).resize((110, 110), Image.Resampling.LANCZOS)
-    (face,) = faces.detect(np.array(small))
+    (face,) = detection.detect(np.array(small))
     assert np.all(face.landmarks > 0)
     assert np.all(face.landmarks < 110)
 
@@ -128,32 +128,32 @@ def test_every_scale_finds_the_small_face_beside_the_large(portrait):
     scene = Image.new("RGB", (1300, 700), GREY)
     scene.paste(head.resize((600, 600), Image.Resampling.BICUBIC), (20, 20))
     scene.paste(head, (900, 200))
-    assert len(faces.detect(np.array(scene))) == 1
-    found = faces.detect(np.array(scene), every_scale=True)
+    assert len(detection.detect(np.array(scene))) == 1
+    found = detection.detect(np.array(scene), every_scale=True)
     assert [face.box[0] > 800 for face in found] == [False, True]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (40, 30), (700, 900)])
 def test_no_face(shape):
     noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    assert faces.detect(noise) == []
-    assert faces.detect(np.zeros_like(noise)) == []
+    assert detection.detect(noise) == []
+    assert detection.detect(np.zeros_like(noise)) == []
 
 
 def test_other_arrays_are_refused():
     for wrong in (np.zeros((40, 40), np.uint8), np.zeros((40, 40, 3), np.float32)):
         with pytest.raises(ValueError, match="uint8"):
-            faces.detect(wrong)
+            detection.detect(wrong)
         with pytest.raises(ValueError, match="uint8"):
-            faces.chip_aligned(wrong)
+            detection.chip_aligned(wrong)
 
 
 @pytest.mark.parametrize("side", [512, 256, 64])
 def test_chips_are_the_pixels_that_dlib_describes(aligned, describe_by_dlib, side):
     picture = resized(aligned, side)
-    chip = faces.chip_aligned(picture)
+    chip = detection.chip_aligned(picture)
     assert (chip.shape, chip.dtype) == ((150, 150, 3), np.uint8)
-    network = dlib.face_recognition_model_v1(faces.recogniser_path())
+    network = dlib.face_recognition_model_v1(detection.recogniser_path())
     of_chip = np.array(network.compute_face_descriptor(chip), np.float32)
     np.testing.assert_array_equal(of_chip, describe_by_dlib(picture))
 
@@ -162,8 +162,8 @@ def test_identity_of_itself_smaller_and_another(aligned, photos, identity):
     assert identity(aligned, aligned) == pytest.approx(1, abs=1e-6)
     assert identity(aligned, resized(aligned, 128)) > 0.99
     assert identity(aligned, resized(aligned, 64)) > 0.97
-    found = faces.detect(photos["large"])[0]
-    again = align.crop(photos["large"], align.quad(found.landmarks), 512, 512)
+    found = detection.detect(photos["large"])[0]
+    again = alignment.crop(photos["large"], alignment.quad(found.landmarks), 512, 512)
     assert identity(aligned, again) > 0.99
     drawn = np.array(Image.open(DATA / "drawn_aligned.png"))
     assert identity(aligned, drawn) < 0.93
@@ -175,11 +175,11 @@ def test_pictures_without_a_face_still_get_an_identity(aligned, identity):
 
 
 def test_threads_get_the_same_faces(photos):
-    expected = faces.detect(photos["portrait"])[0].box
+    expected = detection.detect(photos["portrait"])[0].box
     boxes = []
 
     def work():
-        boxes.extend(faces.detect(photos["portrait"])[0].box for _ in range(4))
+        boxes.extend(detection.detect(photos["portrait"])[0].box for _ in range(4))
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:

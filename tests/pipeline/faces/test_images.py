@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from pipeline import images
-from pipeline.images import FORMATS, ImageError, decode, encode_jpeg, encode_png
+from pipeline.faces import images
+from pipeline.faces.images import FORMATS, ImageError, decode, encode_jpeg, encode_png
 
 HEIGHT, WIDTH = 40, 56
 

@@ -1,0 +1,1 @@
+"""Pixels to aligned crops and back: pure functions, no Ray, no files."""
