@@ -124,8 +124,9 @@ def actor(n: int) -> dict[str, float]:
     import numpy as np
     from PIL import Image
 
-    from pipeline import feed, schema
+    from pipeline import schema
     from pipeline.config import RunConfig
+    from pipeline.faces.prepare import AlignSettings, align_sample
     from pipeline.schema import Row
     from pipeline.shards import reader
     from pipeline.writer import ShardWriter
@@ -141,14 +142,14 @@ def actor(n: int) -> dict[str, float]:
                 info.size = len(photo.getvalue())
                 tar.addfile(info, io.BytesIO(photo.getvalue()))
                 tar.members = []  # type: ignore[attr-defined]
-        settings = feed.AlignSettings("none", "largest", 256, 256)
+        settings = AlignSettings("none", "largest", 256, 256)
         columns = schema.schema(RunConfig(align="none", metrics=()), 18, 512)
         before = _resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # forget the highest use so far
         writer = ShardWriter(folder, "s.parquet", "s.tar", columns)
         samples = reader.samples(str(path))
         while batch := list(islice(samples, 8)):
-            faces = [face for sample in batch for face in feed.prepare(sample, settings)]
+            faces = [face for sample in batch for face in align_sample(sample, settings)]
             latents = source.normal(size=(len(faces), 1, 18, 512)).astype(np.float32)
             writer.add([Row(f, f.status, None, x) for f, x in zip(faces, latents, strict=True)])
         writer.commit({})

@@ -21,7 +21,7 @@ from pipeline.cluster import gpu_share
 from pipeline.config import Compile, RunConfig
 from pipeline.engine.worker import Worker, WorkerConfig
 from pipeline.errors import ConfigError
-from pipeline.feed import AlignSettings
+from pipeline.faces.prepare import AlignSettings
 from pipeline.records import AlignedFace, Sample, ShardTask, Status
 from pipeline.schema import Row
 from pipeline.scoring import Scorer

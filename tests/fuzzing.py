@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from PIL import Image, features
 from webdataset.tariterators import base_plus_ext
 
-from pipeline import feed
 from pipeline.errors import ShardError
 from pipeline.faces import images
+from pipeline.faces.prepare import AlignSettings, align_sample
 from pipeline.records import Sample, Status
 from pipeline.shards import reader
 
 COMPRESSIONS = {"plain": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
-SETTINGS = feed.AlignSettings("none", "largest", 32, 32)
+SETTINGS = AlignSettings("none", "largest", 32, 32)
 
 letters = st.characters(exclude_categories=["Cs"], exclude_characters="\0/")
 stems = st.text(letters, min_size=1, max_size=6).filter(lambda s: s.strip("._"))
@@ -156,7 +156,7 @@ pictures = st.fixed_dictionaries(
 def check_picture(case):
     """Decode a damaged picture: one row, ok or with one sentence. Returns its status."""
     data = damaged(PICTURES[case["kind"]], case["mutations"])
-    [row] = feed.prepare(Sample(7, "key", data), SETTINGS)
+    [row] = align_sample(Sample(7, "key", data), SETTINGS)
     assert (row.index, row.key) == (7, "key")
     assert row.status in (Status.OK, Status.DECODE_ERROR)
     if row.status == Status.OK:

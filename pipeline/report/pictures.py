@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline import storage
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import alignment, images
-from pipeline.feed import MIN_TRANSFORM_SIZE
+from pipeline.faces.prepare import MIN_TRANSFORM_SIZE
 from pipeline.records import Sample
 from pipeline.shards import reader
 from pipeline.storage import public

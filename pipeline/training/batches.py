@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ConfigError
-from pipeline.feed import AlignSettings, prepare
+from pipeline.faces.prepare import AlignSettings, align_sample
 from pipeline.records import AlignedFace, Sample, Status
 from pipeline.storage import public
 from pipeline.training.stream import Position, SampleStream
@@ -81,7 +81,7 @@ class Batches:
             while len(waiting) < 2 * self._batch_size:
                 sample, position = next(source)
                 waiting.append(
-                    (sample, position, self._pool.submit(prepare, sample, self._settings))
+                    (sample, position, self._pool.submit(align_sample, sample, self._settings))
                 )
             sample, position, future = waiting.popleft()
             face = _result(future)
@@ -147,7 +147,7 @@ def first_images(
     """
     images, vectors = [], []
     for sample in _one_epoch(stream):
-        face = prepare(sample, settings)[0]
+        face = align_sample(sample, settings)[0]
         if face.image_u8 is not None:
             images.append(torch.from_numpy(face.image_u8).permute(2, 0, 1).float() / 127.5 - 1)
             vectors += [_z(sample, z_dim)] if z_dim else []

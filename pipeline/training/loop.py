@@ -14,7 +14,7 @@ from torch import distributed
 from generators import parallel
 from generators.trainer import NotFinite
 from pipeline.errors import ConfigError
-from pipeline.feed import AlignSettings
+from pipeline.faces.prepare import AlignSettings
 from pipeline.training import state
 from pipeline.training.batches import Batch, Batches, first_images
 from pipeline.training.config import LoopConfig, Trainer

@@ -13,6 +13,7 @@ from pipeline.actor import InversionActor
 from pipeline.batches import BatchInverter
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.errors import ShardError
+from pipeline.faces import images
 from pipeline.latents import footer
 from pipeline.writer import ShardWriter
 
@@ -89,7 +90,7 @@ def fail(*_, **__):
 @pytest.mark.parametrize(
     ("where", "what"),
     [
-        (feed.images, None),
+        (images, None),
         (BatchInverter, "_batch"),
         (BatchInverter, "_start"),
         (BatchInverter, "_fetch"),

@@ -117,9 +117,9 @@ def test_identity_by_dlib_is_measured_beside_failures(
     import torch
 
     from encoders import load_inverter
-    from pipeline import feed
     from pipeline.config import RunConfig
     from pipeline.faces import detection, images
+    from pipeline.faces.prepare import AlignSettings, align_sample
     from pipeline.records import Sample
     from pipeline.scoring import Scorer
 
@@ -128,8 +128,8 @@ def test_identity_by_dlib_is_measured_beside_failures(
     rows = LatentDataset(out).table().to_pylist()
     assert [row["identity"] is None for row in rows[:5]] == [False, True, False, False, True]
     assert all(row["identity"][0] is None for row in rows if row["status"] == "ok")
-    settings = feed.AlignSettings("none", "largest", 64, 64)
-    [face] = feed.prepare(Sample(0, "0", photo(0)), settings)
+    settings = AlignSettings("none", "largest", 64, 64)
+    [face] = align_sample(Sample(0, "0", photo(0)), settings)
     pixels = face.image_u8
     tensor = torch.tensor(pixels).permute(2, 0, 1)[None].float().div(127.5).sub(1)
     result = load_inverter(tiny_inverter).invert(tensor, n_steps=2)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from pipeline import feed
-from pipeline.faces import detection
-from pipeline.feed import AlignSettings
+from pipeline.faces import detection, images
+from pipeline.faces.prepare import AlignSettings, align_sample
 from pipeline.records import Sample, Status
 
 PORTRAIT = Path(__file__).parent.parent / "data" / "alignment" / "portrait.png"
@@ -24,7 +24,7 @@ def png(picture):
 
 
 def test_a_photo_becomes_its_aligned_face():
-    [row] = feed.prepare(Sample(7, "key", PORTRAIT.read_bytes()), FACE)
+    [row] = align_sample(Sample(7, "key", PORTRAIT.read_bytes()), FACE)
     assert (row.index, row.key, row.status, row.error) == (7, "key", Status.OK, None)
     assert (row.face, row.n_faces, row.width, row.height) == (0, 1, 512, 512)
     assert row.image_u8.shape == (64, 64, 3)
@@ -39,11 +39,11 @@ def test_all_faces_become_rows_largest_first():
     group.paste(portrait.resize((400, 400)), (10, 50))
     group.paste(portrait, (560, 0))
     sample = Sample(0, "group", png(np.asarray(group)))
-    rows = feed.prepare(sample, AlignSettings("face", "all", 64, 64))
+    rows = align_sample(sample, AlignSettings("face", "all", 64, 64))
     assert [row.face for row in rows] == [0, 1]
     assert {row.n_faces for row in rows} == {2}
     assert rows[0].quad[:, 0].mean() > 560 > rows[1].quad[:, 0].mean()
-    [largest] = feed.prepare(sample, FACE)
+    [largest] = align_sample(sample, FACE)
     np.testing.assert_array_equal(largest.image_u8, rows[0].image_u8)
 
 
@@ -58,7 +58,7 @@ def test_all_faces_become_rows_largest_first():
     ],
 )
 def test_a_failure_is_one_row_with_an_error(image, status):
-    [row] = feed.prepare(Sample(3, "k", image), FACE)
+    [row] = align_sample(Sample(3, "k", image), FACE)
     assert (row.index, row.key, row.status) == (3, "k", status)
     assert row.error
     assert row.image_u8 is None
@@ -66,29 +66,29 @@ def test_a_failure_is_one_row_with_an_error(image, status):
 
 def test_what_the_reader_found_wrong_is_passed_on():
     sample = Sample(1, "k", None, Status.MISSING_IMAGE, "no image among its members (.txt)")
-    [row] = feed.prepare(sample, FACE)
+    [row] = align_sample(sample, FACE)
     assert (row.status, row.error) == (sample.status, sample.error)
 
 
 def test_align_none_resizes_to_the_encoders_input():
     settings = AlignSettings("none", "largest", 48, 64)
     picture = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
-    [row] = feed.prepare(Sample(0, "k", png(picture)), settings)
+    [row] = align_sample(Sample(0, "k", png(picture)), settings)
     assert row.image_u8.shape == (48, 64, 3)
     assert (row.face, row.n_faces, row.quad) == (-1, -1, None)
     same = picture[:48, :64]
-    [row] = feed.prepare(Sample(0, "k", png(same)), settings)
+    [row] = align_sample(Sample(0, "k", png(same)), settings)
     np.testing.assert_array_equal(row.image_u8, same)
 
 
 def test_chips_come_with_the_faces_where_identity_is_wanted():
     sample = Sample(0, "k", PORTRAIT.read_bytes())
-    [with_chip] = feed.prepare(sample, replace(FACE, chips=True))
-    [without] = feed.prepare(sample, FACE)
+    [with_chip] = align_sample(sample, replace(FACE, chips=True))
+    [without] = align_sample(sample, FACE)
     assert without.chip_u8 is None
     np.testing.assert_array_equal(with_chip.image_u8, without.image_u8)
     np.testing.assert_array_equal(with_chip.chip_u8, detection.chip_aligned(with_chip.image_u8))
-    [as_it_is] = feed.prepare(sample, AlignSettings("none", "largest", 64, 48, chips=True))
+    [as_it_is] = align_sample(sample, AlignSettings("none", "largest", 64, 48, chips=True))
     np.testing.assert_array_equal(as_it_is.chip_u8, detection.chip_aligned(as_it_is.image_u8))
 
 
@@ -106,7 +106,7 @@ def test_what_a_library_did_not_foresee_is_a_row(monkeypatch):
     def raises(_):
         raise RuntimeError("Unsupported image type")
 
-    monkeypatch.setattr(feed.images, "decode", raises)
+    monkeypatch.setattr(images, "decode", raises)
     samples = [Sample(0, "k", b"x"), Sample(1, "k", None, Status.MISSING_IMAGE, "none")]
     ([failed], [passed_on]), _ = feed._prepare_all(samples, FACE)
     assert (failed.index, failed.status) == (0, Status.CRASHED)

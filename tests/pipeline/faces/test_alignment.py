@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.faces import alignment
 
-DATA = Path(__file__).parents[1] / "data" / "alignment"
+DATA = Path(__file__).parents[2] / "data" / "alignment"
 LANDMARKS = {
     name: np.array(case["landmarks"])
     for name, case in json.loads((DATA / "landmarks.json").read_text()).items()

@@ -16,7 +16,7 @@ from pipeline.config import RunConfig
 from pipeline.faces import alignment, detection
 from pipeline.scoring import Scorer
 
-DATA = Path(__file__).parents[1] / "data" / "alignment"
+DATA = Path(__file__).parents[2] / "data" / "alignment"
 CASES = json.loads((DATA / "landmarks.json").read_text())
 GREY = (150, 150, 150)
 
@@ -195,4 +195,4 @@ def test_imports_stay_light():
         "import sys; from pipeline import align, images; assert 'dlib' not in sys.modules; "
         "from pipeline import faces; assert not {'torch', 'ray', 'scipy'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from test_images import png_of_size, saved
 
-from pipeline import feed, schema
+from pipeline import schema
 from pipeline.config import RunConfig
 from pipeline.errors import ShardError
+from pipeline.faces.prepare import AlignSettings, align_sample
 from pipeline.records import AlignedFace, Status
 from pipeline.schema import Row
 from pipeline.shards import reader
@@ -23,8 +24,8 @@ N_MANY = 100_000
 
 
 def rows(url, mode="none"):
-    settings = feed.AlignSettings(mode, "largest", 32, 32)
-    return [row for sample in reader.samples(url) for row in feed.prepare(sample, settings)]
+    settings = AlignSettings(mode, "largest", 32, 32)
+    return [row for sample in reader.samples(url) for row in align_sample(sample, settings)]
 
 
 def bad_members(photo):

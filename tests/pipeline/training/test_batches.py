@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from pipeline.errors import ConfigError
-from pipeline.feed import AlignSettings
+from pipeline.faces.prepare import AlignSettings
 from pipeline.training.batches import Batches, first_images
 from pipeline.training.stream import SampleStream, StreamConfig
 
