@@ -108,8 +108,8 @@ def _status_of_signal(error: BaseException) -> int | None:
 def _can_be_mended(error: Exception) -> bool:
     # Looked up, not imported: an error of theirs means that they are loaded, and torch takes seconds.
     kinds = (
-        ("pipeline.config", "ConfigError"),
-        ("pipeline.storage.listing", "ShardError"),
+        ("pipeline.errors", "ConfigError"),
+        ("pipeline.errors", "ShardError"),
         ("generators.checkpoint", "CheckpointError"),
         ("generators.trainer", "NotFinite"),
     )

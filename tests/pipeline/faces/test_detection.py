@@ -192,7 +192,7 @@ def test_threads_get_the_same_faces(photos):
 def test_imports_stay_light():
     """No torch, no ray; and no dlib for decoding and geometry."""
     code = (
-        "import sys; from pipeline import align, images; assert 'dlib' not in sys.modules; "
-        "from pipeline import faces; assert not {'torch', 'ray', 'scipy'} & set(sys.modules)"
+        "import sys; from pipeline.faces import alignment, images; assert 'dlib' not in sys.modules; "
+        "from pipeline.faces import detection; assert not {'torch', 'ray', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
