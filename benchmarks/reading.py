@@ -25,11 +25,12 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader
 
-from pipeline import LatentDataset, schema
+from pipeline import LatentDataset
 from pipeline.config import RunConfig
+from pipeline.latents import schema
+from pipeline.latents.schema import Row, dense
+from pipeline.latents.writer import ShardWriter
 from pipeline.records import AlignedFace, Status
-from pipeline.schema import Row, dense
-from pipeline.writer import ShardWriter
 
 RESULTS = Path(__file__).parent / "results"
 N_FILES, BATCH = 4, 64

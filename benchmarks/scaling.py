@@ -124,12 +124,12 @@ def actor(n: int) -> dict[str, float]:
     import numpy as np
     from PIL import Image
 
-    from pipeline import schema
     from pipeline.config import RunConfig
     from pipeline.faces.prepare import AlignSettings, align_sample
-    from pipeline.schema import Row
+    from pipeline.latents import schema
+    from pipeline.latents.schema import Row
+    from pipeline.latents.writer import ShardWriter
     from pipeline.shards import reader
-    from pipeline.writer import ShardWriter
 
     source = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline import schema
 from pipeline.actor import ActorConfig, Inversion, InversionActor
 from pipeline.batches import BatchInverter, _Batch, _Inverting
 from pipeline.careful import Watch
+from pipeline.latents import schema
 from pipeline.records import AlignedFace, Sample, ShardReport, ShardTask
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import Stopwatch

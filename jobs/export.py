@@ -37,18 +37,18 @@ def export(latents: str, form: str, out: str, where: str | None, samples: int) -
     """
     from tqdm import tqdm
 
-    from pipeline import exporting
     from pipeline.errors import ConfigError
+    from pipeline.latents import export
 
     if "://" in out:
         raise ConfigError(f"export writes to this machine, not to {out}; copy it there afterwards")
-    rows = exporting.open_rows(latents, where)
+    rows = export.open_rows(latents, where)
     with tqdm(total=len(rows), unit="row", disable=None) as bar:
         if form == "npy":
-            exported = exporting.to_npy(rows, out, bar.update)
+            exported = export.to_npy(rows, out, bar.update)
         elif form == "pt":
-            exported = exporting.to_pt(rows, out, bar.update)
+            exported = export.to_pt(rows, out, bar.update)
         else:
-            exported = exporting.to_pairs(rows, out, samples, bar.update)
+            exported = export.to_pairs(rows, out, samples, bar.update)
     more = f" and {len(exported.paths) - 1} more" if len(exported.paths) > 1 else ""
     click.echo(f"{exported.n_rows} rows in {exported.paths[0]}{more}")

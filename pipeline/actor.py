@@ -14,7 +14,7 @@ from encoders import Bootstrap, bootstrap, load_inverter
 from encoders.execution import Execution
 from encoders.restyle import ReStyle
 from generators.checkpoint import CheckpointError, tensors_sha256
-from pipeline import batch_size, feed, schema
+from pipeline import batch_size, feed
 from pipeline.batches import N_AHEAD, BatchInverter
 from pipeline.careful import Watch
 from pipeline.cluster import gpu_share
@@ -22,8 +22,9 @@ from pipeline.config import Compile, RunConfig
 from pipeline.engine.worker import Worker, WorkerConfig
 from pipeline.errors import ConfigError
 from pipeline.faces.prepare import AlignSettings
+from pipeline.latents import schema
+from pipeline.latents.schema import Row
 from pipeline.records import AlignedFace, Sample, ShardTask, Status
-from pipeline.schema import Row
 from pipeline.scoring import Scorer
 from pipeline.shards import labels, reader
 from pipeline.stopwatch import Stopwatch

@@ -17,7 +17,7 @@ from pipeline import journal, plan, storage
 from pipeline.errors import ConfigError
 from pipeline.journal import Progress
 from pipeline.latents import footer
-from pipeline.schema import dense
+from pipeline.latents.schema import dense
 from pipeline.storage.urls import reason
 
 BATCH_ROWS = 1024

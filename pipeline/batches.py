@@ -32,9 +32,9 @@ from pipeline.config import RunConfig
 from pipeline.device import Device, Download, images_to_u8
 from pipeline.faces import images
 from pipeline.feed import Chips
+from pipeline.latents.schema import Row
 from pipeline.prefetch import ahead
 from pipeline.records import AlignedFace, Status
-from pipeline.schema import Row
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import WAIT, Stopwatch
 

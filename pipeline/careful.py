@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pyarrow import fs as pafs
 
 from pipeline import storage
+from pipeline.config import RUN_FOLDER
 from pipeline.records import CRASHED_ERROR, AlignedFace, Sample, Status
 from pipeline.storage.filesystems import make_folder, refusing
-from pipeline.writer import RUN_FOLDER
 
 FOLDER = f"{RUN_FOLDER}/careful"
 N_DEATHS_UNEXPLAINED = 8  # at which a shard is given up; each sample found may cost three more

@@ -22,9 +22,9 @@ from typing import Any
 from pyarrow import fs as pafs
 
 from pipeline import storage
+from pipeline.config import RUN_FOLDER
 from pipeline.storage.filesystems import make_folder
 from pipeline.storage.urls import reason
-from pipeline.writer import RUN_FOLDER
 
 PROGRESS = f"{RUN_FOLDER}/progress.json"
 LOGS = f"{RUN_FOLDER}/logs"

@@ -15,12 +15,11 @@ from urllib.parse import urlsplit
 from pyarrow import fs as pafs
 
 from pipeline import storage
-from pipeline.config import difference, fingerprint
+from pipeline.config import RUN_FOLDER, difference, fingerprint
 from pipeline.errors import ConfigError
 from pipeline.records import ShardTask
 from pipeline.storage.filesystems import refusing
 from pipeline.storage.urls import reason
-from pipeline.writer import RUN_FOLDER
 
 SETTINGS = f"{RUN_FOLDER}/settings.json"
 SHARDS = f"{RUN_FOLDER}/shards.json"

@@ -151,12 +151,12 @@ def write_latents(tmp_path, monkeypatch):
 
     Row i has mse [1, i / 10], identity [None, i / 100] and label_smile i / 2, label_cls i.
     """
-    from pipeline import schema, writer
     from pipeline.config import RunConfig, fingerprint
     from pipeline.faces import images
+    from pipeline.latents import schema, writer
+    from pipeline.latents.schema import Row
+    from pipeline.latents.writer import ShardWriter
     from pipeline.records import AlignedFace, Status
-    from pipeline.schema import Row
-    from pipeline.writer import ShardWriter
 
     labels = {"label_smile": "double", "label_cls": "int64", "label_txt": "string"}
     monkeypatch.setattr(writer, "ROW_GROUP_ROWS", 4)

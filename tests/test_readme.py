@@ -18,11 +18,11 @@ def latents(tmp_path):
     """A small latent data set in ``latents/`` of the working folder."""
     import numpy as np
 
-    from pipeline import schema
     from pipeline.config import RunConfig
+    from pipeline.latents import schema
+    from pipeline.latents.schema import Row
+    from pipeline.latents.writer import ShardWriter
     from pipeline.records import AlignedFace, Status
-    from pipeline.schema import Row
-    from pipeline.writer import ShardWriter
 
     config = RunConfig(steps=2)
     for shard in range(2):

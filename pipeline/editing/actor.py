@@ -21,10 +21,10 @@ from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.faces import images
 from pipeline.latents import footer
 from pipeline.latents.where import Where
+from pipeline.latents.writer import ROW_GROUP_IMAGE_BYTES, ROW_GROUP_ROWS
 from pipeline.records import ShardTask
 from pipeline.stopwatch import Stopwatch
 from pipeline.storage import public
-from pipeline.writer import ROW_GROUP_IMAGE_BYTES, ROW_GROUP_ROWS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from pipeline.editing import animation, expression, painter
 from pipeline.editing.edit import require_same_run, sources
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
-from pipeline.schema import dense
+from pipeline.latents.schema import dense
 
 COLUMNS = ["key", "shard", "face", "status"]
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.editing.sides import MIN_ROWS, Sides, known_rows, sides
 from pipeline.errors import ConfigError
 from pipeline.latents import LatentDataset
-from pipeline.schema import dense
+from pipeline.latents.schema import dense
 
 TEST_SHARE = 0.2
 # Weight of the mean loss beside half the squared normal, for latents scaled to unit variance on average: the

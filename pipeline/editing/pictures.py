@@ -21,7 +21,7 @@ from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
 from pipeline.faces.paste import FEATHER, paste
 from pipeline.latents import footer
-from pipeline.schema import dense
+from pipeline.latents.schema import dense
 from pipeline.shards import reader
 from pipeline.storage import public
 

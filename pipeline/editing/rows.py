@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from pipeline.latents.schema import dense, nested_array
 from pipeline.records import Status
-from pipeline.schema import dense, nested_array
 
 NOT_FINITE_ERROR = "the edit leaves the numbers that a latent can hold; pass a smaller strength"
 PICTURES = ("aligned_image", "reconstruction")

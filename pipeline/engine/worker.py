@@ -22,12 +22,12 @@ from pipeline.careful import Care, Watch
 from pipeline.cluster import worker_name
 from pipeline.config import fingerprint
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
+from pipeline.latents.schema import Row
+from pipeline.latents.writer import ShardWriter
 from pipeline.records import ShardReport, ShardTask, Status
-from pipeline.schema import Row
 from pipeline.stopwatch import Stopwatch
 from pipeline.storage import public
 from pipeline.telemetry import WorkerMetrics
-from pipeline.writer import ShardWriter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.schema import dense
+from pipeline.latents.schema import dense
 
 
 @dataclass(frozen=True)

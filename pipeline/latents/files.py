@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-import json
 import os
 import re
 from collections import deque
@@ -20,7 +19,6 @@ from pyarrow import fs as pafs
 from pipeline import storage
 from pipeline.config import difference
 from pipeline.errors import ConfigError
-from pipeline.schema import FOOTER_KEY
 from pipeline.storage import urls
 
 N_WAITING_THREADS = 16  # footers and small columns: in an object store all waiting
@@ -104,11 +102,6 @@ def open_files(pattern: str) -> LatentFiles:
             groups += more
     shared = {name: value for name, value in record.items() if name not in OF_ONE_FILE}
     return LatentFiles(address, source, groups, schema, shared)
-
-
-def footer(metadata: pq.FileMetaData) -> dict[str, Any]:
-    """Our record in a file's footer; {} in a file of another origin."""
-    return json.loads((metadata.metadata or {}).get(FOOTER_KEY, b"{}"))
 
 
 def _unreadable(path: str, error: Exception) -> ConfigError:

@@ -16,8 +16,8 @@ from pipeline import audit, plan, storage
 from pipeline.config import difference
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
+from pipeline.latents.schema import dense
 from pipeline.report.metrics import metric
-from pipeline.schema import dense
 from pipeline.storage.urls import reason
 
 # Rows decoded at once when single rows are picked: with 18 x 512 latents of five steps, 12 MB.

@@ -7,12 +7,13 @@ import pytest
 from click.testing import CliRunner
 
 from jobs.cli import cli
-from pipeline import journal, plan, schema
+from pipeline import journal, plan
 from pipeline.config import RunConfig
 from pipeline.journal import Begun, Journal
+from pipeline.latents import schema
+from pipeline.latents.schema import Row
+from pipeline.latents.writer import ShardWriter
 from pipeline.records import AlignedFace, ShardTask, Status
-from pipeline.schema import Row
-from pipeline.writer import ShardWriter
 
 CONFIG = RunConfig(steps=1, metrics=(), align="none")
 

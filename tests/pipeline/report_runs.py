@@ -16,9 +16,9 @@ from pipeline.actor import checkpoint_hashes
 from pipeline.config import RunConfig, fingerprint
 from pipeline.faces.images import encode_png
 from pipeline.journal import Progress
+from pipeline.latents.schema import Row, schema
+from pipeline.latents.writer import ShardWriter
 from pipeline.records import AlignedFace, Status
-from pipeline.schema import Row, schema
-from pipeline.writer import ShardWriter
 
 HOSTILE = "<script>alert(1)</script>"
 N_STEPS, N_STYLES = 3, 10

@@ -15,7 +15,7 @@ from pipeline.config import ClusterConfig, RunConfig
 from pipeline.errors import ShardError
 from pipeline.faces import images
 from pipeline.latents import footer
-from pipeline.writer import ShardWriter
+from pipeline.latents.writer import ShardWriter
 
 N = 13
 

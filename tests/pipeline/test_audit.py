@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import audit, plan, schema
+from pipeline import audit, plan
 from pipeline.config import RunConfig, fingerprint
 from pipeline.errors import ConfigError
-from pipeline.latents import footer
+from pipeline.latents import footer, schema
+from pipeline.latents.schema import FOOTER_KEY, Row
+from pipeline.latents.writer import ShardWriter
 from pipeline.records import AlignedFace, ShardTask, Status
-from pipeline.schema import FOOTER_KEY, Row
-from pipeline.writer import ShardWriter
 
 CONFIG = RunConfig(steps=1, metrics=())
 

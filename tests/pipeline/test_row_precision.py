@@ -12,12 +12,12 @@ from click.testing import CliRunner
 
 from encoders import execution, load_inverter, save_inverter
 from jobs.cli import cli
-from pipeline import LatentDataset, plan, run, schema
+from pipeline import LatentDataset, plan, run
 from pipeline.actor import InversionActor
 from pipeline.batches import BatchInverter
 from pipeline.config import PROTOCOL, ClusterConfig, RunConfig
 from pipeline.errors import ConfigError
-from pipeline.latents import footer
+from pipeline.latents import footer, schema
 from pipeline.records import AlignedFace, Status
 from pipeline.scoring import Scorer
 from pipeline.stopwatch import Stopwatch

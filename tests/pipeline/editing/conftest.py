@@ -16,7 +16,7 @@ def make_latents(tiny_inverter):
     from encoders import load_inverter
     from pipeline.actor import checkpoint_hashes
     from pipeline.config import RunConfig, fingerprint
-    from pipeline.schema import FOOTER_KEY, nested_array, schema
+    from pipeline.latents.schema import FOOTER_KEY, nested_array, schema
 
     model = load_inverter(tiny_inverter)
     n_styles, w_dim = model.generator.n_styles, model.generator.w_dim

@@ -19,8 +19,8 @@ from pipeline.editing.edit import EditConfig, prepare
 from pipeline.engine.run import execute
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
+from pipeline.latents.schema import FOOTER_KEY, dense
 from pipeline.plan import claim
-from pipeline.schema import FOOTER_KEY, dense
 
 N_SHARDS = 4
 

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.editing.rows import Edits
-from pipeline.schema import dense
+from pipeline.latents.schema import dense
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 from test_images import png_of_size, saved
 
-from pipeline import schema
 from pipeline.config import RunConfig
 from pipeline.errors import ShardError
 from pipeline.faces.prepare import AlignSettings, align_sample
+from pipeline.latents import schema
+from pipeline.latents.schema import Row
+from pipeline.latents.writer import ShardWriter
 from pipeline.records import AlignedFace, Status
-from pipeline.schema import Row
 from pipeline.shards import reader
-from pipeline.writer import ShardWriter
 
 N_MANY = 100_000
 

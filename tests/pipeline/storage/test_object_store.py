@@ -7,15 +7,16 @@ import pytest
 from pyarrow import fs as pafs
 from stores import Fault, gcs_server, s3_server, tries_once
 
-from pipeline import LatentDataset, plan, schema, storage
+from pipeline import LatentDataset, plan, storage
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, ShardError
+from pipeline.latents import schema
+from pipeline.latents.schema import Row
+from pipeline.latents.writer import ShardWriter
 from pipeline.records import AlignedFace, Status
-from pipeline.schema import Row
 from pipeline.shards import reader
 from pipeline.storage import filesystems, listing, retry, stream
 from pipeline.storage.sources import FileSource
-from pipeline.writer import ShardWriter
 
 RUN = "0123456789abcdef"
 BLOCK = 1 << 16
@@ -210,7 +211,7 @@ def test_an_upload_that_fails_for_good_leaves_what_was_there(store, key):
 
 def test_an_upload_that_is_stored_in_part_is_not_committed(store, monkeypatch):
     _, address = store
-    monkeypatch.setattr("pipeline.writer.COPY_BLOCK", 100)
+    monkeypatch.setattr("pipeline.latents.writer.COPY_BLOCK", 100)
     files, _ = storage.filesystem(address("half"))
 
     class Breaks:

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from pipeline import schema, storage
+from pipeline import storage
+from pipeline.config import RUN_FOLDER
 from pipeline.errors import ShardError
-from pipeline.latents import footer
-from pipeline.schema import FOOTER_KEY, Row
+from pipeline.latents import schema
+from pipeline.latents.schema import FOOTER_KEY, Row, footer
 from pipeline.storage.filesystems import make_folder
 from pipeline.storage.retry import Patience
 from pipeline.storage.urls import public, reason
@@ -27,7 +28,6 @@ ROW_GROUP_ROWS = 1024
 # Pictures and texts make rows large: a group is closed earlier at this size, so that memory is bounded.
 ROW_GROUP_IMAGE_BYTES = 64 << 20
 COPY_BLOCK = 8 << 20
-RUN_FOLDER = "_run"
 
 
 class ShardWriter:

@@ -15,11 +15,11 @@ WANTED = np.arange(6).reshape(-1, 1, 1) * np.ones((1, 4, 5))
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Run a section's block beside ``latents/``: two shards of three faces and a failure each."""
-    from pipeline import schema
     from pipeline.config import RunConfig
+    from pipeline.latents import schema
+    from pipeline.latents.schema import Row
+    from pipeline.latents.writer import ShardWriter
     from pipeline.records import AlignedFace, Status
-    from pipeline.schema import Row
-    from pipeline.writer import ShardWriter
 
     labels = {"label_smile": "double", "label_json": "string"}
     config = RunConfig(steps=2, keep_fields=("json",), labels=labels)

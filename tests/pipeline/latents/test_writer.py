@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline import LatentDataset, schema
+from pipeline import LatentDataset
 from pipeline.config import RunConfig
 from pipeline.faces import images
+from pipeline.latents import schema
+from pipeline.latents.schema import Row
+from pipeline.latents.writer import ROW_GROUP_ROWS, ShardWriter
 from pipeline.records import AlignedFace, Status
-from pipeline.schema import Row
-from pipeline.writer import ROW_GROUP_ROWS, ShardWriter
 
 PIXEL = images.encode_png(np.full((1, 1, 3), 255, np.uint8))
 CONFIG = RunConfig(steps=3, latents="all", save_images=True)
@@ -119,7 +120,7 @@ def test_row_groups_and_compression(tmp_path):
 
 
 def test_large_rows_are_not_kept_until_a_row_group_is_full(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.writer.ROW_GROUP_IMAGE_BYTES", 1000)
+    monkeypatch.setattr("pipeline.latents.writer.ROW_GROUP_IMAGE_BYTES", 1000)
     config = RunConfig(keep_fields=("txt",), labels={"label_txt": "string"})
     out = ShardWriter(str(tmp_path), "s.parquet", "s.tar", schema.schema(config, 4, 5))
     for row in rows(5):

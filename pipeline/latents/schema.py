@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.config import PREFIX, RunConfig
 from pipeline.records import AlignedFace, Status
@@ -147,3 +149,8 @@ def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.Reco
             metric = [row.metrics.get(column.name) for row in rows]
             arrays.append(pa.array(metric, column.type))
     return pa.record_batch(arrays, schema=columns)
+
+
+def footer(metadata: pq.FileMetaData) -> dict[str, Any]:
+    """Our record in a file's footer; {} in a file of another origin."""
+    return json.loads((metadata.metadata or {}).get(FOOTER_KEY, b"{}"))

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline import LatentDataset, exporting
+from pipeline import LatentDataset
 from pipeline.errors import ConfigError
 from pipeline.faces import images
+from pipeline.latents import export
 from pipeline.shards import reader
 
 OK = [i for i in range(11) if i % 5 != 4]
@@ -22,8 +23,8 @@ def place(key, **more):
 
 
 def test_restyles_dictionary_holds_every_step(write_latents, tmp_path):
-    rows = exporting.open_rows(write_latents(latents="all", steps=3), None)
-    exported = exporting.to_npy(rows, str(tmp_path / "deep" / "latents.npy"))
+    rows = export.open_rows(write_latents(latents="all", steps=3), None)
+    exported = export.to_npy(rows, str(tmp_path / "deep" / "latents.npy"))
     assert (exported.n_rows, exported.paths) == (9, [tmp_path / "deep" / "latents.npy"])
     found = np.load(tmp_path / "deep" / "latents.npy", allow_pickle=True).item()
     assert list(found) == [f"k{i}" for i in OK]
@@ -34,8 +35,8 @@ def test_restyles_dictionary_holds_every_step(write_latents, tmp_path):
     pickled = (tmp_path / "deep" / "latents.npy").read_bytes()
     assert b"numpy._core" not in pickled
     assert pickled.startswith(b"\x93NUMPY\x01\x00")
-    last = exporting.open_rows(write_latents("last", latent_dtype="float16"), "mse < 0.15")
-    exporting.to_npy(last, str(tmp_path / "last.npy"))
+    last = export.open_rows(write_latents("last", latent_dtype="float16"), "mse < 0.15")
+    export.to_npy(last, str(tmp_path / "last.npy"))
     found = np.load(tmp_path / "last.npy", allow_pickle=True).item()
     assert {name: (v.shape, str(v.dtype)) for name, v in found.items()} == {
         "k0": ((1, 4, 5), "float32"),
@@ -45,14 +46,14 @@ def test_restyles_dictionary_holds_every_step(write_latents, tmp_path):
 
 def test_a_file_each_image(write_latents, tmp_path):
     told = []
-    rows = exporting.open_rows(write_latents(), None)
-    exporting.to_pt(rows, str(tmp_path / "pt"), told.append)
+    rows = export.open_rows(write_latents(), None)
+    export.to_pt(rows, str(tmp_path / "pt"), told.append)
     assert sum(told) == 9
     assert sorted(p.name for p in (tmp_path / "pt").iterdir()) == sorted(f"k{i}.pt" for i in OK)
     tensor = torch.load(tmp_path / "pt" / "k7.pt", weights_only=True)
     assert torch.equal(tensor, torch.full((1, 4, 5), 7.0))
     before = (tmp_path / "pt" / "k7.pt").read_bytes()
-    exporting.to_pt(rows, str(tmp_path / "again"))
+    export.to_pt(rows, str(tmp_path / "again"))
     assert (tmp_path / "again" / "k7.pt").read_bytes() == before
 
 
@@ -60,8 +61,8 @@ def test_shards_of_pairs_are_samples_for_our_reader_and_webdataset(write_latents
     import webdataset
 
     told = []
-    rows = exporting.open_rows(write_latents(), None)
-    exported = exporting.to_pairs(rows, str(tmp_path / "p" / "%03d.tar"), 4, told.append)
+    rows = export.open_rows(write_latents(), None)
+    exported = export.to_pairs(rows, str(tmp_path / "p" / "%03d.tar"), 4, told.append)
     assert [p.name for p in exported.paths] == ["000.tar", "001.tar", "002.tar"]
     assert sum(told) == exported.n_rows == 9
     fields = frozenset({"npy", "json"})
@@ -86,7 +87,7 @@ def test_a_label_that_did_not_fit_its_column_is_not_lost():
 
     smile = pa.array([None], pa.float64())
     table = pa.table({"label_smile": smile, "label_json": ['{"smile": "yes", "box": [1]}']})
-    said = exporting._said(decoded(table, 1), 0, table.column_names)
+    said = export._said(decoded(table, 1), 0, table.column_names)
     assert said == {"smile": "yes", "box": [1]}
 
 
@@ -108,8 +109,8 @@ def test_what_an_edited_folder_holds(write_latents, tmp_path):
     for name, values in columns.items():
         table = table.append_column(name, values)
     pq.write_table(table, tmp_path / "edited.parquet")
-    rows = exporting.open_rows(str(tmp_path / "edited.parquet"), "strength < 0")
-    exporting.to_pairs(rows, str(tmp_path / "pairs.tar"), 100)
+    rows = export.open_rows(str(tmp_path / "edited.parquet"), "strength < 0")
+    export.to_pairs(rows, str(tmp_path / "pairs.tar"), 100)
     fields = frozenset({"json"})
     samples = list(reader.samples(str(tmp_path / "pairs.tar"), fields))
     assert [s.key for s in samples] == [f"k{i}_smile_-1_5" for i in (0, 1, 2, 3, 5)]
@@ -119,19 +120,19 @@ def test_what_an_edited_folder_holds(write_latents, tmp_path):
         "json": [1, 2], "mse": pytest.approx(0.1), "identity": pytest.approx(0.01), "smile": 0.5,
         "cls": 1, "txt": "text 1", "direction": "smile", "strength": -1.5, "label_mse": "x",
     }  # fmt: skip
-    assert exporting.to_npy(rows, str(tmp_path / "edited.npy")).n_rows == 5
-    assert exporting.to_pt(rows, str(tmp_path / "pt")).n_rows == 5
+    assert export.to_npy(rows, str(tmp_path / "edited.npy")).n_rows == 5
+    assert export.to_pt(rows, str(tmp_path / "pt")).n_rows == 5
 
 
 def test_what_is_there_is_not_overwritten(write_latents, tmp_path):
-    rows = exporting.open_rows(write_latents(), None)
+    rows = export.open_rows(write_latents(), None)
     for name in ("latents.npy", "001.tar", "pt/own.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("precious")
     for to, path in (
-        (exporting.to_npy, "latents.npy"),
-        (exporting.to_pt, "pt"),
-        (lambda rows, out: exporting.to_pairs(rows, out, 5), "%03d.tar"),
+        (export.to_npy, "latents.npy"),
+        (export.to_pt, "pt"),
+        (lambda rows, out: export.to_pairs(rows, out, 5), "%03d.tar"),
     ):
         with pytest.raises(
             ConfigError, match="is there already; delete it, or choose another --out"
@@ -143,32 +144,32 @@ def test_what_is_there_is_not_overwritten(write_latents, tmp_path):
 
 
 def test_names_stay_below_the_folder_and_have_no_dot():
-    assert exporting._name(place("a/b c")) == "a/b c"
-    assert exporting._name(place("/../x/./y.z")) == "x/y_z"
-    assert exporting._name(place("..")) == "sample_3"
-    assert exporting._name(place("a", face=2)) == "a_face2"
+    assert export._name(place("a/b c")) == "a/b c"
+    assert export._name(place("/../x/./y.z")) == "x/y_z"
+    assert export._name(place("..")) == "sample_3"
+    assert export._name(place("a", face=2)) == "a_face2"
     edit = {"direction": "smile/../age", "strength": -1.5}
-    assert exporting._name(place("a", **edit)) == "a_smile_age_-1_5"
+    assert export._name(place("a", **edit)) == "a_smile_age_-1_5"
     taken = {}
-    names = [exporting._unique(name, taken) for name in ("a", "a_2", "a", "a", "b", "a_2")]
+    names = [export._unique(name, taken) for name in ("a", "a_2", "a", "a", "b", "a_2")]
     assert names == ["a", "a_2", "a_3", "a_4", "b", "a_2_2"]
 
 
 def test_what_cannot_be_exported_is_refused(write_latents, tmp_path):
     folder = write_latents()
     with pytest.raises(ConfigError, match=r"holds no row that came out and mse > 7"):
-        exporting.open_rows(folder, "mse > 7")
-    rows = exporting.open_rows(folder, None)
+        export.open_rows(folder, "mse > 7")
+    rows = export.open_rows(folder, None)
     with pytest.raises(ConfigError, match="must end in .npy"):
-        exporting.to_npy(rows, str(tmp_path / "latents.pt"))
+        export.to_npy(rows, str(tmp_path / "latents.pt"))
     with pytest.raises(ConfigError, match="must hold one number"):
-        exporting.to_pairs(rows, str(tmp_path / "all.tar"), 2)
+        export.to_pairs(rows, str(tmp_path / "all.tar"), 2)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot write"):
-        exporting.to_pt(rows, str(tmp_path / "file"))
-    bare = exporting.open_rows(write_latents("bare", save_images=False), None)
+        export.to_pt(rows, str(tmp_path / "file"))
+    bare = export.open_rows(write_latents("bare", save_images=False), None)
     with pytest.raises(ConfigError, match="invert with --save-images"):
-        exporting.to_pairs(bare, str(tmp_path / "%d.tar"), 2)
+        export.to_pairs(bare, str(tmp_path / "%d.tar"), 2)
 
 
 def test_the_command(write_latents, tmp_path):
