@@ -19,6 +19,7 @@ from pyarrow import fs as pafs
 from pipeline import storage
 from pipeline.config import difference
 from pipeline.errors import ConfigError
+from pipeline.latents.schema import footer
 from pipeline.storage import urls
 
 N_WAITING_THREADS = 16  # footers and small columns: in an object store all waiting

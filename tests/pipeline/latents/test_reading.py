@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "reading.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "reading.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.*?)\n.*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
 WANTED = np.arange(6).reshape(-1, 1, 1) * np.ones((1, 4, 5))
 
