@@ -80,7 +80,7 @@ def _wait(
 
 def simulate(n_gpus: int, actor_class: type = Costless) -> None:
     """Put the simulation in the place of Ray, for the driver and its crew, in this process."""
-    from pipeline import crew, driver
+    from pipeline.engine import driver, pool
 
     new = SimpleNamespace(remote=lambda config: _Handle(actor_class(config)))
     actor = SimpleNamespace(options=lambda **_: new)
@@ -92,5 +92,5 @@ def simulate(n_gpus: int, actor_class: type = Costless) -> None:
         remote=lambda _: actor,
         ObjectRef=Reference,
     )
-    crew.ray = driver.ray = simulated  # type: ignore[assignment]
-    crew._Head = lambda: SimpleNamespace(answers=lambda: True)  # type: ignore[assignment,misc]
+    pool.ray = driver.ray = simulated  # type: ignore[assignment]
+    pool._Head = lambda: SimpleNamespace(answers=lambda: True)  # type: ignore[assignment,misc]

@@ -27,8 +27,9 @@ import torch
 from PIL import Image
 
 from benchmarks.stand_in import SHARD, TimedConfig
-from pipeline import cluster, driver, plan, portraits, run, stopwatch
+from pipeline import portraits, run
 from pipeline.config import ClusterConfig, RunConfig
+from pipeline.engine import cluster, driver, run_folder, stopwatch
 from pipeline.faces import images
 from pipeline.shards import packing
 
@@ -66,7 +67,7 @@ class Bench:
         if n_ahead is not None:
             told["n_ahead"] = n_ahead
         workers = TimedConfig(**told)
-        plan.claim(out, prepared.identity, prepared.asked, overwrite=False)
+        run_folder.claim(out, prepared.identity, prepared.asked, overwrite=False)
         summary = driver.run(prepared.left, workers, self._how, lambda *_: None)
         assert not summary.failures, summary.failures
         assert set(summary.n_by_status) == {"ok"}, summary.n_by_status

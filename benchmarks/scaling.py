@@ -43,8 +43,8 @@ def _resident(field: str) -> float:
 
 def on_ray(n: int, n_actors: int = 2) -> dict[str, float]:
     """Time and memory of the driver's process for n shards, with Ray itself."""
-    from pipeline import cluster
     from pipeline.config import ClusterConfig
+    from pipeline.engine import cluster
 
     how = ClusterConfig(n_actors=n_actors, gpus_per_actor=0)
     with cluster.cluster(how):
@@ -62,13 +62,13 @@ def simulated(n: int, n_gpus: int = 64) -> dict[str, float]:
 
 def _measured(n: int, how: Any, n_actors: int) -> dict[str, float]:
     from benchmarks.costless import CostlessConfig
-    from pipeline import driver, plan
+    from pipeline.engine import driver
 
     config = CostlessConfig(out="out", identity={})
     # The first shards start workers and are not counted.
-    driver.run(_tasks(plan, 20, "warm"), config, how, lambda *_: None)
+    driver.run(_tasks(20, "warm"), config, how, lambda *_: None)
     before = _resident("VmRSS")
-    tasks = _tasks(plan, n, "shards")
+    tasks = _tasks(n, "shards")
     wall, thread = time.perf_counter(), time.thread_time()
     summary = driver.run(tasks, config, how, lambda *_: None)
     wall, thread = time.perf_counter() - wall, time.thread_time() - thread
@@ -84,30 +84,35 @@ def _measured(n: int, how: Any, n_actors: int) -> dict[str, float]:
     }
 
 
-def _tasks(plan: Any, n: int, name: str) -> list[Any]:
-    return [plan.task(f"s3://bucket/{name}/{i:06}.tar", "size=1 mtime_ns=1", RUN) for i in range(n)]
+def _tasks(n: int, name: str) -> list[Any]:
+    from pipeline.engine import run_folder
+
+    return [
+        run_folder.task(f"s3://bucket/{name}/{i:06}.tar", "size=1 mtime_ns=1", RUN)
+        for i in range(n)
+    ]
 
 
 def planning(n: int) -> dict[str, float]:
     """Seconds of listing n shards, of finding those without a file, of writing the run's record."""
-    from pipeline import plan
+    from pipeline.engine import run_folder
 
     with tempfile.TemporaryDirectory() as folder:
         shards, out = Path(folder) / "shards", Path(folder) / "out"
         shards.mkdir()
         for i in range(n):
             os.close(os.open(shards / f"{i:06}.tar", os.O_CREAT))
-        plan.require_writable(str(out))
-        plan.claim(str(out), {}, [], overwrite=False)
+        run_folder.require_writable(str(out))
+        run_folder.claim(str(out), {}, [], overwrite=False)
         start = time.perf_counter()
-        tasks = plan.tasks([f"{shards}/*.tar"], RUN)
+        tasks = run_folder.tasks([f"{shards}/*.tar"], RUN)
         listed = time.perf_counter()
         for task in tasks[: n // 2]:
             (out / task.output).touch()
         begun = time.perf_counter()
-        left = plan.pending(tasks, str(out))
+        left = run_folder.pending(tasks, str(out))
         pending = time.perf_counter()
-        plan.claim(str(out), {}, tasks, overwrite=False)
+        run_folder.claim(str(out), {}, tasks, overwrite=False)
         end = time.perf_counter()
     assert len(left) == n - n // 2
     return {

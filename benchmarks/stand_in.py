@@ -19,11 +19,11 @@ from torch import Tensor
 
 from pipeline.actor import ActorConfig, Inversion, InversionActor
 from pipeline.batches import BatchInverter, _Batch, _Inverting
-from pipeline.careful import Watch
+from pipeline.engine.quarantine import Watch
+from pipeline.engine.stopwatch import Stopwatch
 from pipeline.latents import schema
 from pipeline.records import AlignedFace, Sample, ShardReport, ShardTask
 from pipeline.scoring import Scorer
-from pipeline.stopwatch import Stopwatch
 
 SHARD = "shard"  # in the seconds of a report: from a shard's first byte to its commit
 

@@ -10,7 +10,7 @@ import click
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from pipeline.driver import Summary
+    from pipeline.engine.driver import Summary
     from pipeline.engine.run import Prepared
 
 N_LABELS_SHOWN = 30
@@ -102,7 +102,7 @@ def print_summary(prepared: Prepared, summary: Summary, seconds: float) -> None:
         click.echo(f"busy time: {busy}{beside}")
     for execution, n in summary.executions.most_common():
         click.echo(f"the model ran {execution} ({n} shards)")
-    from pipeline import stopwatch
+    from pipeline.engine import stopwatch
     from pipeline.storage import public
 
     if waited := stopwatch.sentence(summary.seconds):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from pipeline.journal import Progress
+    from pipeline.engine.progress import Progress
 
 N_LISTED = 10
 
@@ -20,7 +20,7 @@ def status(latents: str) -> None:
 
     Reads files alone: needs no Ray, and may run beside a run or after it, on any machine.
     """
-    from pipeline import audit
+    from pipeline.engine import audit
 
     found = audit.status(latents)
     begun = found.run.begun if found.run is not None and found.is_running else []
@@ -49,7 +49,7 @@ def _print_some(label: str, urls: list[str]) -> None:
 
 def _print_run(run: Progress, is_running: bool) -> None:
     """What the last run says of itself."""
-    from pipeline import stopwatch
+    from pipeline.engine import stopwatch
 
     waited = stopwatch.sentence(run.busy_s)
     rate = f"{run.rows_per_s:.1f} images/s"

@@ -16,7 +16,7 @@ def verify(latents: str) -> None:
     """
     from tqdm import tqdm
 
-    from pipeline import audit
+    from pipeline.engine import audit
 
     problems, n_rows, n_files = [], 0, 0
     names = audit.files(latents)

@@ -16,9 +16,10 @@ from encoders.restyle import ReStyle
 from generators.checkpoint import CheckpointError, tensors_sha256
 from pipeline import batch_size, feed
 from pipeline.batches import N_AHEAD, BatchInverter
-from pipeline.careful import Watch
-from pipeline.cluster import gpu_share
 from pipeline.config import Compile, RunConfig
+from pipeline.engine.cluster import gpu_share
+from pipeline.engine.quarantine import Watch
+from pipeline.engine.stopwatch import Stopwatch
 from pipeline.engine.worker import Worker, WorkerConfig
 from pipeline.errors import ConfigError
 from pipeline.faces.prepare import AlignSettings
@@ -27,7 +28,6 @@ from pipeline.latents.schema import Row
 from pipeline.records import AlignedFace, Sample, ShardTask, Status
 from pipeline.scoring import Scorer
 from pipeline.shards import labels, reader
-from pipeline.stopwatch import Stopwatch
 from pipeline.storage import public
 
 

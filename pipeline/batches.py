@@ -26,17 +26,17 @@ from encoders.dlib_file import CHIP_SIDE
 from encoders.loop import Inversion
 from encoders.restyle import ReStyle, from_pixels
 from pipeline.batch_size import is_out_of_memory, too_large
-from pipeline.careful import Watch
-from pipeline.chunks import Crash
 from pipeline.config import RunConfig
 from pipeline.device import Device, Download, images_to_u8
+from pipeline.engine.quarantine import Watch
+from pipeline.engine.stopwatch import WAIT, Stopwatch
+from pipeline.engine.tasks import Crash
 from pipeline.faces import images
 from pipeline.feed import Chips
 from pipeline.latents.schema import Row
 from pipeline.prefetch import ahead
 from pipeline.records import AlignedFace, Status
 from pipeline.scoring import Scorer
-from pipeline.stopwatch import WAIT, Stopwatch
 
 T = TypeVar("T")
 

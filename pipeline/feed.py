@@ -1,6 +1,6 @@
 """Decoding, alignment and the chips of faces on CPU workers across the cluster: in order, and bounded.
 
-The work of one sample is a plain function (`align_sample`), free of Ray and torch; `pipeline.chunks` spreads
+The work of one sample is a plain function (`align_sample`), free of Ray and torch; `engine/tasks.py` spreads
 it as stateless Ray tasks. dlib's models live in the worker process, loaded once.
 """
 
@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.chunks import Crash, Labour
+from pipeline.engine.stopwatch import Stopwatch
+from pipeline.engine.tasks import Crash, Labour
 from pipeline.faces.prepare import AlignSettings, align_sample
 from pipeline.records import AlignedFace, Sample, Status
-from pipeline.stopwatch import Stopwatch
 
 # Samples in one Ray task: enough to hide its overhead of a millisecond, few enough to spread a shard.
 SAMPLES_PER_TASK = 4

@@ -14,9 +14,10 @@ import torch
 from encoders import Bootstrap, ReStyle
 from encoders.execution import WORTH_COMPILING
 from generators.precision import dtype_of
-from pipeline import audit, batch_size, cluster, plan, storage
+from pipeline import batch_size, storage
 from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
 from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
+from pipeline.engine import audit, cluster, run_folder
 from pipeline.engine.run import Prepared, absolute_file, require_device, rival, runs_here
 from pipeline.errors import ConfigError
 from pipeline.records import RETRYABLE, ShardTask
@@ -54,9 +55,9 @@ def prepare(
     if config.keep_fields:
         config = replace(config, labels=_label_columns(shards, out, config, overwrite))
     identity = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
-    asked = plan.tasks(shards, fingerprint(identity))
-    plan.require_usable(out, identity, overwrite)
-    left = asked if overwrite else plan.pending(asked, out)
+    asked = run_folder.tasks(shards, fingerprint(identity))
+    run_folder.require_usable(out, identity, overwrite)
+    left = asked if overwrite else run_folder.pending(asked, out)
     again: frozenset[str] = frozenset()
     if retry_failed and not overwrite:
         undone = {t.output for t in left}
@@ -65,7 +66,7 @@ def prepare(
         wanted = again | undone
         left = [t for t in asked if t.output in wanted]
     if not dry_run:
-        plan.require_writable(out)
+        run_folder.require_writable(out)
         cluster.require_reachable(how.address)
     workers = actor_config(config, out, identity, how, asked)
     return Prepared(workers, out, asked, left, identity, overwrite, again, rival(out, overwrite))
@@ -76,7 +77,7 @@ def _label_columns(
 ) -> dict[str, str]:
     """Those of the run that the folder holds: shards that are added later may show others first."""
     files, path = storage.filesystem(out)
-    old = None if overwrite else plan.read_json(files, f"{path}/{plan.SETTINGS}")
+    old = None if overwrite else run_folder.read_json(files, f"{path}/{run_folder.SETTINGS}")
     if old and old.get("keep_fields") == list(config.keep_fields):
         return {**labels.of_settings(old), **config.labels}
     return labels.columns(list(storage.expand(shards)), config.keep_fields, config.labels)

@@ -19,7 +19,7 @@ from PIL import Image
 from benchmarks.chaos.processes import descendants, kill
 from encoders import ReStyle, UNet, UNetConfig, save_inverter
 from generators import Generator, GeneratorConfig
-from pipeline import audit
+from pipeline.engine import audit
 
 ROOT = Path(__file__).parent.parent.parent
 SITE = Path(__file__).parent / "site"

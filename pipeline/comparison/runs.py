@@ -10,11 +10,11 @@ from pathlib import PurePath
 
 import numpy as np
 
-from pipeline import storage, timing
+from pipeline import storage
+from pipeline.engine.progress import Throughput, throughput
 from pipeline.errors import ConfigError
 from pipeline.report import source
 from pipeline.report.source import Run
-from pipeline.timing import Timing
 
 # Settings that leave rows and numbers as they are, and those that people cannot read.
 NOT_TOLD = ("metrics", "identity_steps", "latents", "save_images", "protocol", "keep_fields")
@@ -29,7 +29,7 @@ class Compared:
     name: str  # the end of its path, as much as tells it from the others
     run: Run
     differs: str  # from the others in these settings, for people
-    timing: Timing | None  # None where none was kept
+    throughput: Throughput | None  # None where none was kept
 
     @property
     def model(self) -> str:
@@ -74,7 +74,7 @@ def open_runs(folders: Sequence[str]) -> list[Compared]:
             name,
             run,
             ", ".join(word for word in of_run if any(word not in other for other in told)),
-            timing.read(folder, run.footer["fingerprint"]),
+            throughput(folder, run.footer["fingerprint"]),
         )
         for name, folder, run, of_run in zip(names, folders, found, told, strict=True)
     ]

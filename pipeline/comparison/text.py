@@ -22,7 +22,7 @@ def table(found: Comparison) -> str:
 def _runs(found: Comparison) -> Iterator[list[str]]:
     yield ["run", "model", "differs in", "failed", "model s/image", "images/s"]
     for compared in found.runs:
-        took = compared.timing
+        took = compared.throughput
         yield [
             compared.name,
             compared.model,

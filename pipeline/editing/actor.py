@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.careful import Watch
 from pipeline.config import Precision
 from pipeline.editing.painter import Painter, n_fitting
 from pipeline.editing.rows import Edits
+from pipeline.engine.quarantine import Watch
+from pipeline.engine.stopwatch import Stopwatch
 from pipeline.engine.worker import Worker, WorkerConfig
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.faces import images
@@ -23,7 +24,6 @@ from pipeline.latents import footer
 from pipeline.latents.where import Where
 from pipeline.latents.writer import ROW_GROUP_IMAGE_BYTES, ROW_GROUP_ROWS
 from pipeline.records import ShardTask
-from pipeline.stopwatch import Stopwatch
 from pipeline.storage import public
 
 

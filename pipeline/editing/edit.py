@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import cluster, plan, storage
+from pipeline import storage
 from pipeline.config import ClusterConfig, Precision, fingerprint
 from pipeline.editing import expression, painter
 from pipeline.editing.actor import EditorConfig
 from pipeline.editing.rows import Edits
+from pipeline.engine import cluster, run_folder
 from pipeline.engine.run import Prepared, absolute_file, require_device, rival
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
@@ -75,11 +76,11 @@ def prepare(
     edits = _edits(config, parsed, columns, record)
     identity = _identity(record, config, [one.identity() for one in parsed])
     run = fingerprint(identity)
-    asked = [plan.task(url, storage.identity(url), run) for url in urls]
-    plan.require_usable(out, identity, overwrite)
-    left = asked if overwrite else plan.pending(asked, out)
+    asked = [run_folder.task(url, storage.identity(url), run) for url in urls]
+    run_folder.require_usable(out, identity, overwrite)
+    left = asked if overwrite else run_folder.pending(asked, out)
     if not dry_run:
-        plan.require_writable(out)
+        run_folder.require_writable(out)
         cluster.require_reachable(how.address)
     workers = EditorConfig(
         out=storage.absolute(out),
@@ -112,7 +113,7 @@ def sources(latents: str) -> list[str]:
     Raises:
         ConfigError: there are none.
     """
-    names = plan.committed(latents)
+    names = run_folder.committed(latents)
     if not names:
         raise ConfigError(
             f"{storage.public(latents)} holds no Parquet file; pass the --out of `restyle invert`"

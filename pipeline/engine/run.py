@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from encoders import require_precision
-from pipeline import cluster, driver, journal, plan, storage
+from pipeline import storage
 from pipeline.config import ClusterConfig, Precision, fingerprint
-from pipeline.driver import Progress, Summary
+from pipeline.engine import cluster, driver, progress, run_folder
+from pipeline.engine.driver import Progress, Summary
+from pipeline.engine.progress import Journal
 from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
-from pipeline.journal import Journal
 from pipeline.records import ShardTask
 
 
@@ -40,16 +41,16 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
     """
     out, asked = prepared.out, prepared.asked
     if not prepared.left:
-        plan.claim(out, prepared.identity, asked, overwrite=False)
+        run_folder.claim(out, prepared.identity, asked, overwrite=False)
         return Summary()
     n_before = len(asked) - len(prepared.left)
     with cluster.cluster(how):
-        plan.claim(out, prepared.identity, asked, prepared.overwrite)
+        run_folder.claim(out, prepared.identity, asked, prepared.overwrite)
         with Journal(out, len(asked), n_before, fingerprint(prepared.identity)) as log:
             summary = driver.run(prepared.left, prepared.workers, how, progress, log)
     _believe_storage(prepared, summary)
     if prepared.rival and not summary.failures:  # both have written what was asked for
-        plan.claim(out, prepared.identity, asked, overwrite=False)
+        run_folder.claim(out, prepared.identity, asked, overwrite=False)
     return summary
 
 
@@ -57,7 +58,7 @@ def _believe_storage(prepared: Prepared, summary: Summary) -> None:
     """What lies in the folder decides, not what workers said of it."""
     # Of a shard that was done again, the file there may be the old one.
     unsure = prepared.again & {t.output for t, _ in summary.failures}
-    there = set(plan.committed(prepared.out)) - unsure
+    there = set(run_folder.committed(prepared.out)) - unsure
     summary.failures = [(t, why) for t, why in summary.failures if t.output not in there]
     known = {t.output for t, _ in summary.failures} | there
     reason = (
@@ -68,13 +69,13 @@ def _believe_storage(prepared: Prepared, summary: Summary) -> None:
 
 def rival(out: str, overwrite: bool) -> str:
     """Who else is writing to a folder now; nobody: ""."""
-    found = journal.rival(out)
+    found = progress.rival(out)
     if found is None:
         return ""
     if overwrite:
         raise ConfigError(
             f"{storage.public(out)} is being written by {found.by}; stop that run, or wait "
-            f"{journal.FRESH_S:.0f} seconds if it was killed, before --overwrite"
+            f"{progress.FRESH_S:.0f} seconds if it was killed, before --overwrite"
         )
     return found.by
 

@@ -18,16 +18,16 @@ import pyarrow as pa
 import torch
 
 from pipeline import storage
-from pipeline.careful import Care, Watch
-from pipeline.cluster import worker_name
 from pipeline.config import fingerprint
+from pipeline.engine.cluster import worker_name
+from pipeline.engine.metrics import WorkerMetrics
+from pipeline.engine.quarantine import Care, Watch
+from pipeline.engine.stopwatch import Stopwatch
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.latents.schema import Row
 from pipeline.latents.writer import ShardWriter
 from pipeline.records import ShardReport, ShardTask, Status
-from pipeline.stopwatch import Stopwatch
 from pipeline.storage import public
-from pipeline.telemetry import WorkerMetrics
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from encoders import ReStyle
-from pipeline import timing
+from pipeline.engine.progress import throughput
 from pipeline.report import drawing, edited, output, page, pictures, source
 from pipeline.report.choice import choose
 from pipeline.report.metrics import Metric, metric
@@ -71,7 +71,7 @@ def collect(
 ) -> Content:
     """What the page of a run shows; see :func:`write`."""
     run = source.open_run(latents)
-    content = Content(run, timing=timing.read(latents, run.footer["fingerprint"]))
+    content = Content(run, throughput=throughput(latents, run.footer["fingerprint"]))
     restyle = drawing.load(run, model, generator, content.notes) if run.n_ok else None
     if run.n_edits:
         size = DEFAULT_INPUT_SIZE if restyle is None else restyle.input_size

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.engine.progress import Throughput
 from pipeline.report import charts, rendering, source
 from pipeline.report.choice import Choice
 from pipeline.report.metrics import Metric
@@ -18,7 +19,6 @@ from pipeline.report.source import Run
 from pipeline.report.statistics import Statistics
 from pipeline.shards.labels import PREFIX
 from pipeline.storage import public
-from pipeline.timing import Timing
 
 MAX_LABEL = 200  # characters of a text
 
@@ -29,7 +29,7 @@ class Content:
 
     run: Run
     statistics: list[Statistics] = field(default_factory=list)
-    timing: Timing | None = None
+    throughput: Throughput | None = None
     choice: Choice = Choice([], [])
     cards: list[Card] = field(default_factory=list)
     failures: list[Card] = field(default_factory=list)
@@ -176,9 +176,9 @@ def _tiles(content: Content) -> list[Fact]:
             Fact(str(len(run.directions)), f"direction{'s' * (len(run.directions) > 1)}"),
             Fact(str(len(run.strengths)), f"strength{'s' * (len(run.strengths) > 1)} of each"),
         ]
-    if content.timing is not None:
-        n, what = content.timing.n_workers, "GPU" if content.timing.on_gpu else "CPU worker"
-        rate = f"{content.timing.samples_per_s:.3g}"
+    if content.throughput is not None:
+        n, what = content.throughput.n_workers, "GPU" if content.throughput.on_gpu else "CPU worker"
+        rate = f"{content.throughput.samples_per_s:.3g}"
         facts.append(Fact(rate, f"images a second on {n:,} {what}{'s' * (n != 1)}"))
     return facts
 

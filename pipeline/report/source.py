@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import audit, plan, storage
+from pipeline import storage
 from pipeline.config import difference
+from pipeline.engine import audit, run_folder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.schema import dense
@@ -98,7 +99,7 @@ def open_run(latents: str) -> Run:
         ConfigError: no Parquet files, files of another origin, or of several runs.
     """
     where = storage.public(latents)
-    names = plan.committed(latents)
+    names = run_folder.committed(latents)
     if not names:
         raise ConfigError(
             f"{where} holds no Parquet file; pass the --out folder of a finished `restyle invert`"

@@ -15,8 +15,8 @@ import torch
 
 from generators import CheckpointError
 from generators.trainer import NotFinite
-from pipeline import cluster
 from pipeline.config import ClusterConfig
+from pipeline.engine import cluster
 from pipeline.errors import ConfigError
 from pipeline.training.config import N_RESTARTS, LoopConfig, Maker, WorkersConfig
 from pipeline.training.loop import train

@@ -4,8 +4,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.pipeline import Bench, write_photos
-from pipeline import cluster
 from pipeline.config import ClusterConfig, RunConfig
+from pipeline.engine import cluster
 from pipeline.shards import packing
 
 N = 5

@@ -12,7 +12,7 @@ DEATHS = """
 import json, tempfile
 from ray.exceptions import RayActorError
 from benchmarks import costless, scaling
-from pipeline import careful, driver, plan
+from pipeline.engine import driver, quarantine
 from pipeline.config import ClusterConfig
 
 class Mortal(costless.Costless):
@@ -21,7 +21,7 @@ class Mortal(costless.Costless):
         self.out = config.out
     def process(self, task, care=None):
         if care is not None and 7 not in care.crashed:
-            careful.Watch(self.out, task.output, care).note(7, 7)
+            quarantine.Watch(self.out, task.output, care).note(7, 7)
         if care is None or 7 not in care.crashed:
             raise RayActorError
         return super().process(task)
@@ -29,7 +29,7 @@ class Mortal(costless.Costless):
 costless.simulate(1, Mortal)
 with tempfile.TemporaryDirectory() as out:
     config = costless.CostlessConfig(out=out, identity={})
-    tasks = scaling._tasks(plan, 40, "shards")
+    tasks = scaling._tasks(40, "shards")
     summary = driver.run(tasks, config, ClusterConfig(), lambda *_: None)
 print(json.dumps([summary.n_shards, len(summary.failures), summary.n_deaths]))
 """

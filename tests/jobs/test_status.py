@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from jobs.cli import cli
-from pipeline import journal, plan
 from pipeline.config import RunConfig
-from pipeline.journal import Begun, Journal
+from pipeline.engine import run_folder
+from pipeline.engine.progress import Begun, Journal
 from pipeline.latents import schema
 from pipeline.latents.schema import Row
 from pipeline.latents.writer import ShardWriter
@@ -22,9 +22,9 @@ CONFIG = RunConfig(steps=1, metrics=(), align="none")
 def out(tmp_path):
     """Four shards asked for, one of them done."""
     out = str(tmp_path / "latents")
-    plan.require_writable(out)
+    run_folder.require_writable(out)
     asked = [ShardTask(f"{i}.tar", "", f"{i}.parquet") for i in range(4)]
-    plan.claim(out, CONFIG.settings(), asked, overwrite=False)
+    run_folder.claim(out, CONFIG.settings(), asked, overwrite=False)
     writer = ShardWriter(out, "0.parquet", "0.tar", schema.schema(CONFIG, 2, 3))
     bad = AlignedFace(0, "0", Status.CRASHED, "died")
     writer.add([Row(bad, bad.status, bad.error)])
@@ -79,7 +79,7 @@ def test_after_its_end(out, run):
 def test_after_its_death(out, run, tmp_path):
     log, progress = run
     log.beat(progress)
-    path = tmp_path / "latents" / journal.PROGRESS
+    path = tmp_path / "latents" / progress.PROGRESS
     old = json.loads(path.read_text())
     path.write_text(json.dumps({**old, "written": old["written"] - 60}))
     text = status(out)

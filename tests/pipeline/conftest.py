@@ -50,8 +50,10 @@ def cluster(mended):
     from ray.cluster_utils import Cluster
 
     # Its workers inherit the credentials of the test's object store, too.
-    here = str(Path(__file__).parent)  # functions of tests are found by name
-    path = os.pathsep.join(filter(None, (str(SITE), here, os.environ.get("PYTHONPATH"))))
+    # Functions of tests are found by name.
+    rooms = [str(path.parent) for path in Path(__file__).parent.rglob("test_*.py")]
+    found = (str(SITE), *dict.fromkeys(rooms), os.environ.get("PYTHONPATH"))
+    path = os.pathsep.join(filter(None, found))
     environment = {
         "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "PYTHONPATH": path,
         "CHAOS_MENDED": str(mended), "RAY_metrics_report_interval_ms": "500",

@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 from encoders import load_inverter
-from pipeline import journal
 from pipeline.actor import checkpoint_hashes
 from pipeline.config import RunConfig, fingerprint
+from pipeline.engine import progress
+from pipeline.engine.progress import Progress
 from pipeline.faces.images import encode_png
-from pipeline.journal import Progress
 from pipeline.latents.schema import Row, schema
 from pipeline.latents.writer import ShardWriter
 from pipeline.records import AlignedFace, Status
@@ -100,7 +100,7 @@ class Run:
 
 def timed(folder: Path, fingerprint: str, run: str, **facts) -> None:
     """What a run that ended leaves behind."""
-    path = Path(folder) / journal.RUNS / f"{run}.json"
+    path = Path(folder) / progress.RUNS / f"{run}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(Progress(run, fingerprint, **facts))))
 

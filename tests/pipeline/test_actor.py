@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline import LatentDataset, cluster, feed, run
+from pipeline import LatentDataset, feed, run
 from pipeline.actor import InversionActor
 from pipeline.batches import BatchInverter
 from pipeline.config import ClusterConfig, RunConfig
+from pipeline.engine import cluster
 from pipeline.errors import ShardError
 from pipeline.faces import images
 from pipeline.latents import footer

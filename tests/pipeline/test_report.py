@@ -24,8 +24,9 @@ from report_runs import (
 from encoders import load_inverter, save_inverter
 from generators import CheckpointError
 from jobs.report import report as command
-from pipeline import report, timing
+from pipeline import report
 from pipeline.config import RunConfig
+from pipeline.engine.progress import throughput
 from pipeline.errors import ConfigError
 from pipeline.records import Status
 from pipeline.report import source
@@ -263,7 +264,7 @@ def test_what_ran_is_timed_and_told(make_run):
     timed(run.folder, mark, "a", seconds=3.0, **rows, **worked)
     timed(run.folder, mark, "b", seconds=1.0, **rows, **worked)
     timed(run.folder, "another", "c", seconds=1000.0, **rows, **worked)
-    found = timing.read(str(run.folder), mark)
+    found = throughput(str(run.folder), mark)
     assert found is not None
     assert (found.samples_per_s, found.model_s_per_image, found.on_gpu) == (3.0, 2.0, True)
     page, _ = page_of(run)

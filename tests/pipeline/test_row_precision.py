@@ -12,15 +12,16 @@ from click.testing import CliRunner
 
 from encoders import execution, load_inverter, save_inverter
 from jobs.cli import cli
-from pipeline import LatentDataset, plan, run
+from pipeline import LatentDataset, run
 from pipeline.actor import InversionActor
 from pipeline.batches import BatchInverter
 from pipeline.config import PROTOCOL, ClusterConfig, RunConfig
+from pipeline.engine import run_folder
+from pipeline.engine.stopwatch import Stopwatch
 from pipeline.errors import ConfigError
 from pipeline.latents import footer, schema
 from pipeline.records import AlignedFace, Status
 from pipeline.scoring import Scorer
-from pipeline.stopwatch import Stopwatch
 
 BRIGHT = 2  # the row that float16 cannot hold
 
@@ -111,12 +112,12 @@ def test_tf32_is_refused_where_there_is_no_such_gpu(prepare):
 def test_a_folder_of_an_earlier_protocol_is_not_continued_in_silence(prepare, tmp_path):
     prepared = prepare()
     old = {**prepared.identity, "protocol": PROTOCOL - 1}
-    plan.claim(str(tmp_path / "out"), old, prepared.asked, overwrite=False)
+    run_folder.claim(str(tmp_path / "out"), old, prepared.asked, overwrite=False)
     with pytest.raises(
         ConfigError, match=r"begun by another release.*protocol 1, here 2.*not cont"
     ):
         prepare()
-    settings = json.loads((tmp_path / "out" / plan.SETTINGS).read_text())
+    settings = json.loads((tmp_path / "out" / run_folder.SETTINGS).read_text())
     assert settings["protocol"] == PROTOCOL - 1
 
 

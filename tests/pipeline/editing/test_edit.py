@@ -12,15 +12,16 @@ import torch
 
 from benchmarks.chaos.processes import kill
 from generators import CheckpointError, directions
-from pipeline import LatentDataset, audit
+from pipeline import LatentDataset
 from pipeline.config import ClusterConfig
 from pipeline.editing.actor import EditorActor
 from pipeline.editing.edit import EditConfig, prepare
+from pipeline.engine import audit
 from pipeline.engine.run import execute
+from pipeline.engine.run_folder import claim
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
 from pipeline.latents.schema import FOOTER_KEY, dense
-from pipeline.plan import claim
 
 N_SHARDS = 4
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline import plan, run
+from pipeline import run
 from pipeline.config import ClusterConfig, RunConfig
+from pipeline.engine import run_folder
 from pipeline.errors import ConfigError
 from pipeline.records import Sample
 from pipeline.shards import labels
@@ -129,7 +130,7 @@ def test_shards_that_are_added_have_the_columns_of_the_run(shard, tmp_path, tiny
 
     old, new = shard("old.tar", [{"smile": 0.5}]), shard("new.tar", [{"new": 1}])
     first = prepare(old)
-    plan.claim(out, first.identity, first.asked, overwrite=False)
+    run_folder.claim(out, first.identity, first.asked, overwrite=False)
     again = prepare(new, old)
     assert again.identity == first.identity
     assert again.identity["label_smile"] == "double"

@@ -4,10 +4,11 @@ import fsspec
 import pytest
 from stores import FolderStore
 
-from pipeline import audit, careful, journal, plan, storage
-from pipeline.careful import Care, Watch
+from pipeline import storage
+from pipeline.engine import audit, progress, quarantine, run_folder
+from pipeline.engine.progress import Journal
+from pipeline.engine.quarantine import Care, Watch
 from pipeline.errors import ConfigError
-from pipeline.journal import Journal
 from pipeline.storage import retry
 from pipeline.storage.sources import FileSource
 
@@ -19,10 +20,10 @@ def out(tmp_path, monkeypatch):
     monkeypatch.setattr(FolderStore, "n", 0)
     monkeypatch.setattr(FolderStore, "at", "")
     monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(journal, "LAST_WAITS_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(progress, "LAST_WAITS_S", (0.0, 0.0, 0.0))
     (tmp_path / "s.tar").write_bytes(b"shard")
     found = f"moody://{tmp_path}"
-    plan.require_writable(found)
+    run_folder.require_writable(found)
     return found
 
 
@@ -33,13 +34,13 @@ def fail(n, at=""):
 @pytest.mark.parametrize(
     "ask",
     [
-        plan.committed,
-        plan.require_writable,
+        run_folder.committed,
+        run_folder.require_writable,
         audit.files,
         lambda out: storage.identity(f"{out}/s.tar"),
         lambda out: storage.expand([f"{out}/*.tar"]),
-        lambda out: plan.require_usable(out, {}, overwrite=True),
-        lambda out: plan.claim(out, {}, [], overwrite=False),
+        lambda out: run_folder.require_usable(out, {}, overwrite=True),
+        lambda out: run_folder.claim(out, {}, [], overwrite=False),
         lambda out: audit.with_rows(out, ["s.tar"], {"ok"}),
         lambda out: Watch(out, "s.parquet", Care()).note(0, 1),
     ],
@@ -61,24 +62,24 @@ def test_what_verify_cannot_read_is_a_problem(out):
 def test_journals_and_notes_that_fail_end_no_run(out):
     fail(99)
     with Journal(out, 1, 0):
-        assert careful.place_of_death(out, "s.parquet") is None
-        assert journal.read(out) is None
+        assert quarantine.place_of_death(out, "s.parquet") is None
+        assert progress.read(out) is None
 
 
 def test_folders_are_made_for_logs_and_notes(out, tmp_path):
     with Journal(out, 1, 0) as log:
-        assert journal.read(out).run == log.run
-    assert journal.read(out).state == "finished"
+        assert progress.read(out).run == log.run
+    assert progress.read(out).state == "finished"
     [path] = (tmp_path / "_run" / "logs").iterdir()
     assert path.read_text().count("\n") == 2
     Watch(out, "s.parquet", Care()).note(8, 15)
-    assert careful.place_of_death(out, "s.parquet") == (8, 15)
+    assert quarantine.place_of_death(out, "s.parquet") == (8, 15)
 
 
 def test_the_last_lines_are_tried_again_and_hold_nothing_back(out, tmp_path):
     with Journal(out, 1, 0):
         fail(99, "logs/")
-    assert journal.read(out).state == "finished"
+    assert progress.read(out).state == "finished"
     assert not (tmp_path / "_run" / "logs").exists() or not [*(tmp_path / "_run/logs").iterdir()]
     fail(0)
     with Journal(out, 1, 0):
@@ -106,10 +107,10 @@ def test_what_has_changed_is_seen(out, tmp_path):
 )
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(ConfigError, match="cannot|name one bucket"):
-        plan.tasks([url], "0")
+        run_folder.tasks([url], "0")
 
 
 @pytest.mark.parametrize("out", ["s3://bucket[12]/out", "s3://[abc/out"])
 def test_an_output_that_is_none_is_refused(out):
     with pytest.raises(ConfigError, match="cannot open s3://"):
-        plan.committed(out)
+        run_folder.committed(out)

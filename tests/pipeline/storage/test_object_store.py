@@ -7,8 +7,9 @@ import pytest
 from pyarrow import fs as pafs
 from stores import Fault, gcs_server, s3_server, tries_once
 
-from pipeline import LatentDataset, plan, storage
+from pipeline import LatentDataset, storage
 from pipeline.config import RunConfig
+from pipeline.engine import run_folder
 from pipeline.errors import ConfigError, ShardError
 from pipeline.latents import schema
 from pipeline.latents.schema import Row
@@ -112,7 +113,7 @@ def test_throttling_is_waited_for(store, tar):
     app.faults = [Fault(method, "s.tar", status=503, n=2) for method in ("GET", "HEAD")]
     assert read(address("busy/s.tar")) == tar[1]
     app.faults = [Fault("GET", "/data", status=503, n=2)]
-    [task] = plan.tasks([address("busy/*.tar")], RUN)
+    [task] = run_folder.tasks([address("busy/*.tar")], RUN)
     assert task.identity == storage.identity(task.url)
 
 
@@ -150,7 +151,7 @@ def many(server):
 @pytest.mark.parametrize("pattern", ["many/*.tar", "many/{000..011}.tar", "many"])
 def test_one_listing_tells_every_identity(store, many, pattern):
     app, address = store
-    tasks = plan.tasks([address(pattern)], RUN)
+    tasks = run_folder.tasks([address(pattern)], RUN)
     assert len(app.requests) == 1
     assert [t.identity.split()[0] for t in tasks] == [f"size={i}" for i in range(12)]
     assert tasks[7].identity == storage.identity(tasks[7].url)
@@ -159,14 +160,14 @@ def test_one_listing_tells_every_identity(store, many, pattern):
 def test_a_store_that_may_not_be_listed_is_asked_for_each(store, many):
     app, address = store
     app.faults = [Fault("GET", "/data", status=403, n=ALWAYS)]
-    tasks = plan.tasks([address("many/{000..011}.tar")], RUN)
+    tasks = run_folder.tasks([address("many/{000..011}.tar")], RUN)
     assert [t.identity.split()[0] for t in tasks] == [f"size={i}" for i in range(12)]
 
 
 def test_a_shard_that_the_listing_lacks_is_refused(store, many):
     _, address = store
     with pytest.raises(ConfigError, match="no shard matches s3://data/many/012.tar"):
-        plan.tasks([address("many/{000..012}.tar")], RUN)
+        run_folder.tasks([address("many/{000..012}.tar")], RUN)
 
 
 def test_globs_over_folders(store):
@@ -250,7 +251,7 @@ def test_google_cloud_storage(tar, monkeypatch):
     with gcs_server() as address:
         for i in range(3):
             put(address(f"in/{i}.tar"), data)
-        tasks = plan.tasks([address("in/*.tar")], RUN)
+        tasks = run_folder.tasks([address("in/*.tar")], RUN)
         assert [storage.public(t.url) for t in tasks] == [f"gs://data/in/{i}.tar" for i in range(3)]
         assert tasks[1].identity == storage.identity(tasks[1].url)
         assert read(tasks[1].url) == samples
@@ -261,11 +262,11 @@ def test_google_cloud_storage(tar, monkeypatch):
         put(tasks[2].url, data[:-1])
         with pytest.raises(ShardError, match="has changed"):
             source.at(5)
-        plan.require_writable(address("out"))
-        plan.claim(address("out"), {"steps": 1}, tasks, overwrite=False)
+        run_folder.require_writable(address("out"))
+        run_folder.claim(address("out"), {"steps": 1}, tasks, overwrite=False)
         write(address("out"), tasks[0].output)
         write(address("out"), tasks[0].output)
-        assert plan.pending(tasks, address("out")) == tasks[1:]
+        assert run_folder.pending(tasks, address("out")) == tasks[1:]
         assert len(LatentDataset(address("out"))) == 3
         assert not [name for name in names(address("out")) if "parts/" in name]
 
@@ -276,29 +277,29 @@ def test_what_fsspec_knows(tar, monkeypatch):
     data, samples = tar
     put("memory://in/a/s.tar", data)
     put("memory://in/b/s.tar", data)
-    tasks = plan.tasks(["memory://in/*/s.tar"], RUN)
+    tasks = run_folder.tasks(["memory://in/*/s.tar"], RUN)
     assert [t.url for t in tasks] == ["memory://in/a/s.tar", "memory://in/b/s.tar"]
-    assert plan.tasks(["memory://in/a"], RUN) == tasks[:1]
+    assert run_folder.tasks(["memory://in/a"], RUN) == tasks[:1]
     assert read(tasks[0].url) == samples
     put("memory://in/a/s.tar", data)
-    assert plan.tasks(["memory://in/a"], RUN) != tasks[:1]
-    plan.require_writable("memory://out")
+    assert run_folder.tasks(["memory://in/a"], RUN) != tasks[:1]
+    run_folder.require_writable("memory://out")
     write("memory://out", tasks[0].output)
-    assert plan.committed("memory://out") == [tasks[0].output]
+    assert run_folder.committed("memory://out") == [tasks[0].output]
     assert LatentDataset("memory://out").latents().shape == (3, 2, 3)
     fsspec.filesystem("memory").store.clear()
     with pytest.raises(ConfigError, match="abfs:// needs a package that is missing: .*adlfs"):
-        plan.tasks(["abfs://container@account.dfs.core.windows.net/s.tar"], RUN)
+        run_folder.tasks(["abfs://container@account.dfs.core.windows.net/s.tar"], RUN)
     with pytest.raises(ConfigError, match="cannot open nothing://x/s.tar: .*nothing"):
-        plan.tasks(["nothing://user:secret@x/s.tar"], RUN)
+        run_folder.tasks(["nothing://user:secret@x/s.tar"], RUN)
 
 
 def test_an_address_to_which_nothing_can_be_written():
     with pytest.raises(ConfigError, match="https://host/out can only be read"):
-        plan.require_writable("https://user:secret@host/out")
+        run_folder.require_writable("https://user:secret@host/out")
 
 
 def test_a_local_file_may_be_named_by_url(tmp_path, write_tar):
     write_tar(tmp_path / "a b.tar", [("a.jpg", b"1")])
-    [task] = plan.tasks([f"file://{tmp_path}/a%20b.tar"], RUN)
+    [task] = run_folder.tasks([f"file://{tmp_path}/a%20b.tar"], RUN)
     assert task.url == str(tmp_path / "a b.tar")

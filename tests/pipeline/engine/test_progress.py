@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline import journal
-from pipeline.journal import Begun, Journal, Progress
+from pipeline.engine import progress
+from pipeline.engine.progress import Begun, Journal, Progress
 
 
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch):
-    monkeypatch.setattr(journal, "LAST_WAITS_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(progress, "LAST_WAITS_S", (0.0, 0.0, 0.0))
 
 
 def lines(out):
@@ -22,21 +22,21 @@ def lines(out):
 
 def test_progress_and_log_of_a_run(tmp_path):
     with Journal(str(tmp_path), 10, 4) as log:
-        first = journal.read(str(tmp_path))
+        first = progress.read(str(tmp_path))
         log.log("done", "s.tar", rows={"ok": 3})
         begun = [Begun("t.tar", "node gpu 0", 5, 1.5)]
         rows = {"n_done": 2, "n_by_status": {"ok": 4}, "n_rows": 6}
         log.beat(replace(log.blank(), **rows, begun=begun))
-        found = journal.read(str(tmp_path))
+        found = progress.read(str(tmp_path))
         assert found.is_alive()
-        assert journal.rival(str(tmp_path), log.run) is None
-        assert journal.rival(str(tmp_path), "another").run == log.run
+        assert progress.rival(str(tmp_path), log.run) is None
+        assert progress.rival(str(tmp_path), "another").run == log.run
     assert (first.n_asked, first.n_before, first.seconds_left) == (10, 4, None)
     assert found.begun == begun
     assert found.rows_per_s > 0
     # Four shards of two rows are left, and two of their rows are there.
     assert found.seconds_left == pytest.approx(6 * found.seconds / 6)
-    last = journal.read(str(tmp_path))
+    last = progress.read(str(tmp_path))
     assert (last.state, last.n_done, last.begun, last.is_alive()) == ("finished", 2, [], False)
     events = [(line["event"], line["shard"]) for line in lines(tmp_path)]
     assert events == [("run_started", None), ("done", "s.tar"), ("run_ended", None)]
@@ -50,40 +50,40 @@ def test_every_run_is_kept_and_the_last_even_when_it_was_killed(tmp_path):
     killed = Journal(str(tmp_path), 3, 0, "f")
     killed.beat(replace(killed.blank(), n_samples=4))
     (tmp_path / "_run" / "runs" / "foreign.json").write_text("[]")
-    found = journal.runs(str(tmp_path))
+    found = progress.runs(str(tmp_path))
     assert sorted(run.n_samples for run in found) == [1, 2, 4]
     assert {run.fingerprint for run in found} == {"f"}
     assert {run.state for run in found} == {"finished", "running"}
-    assert journal.runs(str(tmp_path / "nothing")) == []
+    assert progress.runs(str(tmp_path / "nothing")) == []
 
 
 def test_how_a_run_ended(tmp_path):
     with pytest.raises(KeyboardInterrupt), Journal(str(tmp_path), 1, 0):
         raise KeyboardInterrupt
-    assert journal.read(str(tmp_path)).state == "stopped"
+    assert progress.read(str(tmp_path)).state == "stopped"
     with Journal(str(tmp_path), 1, 0) as log:
         failures = [{"shard": "s.tar", "error": "truncated"}]
         log.beat(replace(log.blank(), n_failed=1, failures=failures))
-    assert journal.read(str(tmp_path)).state == "unfinished"
-    assert journal.read(str(tmp_path)).failures == failures
+    assert progress.read(str(tmp_path)).state == "unfinished"
+    assert progress.read(str(tmp_path)).failures == failures
 
 
 def test_a_second_run_leaves_the_progress_of_the_first_alone(tmp_path):
     with Journal(str(tmp_path), 1, 0) as first:
         with Journal(str(tmp_path), 1, 0):
-            assert journal.read(str(tmp_path)).run == first.run
-        assert journal.read(str(tmp_path)).run == first.run
+            assert progress.read(str(tmp_path)).run == first.run
+        assert progress.read(str(tmp_path)).run == first.run
     with Journal(str(tmp_path), 1, 0) as third:
-        assert journal.read(str(tmp_path)).run == third.run
+        assert progress.read(str(tmp_path)).run == third.run
 
 
 @pytest.mark.parametrize("jump", [-86400.0, 86400.0])
 def test_a_clock_that_jumps_gives_no_negative_numbers(tmp_path, monkeypatch, jump):
     with Journal(str(tmp_path), 4, 0) as log:
-        now = journal.time.time()
-        monkeypatch.setattr(journal.time, "time", lambda: now + jump)
+        now = progress.time.time()
+        monkeypatch.setattr(progress.time, "time", lambda: now + jump)
         log.beat(replace(log.blank(), n_done=1, n_rows=3, n_by_status={"ok": 3}))
-        found = journal.read(str(tmp_path))
+        found = progress.read(str(tmp_path))
         assert found.is_alive()
         assert not found.is_alive(now)
     assert found.seconds >= 0
@@ -92,7 +92,7 @@ def test_a_clock_that_jumps_gives_no_negative_numbers(tmp_path, monkeypatch, jum
 
 
 def test_progress_that_cannot_be_replaced_leaves_no_parts(tmp_path):
-    (tmp_path / journal.PROGRESS).mkdir(parents=True)
+    (tmp_path / progress.PROGRESS).mkdir(parents=True)
     with Journal(str(tmp_path), 1, 0):
         assert sorted(path.name for path in (tmp_path / "_run").iterdir()) == [
             "logs",
@@ -105,15 +105,15 @@ def test_a_journal_that_cannot_be_written_ends_no_run(tmp_path):
     with Journal(str(tmp_path), 1, 0) as log:
         log.log("done", "s.tar")
         log.beat(log.blank())
-    assert journal.read(str(tmp_path)) is None
+    assert progress.read(str(tmp_path)) is None
 
 
 def test_unreadable_progress_is_none(tmp_path):
-    assert journal.read(str(tmp_path)) is None
-    path = tmp_path / journal.PROGRESS
+    assert progress.read(str(tmp_path)) is None
+    path = tmp_path / progress.PROGRESS
     os.makedirs(path.parent)
     for content in ("", "[]", "{", '{"begun": 3}', '{"state": "running"}'):
         path.write_text(content)
-        assert journal.read(str(tmp_path)) is None
+        assert progress.read(str(tmp_path)) is None
     path.write_text(json.dumps({"run": "x", "of_a_later_version": 1, "n_samples": "many"}))
-    assert journal.read(str(tmp_path)) == Progress("x")
+    assert progress.read(str(tmp_path)) == Progress("x")

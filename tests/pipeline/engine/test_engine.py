@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pyarrow import fs as pafs
 
-from pipeline import LatentDataset, audit, journal
+from pipeline import LatentDataset
+from pipeline.engine import audit, progress
 from pipeline.errors import ConfigError
 
 
@@ -244,8 +245,8 @@ def test_object_store_in_and_out(invert, bucket, whole, shards):
     assert ds[0]["shard"] == "s3://data/in/000.tar"
     assert invert(address("data/in/*.tar"), out=address("data/out")).n_shards == 0
     assert audit.missing(address("data/out")) == []
-    found = journal.read(address("data/out"))
+    found = progress.read(address("data/out"))
     assert (found.state, found.n_done, found.n_rows) == ("finished", 4, 20)
-    logs = files.get_file_info(pafs.FileSelector(f"data/out/{journal.LOGS}"))
+    logs = files.get_file_info(pafs.FileSelector(f"data/out/{progress.LOGS}"))
     text = b"".join(files.open_input_file(info.path).read() for info in logs).decode()
     assert text.count('"event": "done", "shard": "s3://data/in/00') == 4

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import audit, plan
 from pipeline.config import RunConfig, fingerprint
+from pipeline.engine import audit, run_folder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer, schema
 from pipeline.latents.schema import FOOTER_KEY, Row
@@ -22,9 +22,9 @@ CONFIG = RunConfig(steps=1, metrics=())
 def latents(tmp_path):
     """A sound data set of two shards, and the third still to do."""
     out = str(tmp_path / "latents")
-    plan.require_writable(out)
+    run_folder.require_writable(out)
     asked = [ShardTask(f"{i}.tar", "", f"{i}.parquet") for i in range(3)]
-    plan.claim(out, CONFIG.settings(), asked, overwrite=False)
+    run_folder.claim(out, CONFIG.settings(), asked, overwrite=False)
     for i in range(2):
         writer = ShardWriter(out, f"{i}.parquet", f"{i}.tar", schema.schema(CONFIG, 2, 3))
         good = [AlignedFace(n, f"{n}", Status.OK, face=0, n_faces=1) for n in range(3)]

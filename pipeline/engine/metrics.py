@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
+from pipeline.engine.stopwatch import WAIT
 from pipeline.records import ShardReport
-from pipeline.stopwatch import WAIT
 
 # From a shard of a few small images to one of many large ones on a CPU.
 SHARD_SECONDS = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0]

@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.chaos.processes import descendants, kill
-from pipeline import LatentDataset, audit, crew, errors, journal, run
-from pipeline import cluster as clusters
+from pipeline import LatentDataset, errors, run
 from pipeline.actor import checkpoint_hashes, load_model
 from pipeline.config import ClusterConfig, RunConfig
-from pipeline.crew import Crew
 from pipeline.editing import edit
+from pipeline.engine import audit, pool, progress
+from pipeline.engine import cluster as clusters
+from pipeline.engine.pool import Crew
 from pipeline.engine.run import Prepared, execute
 
 CYAN, MAGENTA = (0, 255, 255), (255, 0, 255)  # see benchmarks/chaos/site/crashing
@@ -93,7 +94,7 @@ def test_samples_that_crash_are_rows_and_are_retried_on_request(
 
 
 def test_a_retry_that_fails_again_is_said(tmp_path):
-    from pipeline.driver import Summary
+    from pipeline.engine.driver import Summary
     from pipeline.records import ShardTask
 
     task = ShardTask("s.tar", "", "s.parquet")
@@ -172,7 +173,7 @@ def scattered():
 def test_nodes_come_and_go_and_cpu_nodes_feed_gpu_nodes(
     scattered, invert, make_shards, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(crew, "GROW_S", 0.5)
+    monkeypatch.setattr(pool, "GROW_S", 0.5)
     shards = make_shards(30, 4, {})
     out = tmp_path / "out"
     joined, lost = [], []
@@ -196,7 +197,7 @@ def test_nodes_come_and_go_and_cpu_nodes_feed_gpu_nodes(
     assert summary.n_by_status == {"ok": 120}
     assert [a.problems for a in audit.verify(str(out), audit.files(str(out)))] == [[]] * 30
     assert audit.missing(str(out)) == []
-    assert journal.read(str(out)).n_deaths >= 1
+    assert progress.read(str(out)).n_deaths >= 1
     ready = [line for line in lines(out) if line["event"] == "worker_ready"]
     assert len(ready) >= 2
 
@@ -207,7 +208,7 @@ def test_a_second_run_beside_a_first_is_said_and_overwriting_it_refused(
     out = str(tmp_path / "out")
     config = RunConfig(model=str(tiny_inverter), align="none", metrics=())
     shards = [str(make_shards(1, 2, {}))]
-    with journal.Journal(out, 1, 0):
+    with progress.Journal(out, 1, 0):
         prepared = run.prepare(shards, out, config, ClusterConfig())
         assert f"pid {os.getpid()}" in prepared.rival
         with pytest.raises(errors.ConfigError, match=f"is being written by .*{os.getpid()}; stop"):

@@ -13,11 +13,11 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from pipeline.careful import Care
 from pipeline.config import ClusterConfig
+from pipeline.engine.progress import Begun
+from pipeline.engine.quarantine import Care
 from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
-from pipeline.journal import Begun
 from pipeline.records import ShardTask
 from pipeline.storage import public
 

@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import journal, plan, storage
+from pipeline import storage
+from pipeline.engine import progress, run_folder
+from pipeline.engine.progress import Progress
 from pipeline.errors import ConfigError
-from pipeline.journal import Progress
 from pipeline.latents import footer
 from pipeline.latents.schema import dense
 from pipeline.storage.urls import reason
@@ -61,7 +62,7 @@ def files(out: str) -> list[str]:
     Raises:
         ConfigError: the folder holds no run.
     """
-    names = plan.committed(out)
+    names = run_folder.committed(out)
     if not names and _shards(out) is None:
         raise ConfigError(f"{storage.public(out)} holds no run; pass the --out of `restyle invert`")
     return names
@@ -70,12 +71,12 @@ def files(out: str) -> list[str]:
 def _shards(out: str) -> list[dict[str, str]] | None:
     """What was asked for, as recorded by the driver."""
     source, path = storage.filesystem(out)
-    return plan.read_json(source, f"{path}/{plan.SHARDS}")
+    return run_folder.read_json(source, f"{path}/{run_folder.SHARDS}")
 
 
 def _settings(out: str) -> dict[str, Any]:
     source, path = storage.filesystem(out)
-    return plan.read_json(source, f"{path}/{plan.SETTINGS}") or {}
+    return run_folder.read_json(source, f"{path}/{run_folder.SETTINGS}") or {}
 
 
 def status(out: str) -> RunStatus:
@@ -85,7 +86,7 @@ def status(out: str) -> RunStatus:
         ConfigError: the folder holds no run, or a file that is damaged.
     """
     names = files(out)
-    found = RunStatus(n_done=len(names), missing=unfinished(out, names), run=journal.read(out))
+    found = RunStatus(n_done=len(names), missing=unfinished(out, names), run=progress.read(out))
     found.n_asked = len(names) + len(found.missing)
     for record in _footers(out, names):
         found.n_samples += record.get("n_samples", 0)

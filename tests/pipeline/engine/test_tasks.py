@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from pipeline.chunks import Crash, Labour
+from pipeline.engine.tasks import Crash, Labour
 
 DEADLY, ONCE = 7, 12
 

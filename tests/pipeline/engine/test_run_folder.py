@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from pipeline import plan, storage
+from pipeline import storage
 from pipeline.config import RunConfig, difference, fingerprint
+from pipeline.engine import run_folder
 from pipeline.errors import ConfigError
 
 RUN = "0123456789abcdef"
@@ -20,7 +21,7 @@ def shards(tmp_path, write_tar):
 
 
 def urls(*patterns):
-    return [task.url for task in plan.tasks(patterns, RUN)]
+    return [task.url for task in run_folder.tasks(patterns, RUN)]
 
 
 def test_braces_globs_folders_and_paths_name_the_same_shards(shards, tmp_path, monkeypatch):
@@ -46,43 +47,47 @@ def test_braces_globs_folders_and_paths_name_the_same_shards(shards, tmp_path, m
 def test_a_pattern_that_matches_nothing_is_refused(shards, tmp_path, monkeypatch, pattern, says):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=says) as error:
-        plan.tasks([pattern], RUN)
+        run_folder.tasks([pattern], RUN)
     assert "secret" not in str(error.value)
 
 
 def test_a_folder_of_photos_is_told_to_pack_them(tmp_path, photo):
     (tmp_path / "a.jpg").write_bytes(photo())
     with pytest.raises(ConfigError, match="1 images and no tar shards.*restyle pack"):
-        plan.tasks([str(tmp_path)], RUN)
+        run_folder.tasks([str(tmp_path)], RUN)
 
 
 def test_names_depend_on_url_content_and_settings(shards):
-    first, second, _ = plan.tasks(shards, RUN)
+    first, second, _ = run_folder.tasks(shards, RUN)
     assert first.output != second.output
-    assert plan.tasks(shards, RUN)[0] == first
-    assert plan.tasks(shards, "other settings")[0].output != first.output
+    assert run_folder.tasks(shards, RUN)[0] == first
+    assert run_folder.tasks(shards, "other settings")[0].output != first.output
     os.utime(shards[0], ns=(1, 1))
-    changed = plan.tasks(shards, RUN)[0]
+    changed = run_folder.tasks(shards, RUN)[0]
     assert changed.output.split(".")[:2] == first.output.split(".")[:2]
     assert changed.output != first.output
 
 
 def test_many_shards_have_many_names():
-    names = {plan.task(f"s3://bucket/shards/{i:05}.tar", "", RUN).output for i in range(20_000)}
+    names = {
+        run_folder.task(f"s3://bucket/shards/{i:05}.tar", "", RUN).output for i in range(20_000)
+    }
     assert len({name.split(".")[1] for name in names}) == 20_000
 
 
 def test_names_do_not_depend_on_credentials():
-    signed = plan.task("https://host/a.tar?X-Amz-Signature=secret&X-Amz-Date=1", "", RUN)
-    assert signed.output == plan.task("https://host/a.tar?X-Amz-Signature=other", "", RUN).output
-    one, two = (plan.task(f"https://host/get?file={i}.tar&sig=x", "", RUN) for i in (1, 2))
+    signed = run_folder.task("https://host/a.tar?X-Amz-Signature=secret&X-Amz-Date=1", "", RUN)
+    assert (
+        signed.output == run_folder.task("https://host/a.tar?X-Amz-Signature=other", "", RUN).output
+    )
+    one, two = (run_folder.task(f"https://host/get?file={i}.tar&sig=x", "", RUN) for i in (1, 2))
     assert one.output != two.output
 
 
 def test_two_shards_that_cannot_be_told_apart_are_refused(monkeypatch):
     monkeypatch.setattr(storage, "identity", lambda url: "")
     with pytest.raises(ConfigError, match="two shards are both https://host/a.tar"):
-        plan.tasks([f"https://host/a.tar?token={i}" for i in range(2)], RUN)
+        run_folder.tasks([f"https://host/a.tar?token={i}" for i in range(2)], RUN)
 
 
 @pytest.mark.parametrize(
@@ -100,58 +105,58 @@ def test_urls_are_shown_without_secrets(url, shown):
 
 
 def test_pending_leaves_out_what_is_committed(shards, tmp_path):
-    asked = plan.tasks(shards, RUN)
-    assert plan.pending(asked, str(tmp_path / "out")) == asked
+    asked = run_folder.tasks(shards, RUN)
+    assert run_folder.pending(asked, str(tmp_path / "out")) == asked
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / asked[1].output).touch()
-    assert plan.pending(asked, str(tmp_path / "out")) == [asked[0], asked[2]]
+    assert run_folder.pending(asked, str(tmp_path / "out")) == [asked[0], asked[2]]
 
 
 def test_a_changed_shard_is_refused(shards, tmp_path):
-    asked = plan.tasks(shards, RUN)
+    asked = run_folder.tasks(shards, RUN)
     (tmp_path / asked[0].output).touch()
     os.utime(shards[0], ns=(1, 1))
     with pytest.raises(ConfigError, match=r"000\.tar has changed since.*delete 000\."):
-        plan.pending(plan.tasks(shards, RUN), str(tmp_path))
+        run_folder.pending(run_folder.tasks(shards, RUN), str(tmp_path))
 
 
 def test_a_folder_of_other_settings_is_refused_with_the_difference(tmp_path):
     out = str(tmp_path / "out")
-    plan.require_writable(out)
-    plan.claim(out, RunConfig(steps=5).settings(), [], overwrite=False)
-    plan.claim(out, RunConfig(steps=5).settings(), [], overwrite=False)
+    run_folder.require_writable(out)
+    run_folder.claim(out, RunConfig(steps=5).settings(), [], overwrite=False)
+    run_folder.claim(out, RunConfig(steps=5).settings(), [], overwrite=False)
     with pytest.raises(ConfigError, match=r"\(steps: 5 there, 3 now\)"):
-        plan.claim(out, RunConfig(steps=3).settings(), [], overwrite=False)
+        run_folder.claim(out, RunConfig(steps=3).settings(), [], overwrite=False)
     (tmp_path / "out" / "old.parquet").touch()
-    plan.claim(out, RunConfig(steps=3).settings(), [], overwrite=True)
-    assert plan.committed(out) == []
+    run_folder.claim(out, RunConfig(steps=3).settings(), [], overwrite=True)
+    assert run_folder.committed(out) == []
 
 
 def test_a_folder_of_foreign_parquet_files_is_refused(tmp_path):
     (tmp_path / "theirs.parquet").touch()
     with pytest.raises(ConfigError, match="another origin"):
-        plan.require_usable(str(tmp_path), {}, overwrite=False)
+        run_folder.require_usable(str(tmp_path), {}, overwrite=False)
 
 
 def test_an_output_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot (write to|list)"):
-        plan.require_writable(str(tmp_path / "file" / "out"))
+        run_folder.require_writable(str(tmp_path / "file" / "out"))
 
 
 def test_what_was_asked_for_is_remembered_over_several_runs(shards, tmp_path):
     out = str(tmp_path / "out")
-    plan.require_writable(out)
+    run_folder.require_writable(out)
 
     def recorded():
         records = json.loads((tmp_path / "out" / "_run" / "shards.json").read_text())
         return [item["url"] for item in records]
 
-    plan.claim(out, {}, plan.tasks(shards[:2], RUN), overwrite=False)
+    run_folder.claim(out, {}, run_folder.tasks(shards[:2], RUN), overwrite=False)
     os.utime(shards[1], ns=(1, 1))  # inverted again after its file was deleted
-    plan.claim(out, {}, plan.tasks(shards[1:], RUN), overwrite=False)
+    run_folder.claim(out, {}, run_folder.tasks(shards[1:], RUN), overwrite=False)
     assert recorded() == shards
-    plan.claim(out, {}, plan.tasks(shards[:1], RUN), overwrite=True)
+    run_folder.claim(out, {}, run_folder.tasks(shards[:1], RUN), overwrite=True)
     assert recorded() == shards[:1]
     assert sorted(os.listdir(tmp_path / "out" / "_run")) == ["settings.json", "shards.json"]
 
@@ -160,7 +165,7 @@ def test_a_damaged_record_is_said(tmp_path):
     (tmp_path / "_run").mkdir()
     (tmp_path / "_run" / "settings.json").touch()
     with pytest.raises(ConfigError, match="cannot read .*settings.json"):
-        plan.require_usable(str(tmp_path), {}, overwrite=False)
+        run_folder.require_usable(str(tmp_path), {}, overwrite=False)
 
 
 def test_fingerprints_follow_settings_not_paths():

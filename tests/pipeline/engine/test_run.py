@@ -4,7 +4,7 @@ import pytest
 
 from pipeline import run
 from pipeline.config import ClusterConfig, RunConfig
-from pipeline.driver import Summary
+from pipeline.engine.driver import Summary
 from pipeline.engine.run import Prepared, _believe_storage
 from pipeline.records import ShardTask
 
@@ -28,6 +28,6 @@ def test_storage_is_believed_not_workers(prepared, tmp_path):
 
 
 def test_actors_that_fit_are_counted_node_by_node():
-    from pipeline.crew import _n_fitting
+    from pipeline.engine.pool import _n_fitting
 
     assert [_n_fitting(2, each) for each in (0, 0.25, 0.4, 0.6, 1, 2, 3)] == [0, 8, 4, 2, 2, 1, 0]

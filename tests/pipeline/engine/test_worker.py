@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from stores import Fault, s3_server, tries_once
 
-from pipeline import plan, storage
+from pipeline import storage
+from pipeline.engine import run_folder
 from pipeline.engine.worker import Work, Worker, WorkerConfig
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.latents import footer
@@ -70,7 +71,7 @@ def work_on(url, out, **settings):
     """A loaded worker and its one task."""
     worker = Keys(KeysConfig(out=str(out), identity={"a": 1}, n_threads=1, **settings))
     assert "pid" in worker.load()
-    [task] = plan.tasks([url], "0123456789abcdef")
+    [task] = run_folder.tasks([url], "0123456789abcdef")
     return worker, task
 
 

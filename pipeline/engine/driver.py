@@ -16,17 +16,17 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from generators import CheckpointError
-from pipeline import careful
-from pipeline.careful import Care
 from pipeline.config import ClusterConfig
-from pipeline.crew import Attempt, Crew
+from pipeline.engine import quarantine
+from pipeline.engine.metrics import DriverMetrics
+from pipeline.engine.pool import Attempt, Crew
+from pipeline.engine.progress import MAX_LISTED, Journal
+from pipeline.engine.quarantine import Care
 from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
-from pipeline.journal import MAX_LISTED, Journal
 from pipeline.records import ShardReport, ShardTask
 from pipeline.storage import public
 from pipeline.storage.urls import without_secrets
-from pipeline.telemetry import DriverMetrics
 
 POLL_S = 0.25  # how often progress is asked for
 RETRY_BASE_S = 0.5  # wait before the second try; doubled for each further one
@@ -71,7 +71,7 @@ def run(
     progress: Progress,
     journal: Journal | None = None,
 ) -> Summary:
-    """Invert, or edit, every shard; called inside :func:`pipeline.cluster.cluster`.
+    """Invert, or edit, every shard; called inside :func:`pipeline.engine.cluster.cluster`.
 
     journal: where what happens is written down.
 
@@ -170,7 +170,7 @@ class _Run:
         busy = {stage: round(seconds, 3) for stage, seconds in report.seconds.items()}
         self._log("done", report.task, worker=report.worker, rows=rows, seconds=busy)
         if attempt.care is not None:
-            careful.place_of_death(self._out, attempt.task.output)  # take the note away
+            quarantine.place_of_death(self._out, attempt.task.output)  # take the note away
 
     def _erred(self, attempt: Attempt, error: BaseException) -> None:
         n_errors = attempt.n_errors + 1
@@ -179,7 +179,9 @@ class _Run:
             return
         wait = RETRY_BASE_S * 2 ** (n_errors - 1)
         if attempt.care is not None:
-            careful.place_of_death(self._out, attempt.task.output)  # nobody died: it accuses nobody
+            quarantine.place_of_death(
+                self._out, attempt.task.output
+            )  # nobody died: it accuses nobody
         retry = replace(attempt, n_errors=n_errors, not_before=time.monotonic() + wait)
         self._note_retry(retry, error)
         self._queue.append(retry)
@@ -194,11 +196,11 @@ class _Run:
             return
         n_deaths, care = attempt.n_deaths + 1, Care()  # the next one is watched
         # Also where nobody watched: a note that an earlier run left would accuse.
-        place = careful.place_of_death(self._out, attempt.task.output)
+        place = quarantine.place_of_death(self._out, attempt.task.output)
         if place is None:
             self._crew.n_deaths += 1  # of those under watch, only what no sample explains
         if attempt.care is not None:
-            care = careful.learned(attempt.care, place)
+            care = quarantine.learned(attempt.care, place)
             if care.is_hopeless(n_deaths):
                 self._give_up(attempt.task, f"{n_deaths} workers died at it: {_one_line(error)}")
                 return

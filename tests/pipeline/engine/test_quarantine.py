@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline import careful
-from pipeline.careful import Care, Watch, learned
+from pipeline.engine import quarantine
+from pipeline.engine.quarantine import Care, Watch, learned
 from pipeline.records import AlignedFace, Sample, Status
 
 
@@ -48,18 +48,18 @@ def test_the_search_ends(care, n_deaths, hopeless):
 
 def test_a_note_is_found_once(tmp_path):
     watch = Watch(str(tmp_path), "s.parquet", Care())
-    assert careful.place_of_death(str(tmp_path), "s.parquet") is None
+    assert quarantine.place_of_death(str(tmp_path), "s.parquet") is None
     watch.note(8, 15)
     watch.note(9, 9)
-    assert careful.place_of_death(str(tmp_path), "other.parquet") is None
-    assert careful.place_of_death(str(tmp_path), "s.parquet") == (9, 9)
-    assert careful.place_of_death(str(tmp_path), "s.parquet") is None
+    assert quarantine.place_of_death(str(tmp_path), "other.parquet") is None
+    assert quarantine.place_of_death(str(tmp_path), "s.parquet") == (9, 9)
+    assert quarantine.place_of_death(str(tmp_path), "s.parquet") is None
 
 
 def test_half_a_note_is_none(tmp_path):
     Watch(str(tmp_path), "s.parquet", Care()).note(8, 15)
     (tmp_path / "_run" / "careful" / "s.parquet").write_bytes(b"[8, ")
-    assert careful.place_of_death(str(tmp_path), "s.parquet") is None
+    assert quarantine.place_of_death(str(tmp_path), "s.parquet") is None
 
 
 def test_crashed_samples_lose_their_image_and_suspects_are_tried(tmp_path):
