@@ -27,10 +27,11 @@ import torch
 from PIL import Image
 
 from benchmarks.stand_in import SHARD, TimedConfig
-from pipeline import portraits, run
+from pipeline import portraits
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.engine import cluster, driver, run_folder, stopwatch
 from pipeline.faces import images
+from pipeline.inversion import run
 from pipeline.shards import packing
 
 RESULTS = Path(__file__).parent / "results" / "pipeline.json"

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.actor import ActorConfig, Inversion, InversionActor
-from pipeline.batches import BatchInverter, _Batch, _Inverting
 from pipeline.engine.quarantine import Watch
 from pipeline.engine.stopwatch import Stopwatch
+from pipeline.inversion.actor import ActorConfig, Inversion, InversionActor
+from pipeline.inversion.batches import BatchInverter, _Batch, _Inverting
+from pipeline.inversion.scoring import Scorer
 from pipeline.latents import schema
 from pipeline.records import AlignedFace, Sample, ShardReport, ShardTask
-from pipeline.scoring import Scorer
 
 SHARD = "shard"  # in the seconds of a report: from a shard's first byte to its commit
 

@@ -51,9 +51,10 @@ def demo(out: str, portraits: int) -> None:
         _pack(folder / "photos", shards)
 
     from jobs.console import ProgressBar, print_summary
-    from pipeline import report, run
+    from pipeline import report
     from pipeline.config import ClusterConfig, RunConfig
     from pipeline.engine.run import execute
+    from pipeline.inversion import run
 
     config = RunConfig(latents="all", save_images=True, identity_steps="all")
     how = ClusterConfig()

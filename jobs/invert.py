@@ -137,8 +137,8 @@ def invert(
     )
 
     from jobs import console
-    from pipeline import run
     from pipeline.engine.run import execute
+    from pipeline.inversion import run
 
     again = {"overwrite": overwrite, "retry_failed": retry_failed}
     prepared = run.prepare(shards, out, config, how, dry_run=dry_run, **again)

@@ -11,10 +11,10 @@ import torch
 
 from encoders import ReStyle, load_inverter, require_precision
 from generators.precision import float32_products
-from pipeline.actor import checkpoint_hashes
 from pipeline.config import Precision
 from pipeline.errors import ConfigError, OutOfMemory
 from pipeline.faces.images import to_u8
+from pipeline.inversion.actor import checkpoint_hashes
 
 
 class Painter:

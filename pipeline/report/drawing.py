@@ -12,9 +12,9 @@ import torch
 from encoders import ReStyle, load_inverter
 from generators import CheckpointError
 from generators.precision import float32_products
-from pipeline.actor import checkpoint_hashes
 from pipeline.errors import ConfigError
 from pipeline.faces.images import to_u8
+from pipeline.inversion.actor import checkpoint_hashes
 from pipeline.report.pictures import FACE_SIDE, Thumbnail, saved, thumbnail
 from pipeline.report.source import Run
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from report_runs import HOSTILE, N_STEPS, Run, failed, row, write_shard
 
-from pipeline import run
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.engine.run import execute
+from pipeline.inversion import run
 from pipeline.records import Status
 
 SITE = Path(__file__).parent.parent.parent / "benchmarks" / "chaos" / "site" / "crashing"

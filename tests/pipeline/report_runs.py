@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 from encoders import load_inverter
-from pipeline.actor import checkpoint_hashes
 from pipeline.config import RunConfig, fingerprint
 from pipeline.engine import progress
 from pipeline.engine.progress import Progress
 from pipeline.faces.images import encode_png
+from pipeline.inversion.actor import checkpoint_hashes
 from pipeline.latents.schema import Row, schema
 from pipeline.latents.writer import ShardWriter
 from pipeline.records import AlignedFace, Status

@@ -121,8 +121,8 @@ def test_identity_by_dlib_is_measured_beside_failures(
     from pipeline.config import RunConfig
     from pipeline.faces import detection, images
     from pipeline.faces.prepare import AlignSettings, align_sample
+    from pipeline.inversion.scoring import Scorer
     from pipeline.records import Sample
-    from pipeline.scoring import Scorer
 
     out = str(tmp_path / "out")
     invert(shards, out, metrics=("identity",), how={"batch_size": 2})

@@ -12,14 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.chaos.processes import descendants, kill
-from pipeline import LatentDataset, errors, run
-from pipeline.actor import checkpoint_hashes, load_model
+from pipeline import LatentDataset, errors
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.editing import edit
 from pipeline.engine import audit, pool, progress
 from pipeline.engine import cluster as clusters
 from pipeline.engine.pool import Crew
 from pipeline.engine.run import Prepared, execute
+from pipeline.inversion import run
+from pipeline.inversion.actor import checkpoint_hashes, load_model
 
 CYAN, MAGENTA = (0, 255, 255), (255, 0, 255)  # see benchmarks/chaos/site/crashing
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from pipeline import run
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.engine.driver import Summary
 from pipeline.engine.run import Prepared, _believe_storage
+from pipeline.inversion import run
 from pipeline.records import ShardTask
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline.config import RunConfig
 from pipeline.faces import alignment, detection
-from pipeline.scoring import Scorer
+from pipeline.inversion.scoring import Scorer
 
 DATA = Path(__file__).parents[2] / "data" / "alignment"
 CASES = json.loads((DATA / "landmarks.json").read_text())

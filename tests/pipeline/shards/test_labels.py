@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline import run
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.engine import run_folder
 from pipeline.errors import ConfigError
+from pipeline.inversion import run
 from pipeline.records import Sample
 from pipeline.shards import labels
 

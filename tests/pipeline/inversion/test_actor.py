@@ -8,13 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline import LatentDataset, feed, run
-from pipeline.actor import InversionActor
-from pipeline.batches import BatchInverter
+from pipeline import LatentDataset
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.engine import cluster
 from pipeline.errors import ShardError
 from pipeline.faces import images
+from pipeline.inversion import feed, run
+from pipeline.inversion.actor import InversionActor
+from pipeline.inversion.batches import BatchInverter
 from pipeline.latents import footer
 from pipeline.latents.writer import ShardWriter
 

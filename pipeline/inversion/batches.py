@@ -5,7 +5,7 @@
 3. What it found is fetched: rows, whose chips (what dlib's identity sees) are cut by CPU workers.
 4. The chips come back, identity is measured, and the rows are done, in order.
 
-Between two stages wait a few batches at most (`pipeline.prefetch`).
+Between two stages wait a few batches at most (`pipeline.inversion.prefetch`).
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from encoders import Bootstrap
 from encoders.dlib_file import CHIP_SIDE
 from encoders.loop import Inversion
 from encoders.restyle import ReStyle, from_pixels
-from pipeline.batch_size import is_out_of_memory, too_large
 from pipeline.config import RunConfig
-from pipeline.device import Device, Download, images_to_u8
 from pipeline.engine.quarantine import Watch
 from pipeline.engine.stopwatch import WAIT, Stopwatch
 from pipeline.engine.tasks import Crash
 from pipeline.faces import images
-from pipeline.feed import Chips
+from pipeline.inversion.batch_size import is_out_of_memory, too_large
+from pipeline.inversion.device import Device, Download, images_to_u8
+from pipeline.inversion.feed import Chips
+from pipeline.inversion.prefetch import ahead
+from pipeline.inversion.scoring import Scorer
 from pipeline.latents.schema import Row
-from pipeline.prefetch import ahead
 from pipeline.records import AlignedFace, Status
-from pipeline.scoring import Scorer
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from pipeline.prefetch import ahead
+from pipeline.inversion.prefetch import ahead
 
 
 @pytest.fixture(autouse=True)

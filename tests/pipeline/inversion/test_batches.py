@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from encoders import distances, load_inverter
-from pipeline import batch_size, batches, errors
-from pipeline.batches import BatchInverter
+from pipeline import errors
 from pipeline.config import RunConfig
 from pipeline.engine import stopwatch
 from pipeline.engine.quarantine import Care, Watch
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.faces import images
+from pipeline.inversion import batch_size, batches
+from pipeline.inversion.batches import BatchInverter
+from pipeline.inversion.scoring import Scorer
 from pipeline.records import AlignedFace, Status
-from pipeline.scoring import Scorer
 
 N, SIZE = 11, 3
 RUN = RunConfig(steps=2, metrics=("mse", "psnr", "ms_ssim"), align="none", save_images=True)

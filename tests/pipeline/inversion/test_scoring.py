@@ -13,7 +13,7 @@ from encoders.restyle import Inversion
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.faces import detection
-from pipeline.scoring import Scorer, _by_step
+from pipeline.inversion.scoring import Scorer, _by_step
 
 CROPS = Path(__file__).parents[1] / "data" / "alignment"
 

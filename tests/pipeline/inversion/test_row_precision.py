@@ -12,16 +12,17 @@ from click.testing import CliRunner
 
 from encoders import execution, load_inverter, save_inverter
 from jobs.cli import cli
-from pipeline import LatentDataset, run
-from pipeline.actor import InversionActor
-from pipeline.batches import BatchInverter
+from pipeline import LatentDataset
 from pipeline.config import PROTOCOL, ClusterConfig, RunConfig
 from pipeline.engine import run_folder
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.errors import ConfigError
+from pipeline.inversion import run
+from pipeline.inversion.actor import InversionActor
+from pipeline.inversion.batches import BatchInverter
+from pipeline.inversion.scoring import Scorer
 from pipeline.latents import footer, schema
 from pipeline.records import AlignedFace, Status
-from pipeline.scoring import Scorer
 
 BRIGHT = 2  # the row that float16 cannot hold
 

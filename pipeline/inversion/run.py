@@ -14,14 +14,15 @@ import torch
 from encoders import Bootstrap, ReStyle
 from encoders.execution import WORTH_COMPILING
 from generators.precision import dtype_of
-from pipeline import batch_size, storage
-from pipeline.actor import ActorConfig, checkpoint_hashes, load_model
+from pipeline import storage
 from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
 from pipeline.engine import audit, cluster, run_folder
 from pipeline.engine.run import Prepared, absolute_file, require_device, rival, runs_here
 from pipeline.errors import ConfigError
+from pipeline.inversion import batch_size
+from pipeline.inversion.actor import ActorConfig, checkpoint_hashes, load_model
+from pipeline.inversion.scoring import Scorer
 from pipeline.records import RETRYABLE, ShardTask
-from pipeline.scoring import Scorer
 from pipeline.shards import labels
 
 # Libraries whose version can change a number in the output.

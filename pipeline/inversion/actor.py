@@ -14,8 +14,6 @@ from encoders import Bootstrap, bootstrap, load_inverter
 from encoders.execution import Execution
 from encoders.restyle import ReStyle
 from generators.checkpoint import CheckpointError, tensors_sha256
-from pipeline import batch_size, feed
-from pipeline.batches import N_AHEAD, BatchInverter
 from pipeline.config import Compile, RunConfig
 from pipeline.engine.cluster import gpu_share
 from pipeline.engine.quarantine import Watch
@@ -23,10 +21,12 @@ from pipeline.engine.stopwatch import Stopwatch
 from pipeline.engine.worker import Worker, WorkerConfig
 from pipeline.errors import ConfigError
 from pipeline.faces.prepare import AlignSettings
+from pipeline.inversion import batch_size, feed
+from pipeline.inversion.batches import N_AHEAD, BatchInverter
+from pipeline.inversion.scoring import Scorer
 from pipeline.latents import schema
 from pipeline.latents.schema import Row
 from pipeline.records import AlignedFace, Sample, ShardTask, Status
-from pipeline.scoring import Scorer
 from pipeline.shards import labels, reader
 from pipeline.storage import public
 

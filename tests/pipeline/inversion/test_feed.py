@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import feed
 from pipeline.faces import detection, images
 from pipeline.faces.prepare import AlignSettings, align_sample
+from pipeline.inversion import feed
 from pipeline.records import Sample, Status
 
 PORTRAIT = Path(__file__).parent.parent / "data" / "alignment" / "portrait.png"

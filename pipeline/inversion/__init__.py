@@ -1,0 +1,1 @@
+"""From a shard to rows of latents: the first worker of the engine."""
