@@ -33,11 +33,11 @@ def render(latents: str, out: str, keys: str, **settings: str | int | float | bo
     Pictures that are there already stay, so the same command continues one that was stopped. Photos to
     paste into are read from the shards again.
     """
-    from pipeline.editing import pictures
+    from pipeline.editing import render
 
-    config = pictures.RenderConfig(keys=words(keys), **settings)  # type: ignore[arg-type]
+    config = render.RenderConfig(keys=words(keys), **settings)  # type: ignore[arg-type]
     with tqdm(unit="row", desc="drawing") as bar:
-        done = pictures.render(latents, out, config, bar.update)
+        done = render.render(latents, out, config, bar.update)
     there = f", {done.n_there} were there before" if done.n_there else ""
     without = f", {done.n_without} rows without a latent" if done.n_without else ""
     click.echo(f"{done.n_written} pictures{there}{without}: {out}")

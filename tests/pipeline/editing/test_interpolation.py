@@ -8,7 +8,7 @@ from PIL import Image
 from generators import directions
 from pipeline.editing import animation
 from pipeline.editing.interpolation import PathConfig, along, interpolate
-from pipeline.editing.pictures import RenderConfig, render
+from pipeline.editing.render import RenderConfig, render
 from pipeline.errors import ConfigError
 from pipeline.faces import images
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline.editing.names import Names, folder
-from pipeline.editing.pictures import RenderConfig, render
+from pipeline.editing.render import RenderConfig, render
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
 
