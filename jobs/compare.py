@@ -33,7 +33,7 @@ def compare(
     The first folder is what the others are held against, image by image. Runs over other inputs are
     refused.
     """
-    from pipeline import comparison
+    from pipeline.report import comparison
 
     found = comparison.compare(latents, n_resamples=resamples, seed=seed)
     click.echo(comparison.table(found))

@@ -10,12 +10,11 @@ from click.testing import CliRunner
 from report_runs import HOSTILE, Run, failed, parse, row, timed
 
 from jobs.compare import compare as command
-from pipeline import comparison
-from pipeline.comparison.bootstrap import estimate, resampled_means
-from pipeline.comparison.choice import choose
 from pipeline.errors import ConfigError
 from pipeline.records import Status
-from pipeline.report import source
+from pipeline.report import comparison, source
+from pipeline.report.comparison.bootstrap import estimate, resampled_means
+from pipeline.report.comparison.choice import choose
 
 
 def add_rows(run: Run, n: int, better=0.0, seed=0) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.comparison.bootstrap import Estimate, estimate, resampled_means
-from pipeline.comparison.runs import Common, Compared, measures_the_same
 from pipeline.report import source
+from pipeline.report.comparison.bootstrap import Estimate, estimate, resampled_means
+from pipeline.report.comparison.runs import Common, Compared, measures_the_same
 from pipeline.report.metrics import Metric, metric
 
 # Of fewer, all of one sign are no rare chance (2 of 2^5 by a sign test), yet no resample shows another.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.comparison.metrics import MetricComparison, comparable, compare_metric
-from pipeline.comparison.runs import Common, Compared, common_rows, open_runs
 from pipeline.errors import ConfigError
+from pipeline.report.comparison.metrics import MetricComparison, comparable, compare_metric
+from pipeline.report.comparison.runs import Common, Compared, common_rows, open_runs
 from pipeline.report.metrics import metric
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.comparison.metrics import MetricComparison
+from pipeline.report.comparison.metrics import MetricComparison
 
 
 def choose(metrics: Sequence[MetricComparison], n: int, limit: int) -> list[int]:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import report
-from pipeline.comparison import charts
-from pipeline.comparison.choice import choose
-from pipeline.comparison.core import Comparison
-from pipeline.comparison.metrics import MetricComparison
-from pipeline.comparison.runs import Compared
 from pipeline.report import charts as geometry
 from pipeline.report import drawing, output, pictures, rendering, source
+from pipeline.report.comparison import charts
+from pipeline.report.comparison.choice import choose
+from pipeline.report.comparison.core import Comparison
+from pipeline.report.comparison.metrics import MetricComparison
+from pipeline.report.comparison.runs import Compared
 from pipeline.report.metrics import Metric
 from pipeline.report.pictures import Thumbnail
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.comparison.metrics import MetricComparison
-from pipeline.comparison.runs import Compared
 from pipeline.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, Bar, Tick, ticks
+from pipeline.report.comparison.metrics import MetricComparison
+from pipeline.report.comparison.runs import Compared
 from pipeline.report.statistics import bins
 
 ROW = 26  # height of a run's line

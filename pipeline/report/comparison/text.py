@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import zip_longest
 
-from pipeline.comparison.core import Comparison
-from pipeline.comparison.metrics import MetricComparison
+from pipeline.report.comparison.core import Comparison
+from pipeline.report.comparison.metrics import MetricComparison
 
 
 def table(found: Comparison) -> str:

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from report_runs import N_STYLES, Run, parse
 
-from pipeline import comparison, report
+from pipeline import report
 from pipeline.editing.rows import Edits
 from pipeline.errors import ConfigError
+from pipeline.report import comparison
 
 
 def edit_of(run: Run, folder, names=("smile", "age"), strengths=(-2.0, 0.0, 2.0)) -> None:
