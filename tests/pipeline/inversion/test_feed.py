@@ -13,7 +13,7 @@ from pipeline.faces.prepare import AlignSettings, align_sample
 from pipeline.inversion import feed
 from pipeline.records import Sample, Status
 
-PORTRAIT = Path(__file__).parent.parent / "data" / "alignment" / "portrait.png"
+PORTRAIT = Path(__file__).parents[2] / "data" / "alignment" / "portrait.png"
 FACE = AlignSettings("face", "largest", 64, 64)
 
 

@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.faces import detection
 from pipeline.inversion.scoring import Scorer, _by_step
 
-CROPS = Path(__file__).parents[1] / "data" / "alignment"
+CROPS = Path(__file__).parents[2] / "data" / "alignment"
 
 
 @pytest.fixture
