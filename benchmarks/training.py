@@ -27,8 +27,8 @@ import torch
 from inversion import DTYPES, RESULTS, cpu_name, peak
 from torch.utils.flop_counter import FlopCounterMode
 
-from encoders.identity import FaceEmbedding
-from encoders.perceptual import LPIPS
+from encoders.metrics.identity import FaceEmbedding
+from encoders.metrics.perceptual import LPIPS
 from encoders.training import PRESETS, EncoderTrainConfig, EncoderTrainer
 from generators import Generator, GeneratorConfig, load_generator
 

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from encoders.backbones import IR50_STAGES, IR101_STAGES
-from encoders.identity import FaceEmbedding
 from encoders.latent_discriminator import LatentDiscriminator
-from encoders.perceptual import LPIPS, Backbone, VGGDistance
+from encoders.metrics.identity import FaceEmbedding
+from encoders.metrics.perceptual import LPIPS, Backbone, VGGDistance
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
 

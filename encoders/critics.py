@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from encoders import auxiliary
 from encoders.latent_discriminator import LatentDiscriminator
 from encoders.losses import LossConfig
-from encoders.perceptual import resized
+from encoders.metrics.perceptual import resized
 from generators import Generator, load_discriminator
 from generators.adversarial import (
     discriminator_loss,

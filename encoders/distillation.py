@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from encoders.distances import detail_l1, ms_ssim, mse, multi_scale_l1, sharpness
 from encoders.distillation_config import DistillationConfig, new_model
 from encoders.disturbance import disturb
 from encoders.inverter_file import save_inverter
+from encoders.metrics.distances import detail_l1, ms_ssim, mse, multi_scale_l1, sharpness
 from encoders.optimizers import Average
 from encoders.residual_batch import random_source
 from encoders.restyle import ReStyle

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from encoders import distances
 from encoders.loop import Inversion, require_images
+from encoders.metrics import distances
 from encoders.restyle import ReStyle
 from generators.precision import float32_products
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from encoders.distances import ms_ssim, mse
 from encoders.loop import Inversion
 from encoders.losses import Objective
+from encoders.metrics.distances import ms_ssim, mse
 from encoders.restyle import ReStyle
 from generators.trainer import Validation
 

@@ -75,7 +75,7 @@ def lpips_files(parity, tmp_path_factory):
     """Paths of LPIPS's two files for AlexNet, with the published names and made-up weights."""
     import torch
 
-    from encoders.perceptual import LPIPS
+    from encoders.metrics.perceptual import LPIPS
 
     network = LPIPS("alex")
     heads = parity.fill.fill(network.heads.state_dict())

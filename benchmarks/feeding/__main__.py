@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.feeding [--repeats 9]
 
 Times are CPU time of the process, the least of the repeats, which alternate between both ways; means over
-the photos. The network is dlib's own before, and `encoders.dlib_face` in a batch of 32 now. Writes
+the photos. The network is dlib's own before, and `encoders.metrics.dlib_face` in a batch of 32 now. Writes
 benchmarks/results/feeding.json.
 """
 
@@ -25,7 +25,7 @@ from PIL import Image
 
 from benchmarks.alignment import processor
 from benchmarks.feeding import before
-from encoders.dlib_face import load_dlib_face
+from encoders.metrics.dlib_face import load_dlib_face
 from pipeline.faces import alignment, detection, images
 from pipeline.portraits import render, sample
 

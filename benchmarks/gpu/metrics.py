@@ -10,9 +10,9 @@ import torch
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.timing import repeated
-from encoders import distances
-from encoders.dlib_face import DlibFace
-from encoders.dlib_file import CHIP_SIDE
+from encoders.metrics import distances
+from encoders.metrics.dlib_face import DlibFace
+from encoders.metrics.dlib_file import CHIP_SIDE
 
 SIDE = 256
 

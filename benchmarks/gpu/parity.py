@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from benchmarks.gpu import model as models
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.record import ROOT
-from encoders import distances
-from encoders.dlib_face import load_dlib_face
 from encoders.execution import CudaGraph, Execution, Plan, Run
+from encoders.metrics import distances
+from encoders.metrics.dlib_face import load_dlib_face
 from generators import Generator, checkpoint, load_generator, rosinality
 from generators.precision import Precision, dtype_of, float32_products
 

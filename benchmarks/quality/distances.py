@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoders.distances import ms_ssim, mse, psnr
-from encoders.dlib_face import DlibFace, load_dlib_face, similarity
+from encoders.metrics.distances import ms_ssim, mse, psnr
+from encoders.metrics.dlib_face import DlibFace, load_dlib_face, similarity
 from pipeline.faces import detection
 from pipeline.faces.images import to_u8
 

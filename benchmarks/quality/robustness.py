@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from encoders import ReStyle
-from encoders.distances import mse
+from encoders.metrics.distances import mse
 
 # Side of 64 px: for another size, blur is scaled with it.
 STRENGTHS = {

@@ -7,7 +7,7 @@ the pixels cost four times the time. Landmarks are taken from the full picture e
 
 dlib's models: HOG detector (part of the library) and `shape_predictor_68_face_landmarks` (iBUG
 300-W), as packaged by face_recognition_models. Its face descriptor is computed by
-`encoders.dlib_face`, from the chips that are cut here.
+`encoders.metrics.dlib_face`, from the chips that are cut here.
 """
 
 import importlib.util
@@ -99,7 +99,7 @@ def chip_aligned(image_u8: np.ndarray) -> np.ndarray:
     Nothing is detected: the face of an aligned crop is where the alignment put it
     (`ALIGNED_BOX`), so a reconstruction too blurred for the detector still gets a chip.
     image_u8: [h, w, 3] uint8 RGB of any size; see `ALIGNED_SIDE` for small ones.
-    Returns [150, 150, 3] uint8, for `encoders.dlib_face`.
+    Returns [150, 150, 3] uint8, for `encoders.metrics.dlib_face`.
     """
     image_u8 = _checked(image_u8)
     side = max(image_u8.shape[:2])
@@ -114,7 +114,7 @@ def chip_aligned(image_u8: np.ndarray) -> np.ndarray:
 
 
 def recogniser_path() -> str:
-    """Path of the weights of dlib's face descriptor, which `encoders.dlib_face` reads.
+    """Path of the weights of dlib's face descriptor, which `encoders.metrics.dlib_face` reads.
 
     Raises RuntimeError, in one sentence, where the package that brings them is missing.
     """

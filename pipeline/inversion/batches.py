@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from encoders import Bootstrap
-from encoders.dlib_file import CHIP_SIDE
 from encoders.loop import Inversion
+from encoders.metrics.dlib_file import CHIP_SIDE
 from encoders.restyle import ReStyle, from_pixels
 from pipeline.config import RunConfig
 from pipeline.engine.quarantine import Watch

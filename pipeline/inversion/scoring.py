@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from encoders import Inversion, auxiliary, distances, dlib_face, identity
+from encoders import Inversion, auxiliary
+from encoders.metrics import distances, dlib_face, identity
 from generators.checkpoint import tensors_sha256
 from generators.precision import float32_products
 from pipeline.config import RunConfig

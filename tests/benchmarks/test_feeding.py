@@ -7,7 +7,7 @@ import pytest
 from benchmarks.feeding import before
 from benchmarks.feeding.__main__ import CROP, Photo, measure, photos, table
 from benchmarks.feeding.search import WAYS, best_box, moved, quad
-from encoders.dlib_face import load_dlib_face
+from encoders.metrics.dlib_face import load_dlib_face
 from pipeline.faces import alignment, detection, images
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from encoders import auxiliary, identity
+from encoders import auxiliary
 from encoders.backbones import IR101_STAGES
-from encoders.identity import FaceEmbedding
-from encoders.perceptual import LPIPS, VGGDistance
+from encoders.metrics import identity
+from encoders.metrics.identity import FaceEmbedding
+from encoders.metrics.perceptual import LPIPS, VGGDistance
 from generators import CheckpointError
 
 CLASSIFIER = {"classifier.1.weight": torch.zeros(3, 3), "classifier.1.bias": torch.zeros(3)}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoders import distances
+from encoders.metrics import distances
 
 
 def pair(n=3, height=64, width=64, seed=0):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoders import dlib_face
+from encoders.metrics import dlib_face
 from generators.checkpoint import CheckpointError
 from pipeline.faces import detection
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from encoders import UNet, load_inverter
-from encoders.distances import mse
+from encoders.metrics.distances import mse
 from encoders.training import PRESETS, EncoderTrainConfig, EncoderTrainer, NotFinite
 from generators import Generator, GeneratorConfig
 

@@ -10,8 +10,8 @@ import torch
 from encoders import moco
 from encoders.critics import Critics, LatentCritic
 from encoders.losses import TERMS, LossConfig, Objective
+from encoders.metrics.perceptual import VGGDistance
 from encoders.moco import MoCo
-from encoders.perceptual import VGGDistance
 from generators import CheckpointError, save_discriminator
 from generators.discriminator import Discriminator, DiscriminatorConfig
 

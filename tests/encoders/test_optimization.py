@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from encoders import ReStyle, UNet, UNetConfig, distances
+from encoders import ReStyle, UNet, UNetConfig
+from encoders.metrics import distances
 from encoders.optimization import HYBRID, OptimizationConfig, hybrid, optimize
 
 SHORT = OptimizationConfig(n_steps=12)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from published_files import N_STYLES, encoder_shapes, generator_shapes
 
-from encoders import distances, heads, load_inverter, published, save_inverter
+from encoders import heads, load_inverter, published, save_inverter
+from encoders.metrics import distances
 from encoders.restyle import ReStyle, SinglePass
 from encoders.style_encoder import ENCODERS
 from encoders.view import CARS

@@ -5,8 +5,9 @@ import torch
 from recorder import Recorder
 from torch import nn
 
-from encoders import ReStyle, UNet, UNetConfig, distances
+from encoders import ReStyle, UNet, UNetConfig
 from encoders.heads import ProgressiveHeads
+from encoders.metrics import distances
 from encoders.style_encoder import StyleEncoder, StyleEncoderConfig
 from generators import Generator, GeneratorConfig
 

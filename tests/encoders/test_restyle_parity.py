@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from encoders import distances, load_inverter
+from encoders import load_inverter
+from encoders.metrics import distances
 
 # The first two have the same key names and so the same weights, which are drawn once.
 CASES = [

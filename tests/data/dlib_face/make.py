@@ -3,7 +3,7 @@
     PYTHONPATH=. python tests/data/dlib_face/make.py
 
 `chips` [8, 150, 150, 3] uint8; `descriptors` [8, 128] float32, by dlib's `face_recognition_model_v1`. With it
-a machine without dlib and its model of landmarks can check `encoders.dlib_face`.
+a machine without dlib and its model of landmarks can check `encoders.metrics.dlib_face`.
 """
 
 from pathlib import Path

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from encoders import distances, load_inverter
+from encoders import load_inverter
+from encoders.metrics import distances
 from pipeline import errors
 from pipeline.config import RunConfig
 from pipeline.engine import stopwatch

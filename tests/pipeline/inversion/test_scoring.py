@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from encoders import distances, identity
-from encoders.identity import FaceEmbedding
+from encoders.metrics import distances, identity
+from encoders.metrics.identity import FaceEmbedding
 from encoders.restyle import Inversion
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError

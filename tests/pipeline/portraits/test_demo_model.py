@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from encoders import load_inverter
-from encoders.distances import mse
+from encoders.metrics.distances import mse
 from pipeline.portraits import render, sample
 
 N_PORTRAITS, N_STEPS = 64, 5

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.distances import pair
+from encoders.metrics.distances import pair
 from generators.discriminator import Discriminator
 
 Backbone = Literal["alex", "vgg"]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders import dlib_file
-from encoders.dlib_file import BLOCKS, CHIP_SIDE, DESCRIPTOR_DIM, STEM, Affine
+from encoders.metrics import dlib_file
+from encoders.metrics.dlib_file import BLOCKS, CHIP_SIDE, DESCRIPTOR_DIM, STEM, Affine
 from generators import checkpoint
 from generators.precision import float32_products
 

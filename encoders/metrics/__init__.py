@@ -1,0 +1,1 @@
+"""What tells how good an inversion is: distances, perceptual distance, identity."""
