@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from encoders.metrics.identity import FaceEmbedding
 from encoders.metrics.perceptual import LPIPS
-from encoders.training import PRESETS, EncoderTrainConfig, EncoderTrainer
+from encoders.training.trainer import PRESETS, EncoderTrainConfig, EncoderTrainer
 from generators import Generator, GeneratorConfig, load_generator
 
 

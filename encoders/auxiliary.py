@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from encoders.backbones import IR50_STAGES, IR101_STAGES
-from encoders.latent_discriminator import LatentDiscriminator
 from encoders.metrics.identity import FaceEmbedding
 from encoders.metrics.perceptual import LPIPS, Backbone, VGGDistance
+from encoders.training.latent_discriminator import LatentDiscriminator
 from generators import checkpoint
 from generators.checkpoint import CheckpointError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from encoders.distillation import DistillationConfig, DistillationTrainer
+from encoders.training.distillation import DistillationConfig, DistillationTrainer
 from jobs.train import flags
 
 

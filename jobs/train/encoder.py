@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from encoders.training import PRESETS, EncoderTrainConfig, EncoderTrainer
+from encoders.training.trainer import PRESETS, EncoderTrainConfig, EncoderTrainer
 from generators import load_generator
 from generators.checkpoint import tensors_sha256
 from jobs.train import flags

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from encoders.critics import POOL_SIZE, Critics, ImageCritic, LatentCritic, Pool
-from encoders.losses import LossConfig
+from encoders.training.critics import POOL_SIZE, Critics, ImageCritic, LatentCritic, Pool
+from encoders.training.losses import LossConfig
 from generators import CheckpointError
 from generators.discriminator import Discriminator, DiscriminatorConfig
 from generators.trainer import NotFinite

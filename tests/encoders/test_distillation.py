@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from encoders import load_inverter
-from encoders.distillation import DistillationConfig, DistillationTrainer
+from encoders.training.distillation import DistillationConfig, DistillationTrainer
 from generators import load_discriminator, load_generator
 from generators.trainer import NotFinite
 from pipeline import portraits

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from encoders import load_inverter
-from encoders.training import PRESETS, EncoderTrainer
+from encoders.training.trainer import PRESETS, EncoderTrainer
 from generators import Generator, GeneratorConfig, save_discriminator
 from generators.discriminator import Discriminator, DiscriminatorConfig
 
@@ -137,7 +137,7 @@ WORKER = """
 import sys, torch
 from dataclasses import replace
 from torch import distributed
-from encoders.training import EncoderTrainConfig, EncoderTrainer
+from encoders.training.trainer import EncoderTrainConfig, EncoderTrainer
 from generators import load_generator
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
@@ -155,7 +155,7 @@ distributed.destroy_process_group()
 
 
 def test_two_workers_train_as_one_with_both_their_images(tiny_generator, shapes_batch, tmp_path):
-    from encoders.training import EncoderTrainConfig
+    from encoders.training.trainer import EncoderTrainConfig
     from generators import save_generator
 
     save_generator(tmp_path / "generator.safetensors", tiny_generator)

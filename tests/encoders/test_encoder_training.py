@@ -8,7 +8,7 @@ import torch
 
 from encoders import UNet, load_inverter
 from encoders.metrics.distances import mse
-from encoders.training import PRESETS, EncoderTrainConfig, EncoderTrainer, NotFinite
+from encoders.training.trainer import PRESETS, EncoderTrainConfig, EncoderTrainer, NotFinite
 from generators import Generator, GeneratorConfig
 
 TINY = EncoderTrainConfig(

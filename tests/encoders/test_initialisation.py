@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from encoders.backbones import RESNET34_STAGES, IRBackbone, ResNet34
-from encoders.initialisation import (
+from encoders.restyle import SinglePass
+from encoders.training.initialisation import (
     initialise_ir_se50,
     initialise_resnet34,
     input_size,
     new_model,
 )
-from encoders.restyle import SinglePass
-from encoders.training import EncoderTrainConfig
+from encoders.training.trainer import EncoderTrainConfig
 from encoders.view import CARS, EVERYTHING
 from generators import CheckpointError, Generator, GeneratorConfig
 

@@ -8,9 +8,9 @@ import torch
 from published_files import encoder_shapes, generator_shapes
 
 from encoders import ReStyle, UNet, UNetConfig, View, inspection, save_inverter
-from encoders.latent_discriminator import LatentDiscriminator
 from encoders.metrics.identity import FaceEmbedding
 from encoders.metrics.perceptual import LPIPS
+from encoders.training.latent_discriminator import LatentDiscriminator
 from generators import (
     CheckpointError,
     Discriminator,

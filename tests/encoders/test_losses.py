@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from encoders import moco
-from encoders.critics import Critics, LatentCritic
-from encoders.losses import TERMS, LossConfig, Objective
 from encoders.metrics.perceptual import VGGDistance
-from encoders.moco import MoCo
+from encoders.training import moco
+from encoders.training.critics import Critics, LatentCritic
+from encoders.training.losses import TERMS, LossConfig, Objective
+from encoders.training.moco import MoCo
 from generators import CheckpointError, save_discriminator
 from generators.discriminator import Discriminator, DiscriminatorConfig
 

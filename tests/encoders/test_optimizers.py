@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from encoders.optimizers import Average, Lookahead, ranger
+from encoders.training.optimizers import Average, Lookahead, ranger
 
 
 def a_weight():

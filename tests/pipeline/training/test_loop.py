@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from encoders import load_inverter
-from encoders.distillation import DistillationConfig, DistillationTrainer
+from encoders.training.distillation import DistillationConfig, DistillationTrainer
 from generators.trainer import NotFinite
 from pipeline.errors import ConfigError
 from pipeline.portraits import shards as portrait_shards

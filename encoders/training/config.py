@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from encoders.losses import LossConfig
 from encoders.style_encoder import ENCODERS
+from encoders.training.losses import LossConfig
 from generators.discriminator import STDDEV_GROUP
 
 UNET = "unet"

@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from encoders.distillation_config import DistillationConfig, new_model
-from encoders.disturbance import disturb
 from encoders.inverter_file import save_inverter
 from encoders.metrics.distances import detail_l1, ms_ssim, mse, multi_scale_l1, sharpness
-from encoders.optimizers import Average
-from encoders.residual_batch import random_source
 from encoders.restyle import ReStyle
+from encoders.training.distillation_config import DistillationConfig, new_model
+from encoders.training.disturbance import disturb
+from encoders.training.optimizers import Average
+from encoders.training.residual_batch import random_source
 from generators import save_discriminator, save_generator
 from generators.adversarial import discriminator_loss, generator_loss, r1_penalty
 from generators.discriminator import Discriminator, DiscriminatorConfig

@@ -9,10 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from encoders import auxiliary, moco
+from encoders import auxiliary
 from encoders.metrics import identity
 from encoders.metrics.distances import detail_l1, ms_ssim, mse, multi_scale_l1
 from encoders.metrics.perceptual import CriticDistance
+from encoders.training import moco
 from generators import Generator, load_discriminator
 
 Measure = Callable[[Tensor, Tensor], Tensor]  # [N, 3, h, w] twice -> [N]

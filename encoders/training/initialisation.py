@@ -21,7 +21,7 @@ from encoders.style_encoder import (
     StyleEncoder,
     StyleEncoderConfig,
 )
-from encoders.training_config import RANDOM, UNET, EncoderTrainConfig
+from encoders.training.config import RANDOM, UNET, EncoderTrainConfig
 from encoders.unet import UNet, UNetConfig
 from encoders.view import View
 from generators import CheckpointError, Generator, checkpoint

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from encoders import auxiliary
-from encoders.latent_discriminator import LatentDiscriminator
-from encoders.losses import LossConfig
 from encoders.metrics.perceptual import resized
+from encoders.training.latent_discriminator import LatentDiscriminator
+from encoders.training.losses import LossConfig
 from generators import Generator, load_discriminator
 from generators.adversarial import (
     discriminator_loss,

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from encoders.loop import Inversion
-from encoders.losses import Objective
 from encoders.metrics.distances import ms_ssim, mse
 from encoders.restyle import ReStyle
+from encoders.training.losses import Objective
 from generators.trainer import Validation
 
 _N_SHOWN = 8  # images in the grid

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from encoders.critics import Critics
 from encoders.heads import ProgressiveHeads, ProgressivePyramid, forget_unused
-from encoders.initialisation import new_model
 from encoders.inverter_file import save_inverter
-from encoders.losses import Objective
-from encoders.optimizers import Average, Lookahead, ranger
-from encoders.residual_batch import Part, mirrored, parts_of, random_source
 from encoders.restyle import ReStyle
-from encoders.training_config import PRESETS, EncoderTrainConfig
-from encoders.validation import validate
+from encoders.training.config import PRESETS, EncoderTrainConfig
+from encoders.training.critics import Critics
+from encoders.training.initialisation import new_model
+from encoders.training.losses import Objective
+from encoders.training.optimizers import Average, Lookahead, ranger
+from encoders.training.residual_batch import Part, mirrored, parts_of, random_source
+from encoders.training.validation import validate
 from generators import Generator
 from generators.discriminator import Discriminator
 from generators.finite import FiniteCheck

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from encoders.disturbance import disturb
 from encoders.restyle import ReStyle
-from encoders.training_config import EncoderTrainConfig
+from encoders.training.config import EncoderTrainConfig
+from encoders.training.disturbance import disturb
 from generators.parallel import rank
 
 

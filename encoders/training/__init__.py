@@ -1,0 +1,1 @@
+"""How encoders learn: losses, critics, optimizers, and the trainers around them."""
