@@ -14,8 +14,8 @@ from encoders.backbones import IR50_STAGES, IR101_STAGES
 from encoders.metrics.identity import FaceEmbedding
 from encoders.metrics.perceptual import LPIPS, Backbone, VGGDistance
 from encoders.training.latent_discriminator import LatentDiscriminator
-from generators import checkpoint
-from generators.checkpoint import CheckpointError
+from generators.files import checkpoint
+from generators.files.checkpoint import CheckpointError
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -15,15 +15,8 @@ from encoders import auxiliary, inverter_file, published
 from encoders.heads import CHANNELS
 from encoders.style_encoder import RESTYLE, SINGLE_PASS
 from encoders.view import EVERYTHING, View
-from generators import (
-    CheckpointError,
-    GeneratorConfig,
-    checkpoint,
-    config_of,
-    discriminator_config_of,
-    nvidia,
-    rosinality,
-)
+from generators import CheckpointError, GeneratorConfig, config_of, discriminator_config_of
+from generators.files import checkpoint, nvidia, rosinality
 
 TO_INVERT = "an encoder that was trained with it, to invert"
 COMPUTED = "no; computed from a fixed seed when loaded"

@@ -19,8 +19,9 @@ from encoders.restyle import Parts, ReStyle
 from encoders.style_encoder import StyleEncoder, StyleEncoderConfig
 from encoders.unet import UNet, UNetConfig
 from encoders.view import View
-from generators import Generator, GeneratorConfig, checkpoint, load_generator
-from generators.checkpoint import CheckpointError
+from generators import Generator, GeneratorConfig, load_generator
+from generators.files import checkpoint
+from generators.files.checkpoint import CheckpointError
 from generators.precision import Precision, dtype_of
 
 _ENCODER = "encoder."
@@ -32,7 +33,7 @@ class GeneratorReference:
     """A generator that an inverter file names instead of holding it."""
 
     name: str  # what load_generator takes: "demo", or a path
-    sha256: str  # generators.checkpoint.tensors_sha256 of its tensors
+    sha256: str  # generators.files.checkpoint.tensors_sha256 of its tensors
 
 
 def demo_path() -> Path:

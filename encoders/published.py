@@ -27,8 +27,9 @@ from encoders.style_encoder import (
     StyleEncoderConfig,
 )
 from encoders.view import CARS, EVERYTHING, View
-from generators import Generator, GeneratorConfig, checkpoint, rosinality
-from generators.checkpoint import CheckpointError
+from generators import Generator, GeneratorConfig
+from generators.files import checkpoint, rosinality
+from generators.files.checkpoint import CheckpointError
 
 # The first convolution of either backbone; its input channels tell ReStyle from pSp and e4e.
 _FIRST_LAYERS = ("input_layer.0.weight", "conv1.weight")

@@ -11,9 +11,9 @@ from typing import TypeVar
 # CPUs. torch reads this at its first allocation; a user's own setting wins.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from generators import checkpoint, nvidia, rosinality
-from generators.checkpoint import CheckpointError
 from generators.discriminator import Discriminator, DiscriminatorConfig
+from generators.files import checkpoint, nvidia, rosinality
+from generators.files.checkpoint import CheckpointError
 from generators.stylegan2 import Generator, GeneratorConfig
 
 __all__ = [

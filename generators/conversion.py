@@ -8,8 +8,9 @@ from typing import Literal
 
 import torch
 
-from generators import checkpoint, load_generator, rosinality, save_generator
-from generators.checkpoint import CheckpointError
+from generators import load_generator, save_generator
+from generators.files import checkpoint, rosinality
+from generators.files.checkpoint import CheckpointError
 
 Kind = Literal["generator", "inverter"]
 

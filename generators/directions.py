@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generators import checkpoint
-from generators.checkpoint import CheckpointError, Header
+from generators.files import checkpoint
+from generators.files.checkpoint import CheckpointError, Header
 from generators.stylegan2 import Generator
 
 KIND = "direction"

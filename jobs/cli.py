@@ -110,7 +110,7 @@ def _can_be_mended(error: Exception) -> bool:
     kinds = (
         ("pipeline.errors", "ConfigError"),
         ("pipeline.errors", "ShardError"),
-        ("generators.checkpoint", "CheckpointError"),
+        ("generators.files.checkpoint", "CheckpointError"),
         ("generators.trainer", "NotFinite"),
     )
     known = [getattr(sys.modules[module], name) for module, name in kinds if module in sys.modules]

@@ -19,7 +19,7 @@ from benchmarks.editing.settings import Settings
 from benchmarks.inversion import cpu_name
 from benchmarks.quality.settings import parse
 from encoders import load_inverter
-from generators.checkpoint import CheckpointError
+from generators.files.checkpoint import CheckpointError
 from pipeline.editing.learning import LearnConfig, fit
 
 _OF_PEOPLE = 200  # added to the seed; 100 was used up to choose how boundaries are learned

@@ -16,7 +16,8 @@ from benchmarks.gpu.record import ROOT
 from encoders.execution import CudaGraph, Execution, Plan, Run
 from encoders.metrics import distances
 from encoders.metrics.dlib_face import load_dlib_face
-from generators import Generator, checkpoint, load_generator, rosinality
+from generators import Generator, load_generator
+from generators.files import checkpoint, rosinality
 from generators.precision import Precision, dtype_of, float32_products
 
 PART = "parity"

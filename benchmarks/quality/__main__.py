@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from benchmarks.quality import experiment, page
 from benchmarks.quality.settings import Settings, parse
-from generators.checkpoint import CheckpointError
+from generators.files.checkpoint import CheckpointError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

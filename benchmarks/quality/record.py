@@ -22,7 +22,7 @@ from benchmarks.quality.samples import Samples
 from benchmarks.quality.settings import Settings
 from benchmarks.quality.targets import Target
 from encoders import ReStyle
-from generators.checkpoint import tensors_sha256
+from generators.files.checkpoint import tensors_sha256
 
 NAMES = {
     "single_pass": "single pass",

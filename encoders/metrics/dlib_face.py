@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from encoders.metrics import dlib_file
 from encoders.metrics.dlib_file import BLOCKS, CHIP_SIDE, DESCRIPTOR_DIM, STEM, Affine
-from generators import checkpoint
+from generators.files import checkpoint
 from generators.precision import float32_products
 
 _PIXEL_SCALE = 256.0  # what dlib divides whole numbers by

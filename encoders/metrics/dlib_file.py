@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from generators.checkpoint import CheckpointError
+from generators.files.checkpoint import CheckpointError
 
 FILE_NAME = "dlib_face_recognition_resnet_model_v1.dat"
 CHIP_SIDE = 150

@@ -24,7 +24,8 @@ from encoders.style_encoder import (
 from encoders.training.config import RANDOM, UNET, EncoderTrainConfig
 from encoders.unet import UNet, UNetConfig
 from encoders.view import View
-from generators import CheckpointError, Generator, checkpoint
+from generators import CheckpointError, Generator
+from generators.files import checkpoint
 
 ARCFACE_FILES = (
     "model_ir_se50.pth (ArcFace IR-SE50, linked from the README of eladrich/pixel2style2pixel)"

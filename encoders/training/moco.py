@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from generators import checkpoint
-from generators.checkpoint import CheckpointError
+from generators.files import checkpoint
+from generators.files.checkpoint import CheckpointError
 
 MOCO_FILES = (
     "moco_v2_800ep_pretrain.pth.tar (MoCo v2 after 800 epochs, linked from the README of "

@@ -9,7 +9,7 @@ import click
 
 from encoders.training.trainer import PRESETS, EncoderTrainConfig, EncoderTrainer
 from generators import load_generator
-from generators.checkpoint import tensors_sha256
+from generators.files.checkpoint import tensors_sha256
 from jobs.train import flags
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from generators.checkpoint import write_whole
+from generators.files.checkpoint import write_whole
 from pipeline import storage
 from pipeline.errors import ConfigError
 from pipeline.faces import images

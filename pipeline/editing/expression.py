@@ -49,7 +49,7 @@ class Expression:
 
     def identity(self) -> str:
         """What decides the numbers: contents of files, not their names; for the fingerprint."""
-        from generators.checkpoint import file_sha256
+        from generators.files.checkpoint import file_sha256
 
         parts = []
         for term in self.terms:

@@ -13,7 +13,7 @@ import torch
 from encoders import Bootstrap, bootstrap, load_inverter
 from encoders.execution import Execution
 from encoders.restyle import ReStyle
-from generators.checkpoint import CheckpointError, tensors_sha256
+from generators.files.checkpoint import CheckpointError, tensors_sha256
 from pipeline.config import Compile, RunConfig
 from pipeline.engine.cluster import gpu_share
 from pipeline.engine.quarantine import Watch

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from encoders import Inversion, auxiliary
 from encoders.metrics import distances, dlib_face, identity
-from generators.checkpoint import tensors_sha256
+from generators.files.checkpoint import tensors_sha256
 from generators.precision import float32_products
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from generators.checkpoint import write_whole
+from generators.files.checkpoint import write_whole
 from pipeline.config import difference
 from pipeline.errors import ConfigError
 

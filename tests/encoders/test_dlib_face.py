@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from encoders.metrics import dlib_face
-from generators.checkpoint import CheckpointError
+from generators.files.checkpoint import CheckpointError
 from pipeline.faces import detection
 
 DATA = Path(__file__).parents[1] / "data" / "dlib_face" / "chips.npz"

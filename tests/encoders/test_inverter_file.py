@@ -11,7 +11,8 @@ from published_files import encoder_shapes, generator_shapes
 
 import encoders.inverter_file as inverter_file
 from encoders import ReStyle, UNet, UNetConfig, load_inverter, save_inverter
-from generators import CheckpointError, Generator, GeneratorConfig, checkpoint, save_generator
+from generators import CheckpointError, Generator, GeneratorConfig, save_generator
+from generators.files import checkpoint
 
 UNET = UNetConfig(resolution=32, n_styles=8, w_dim=16, widths=(16, 16, 24, 32))
 

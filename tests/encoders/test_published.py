@@ -9,14 +9,8 @@ from encoders.metrics import distances
 from encoders.restyle import ReStyle, SinglePass
 from encoders.style_encoder import ENCODERS
 from encoders.view import CARS
-from generators import (
-    CheckpointError,
-    Generator,
-    GeneratorConfig,
-    checkpoint,
-    load_generator,
-    save_generator,
-)
+from generators import CheckpointError, Generator, GeneratorConfig, load_generator, save_generator
+from generators.files import checkpoint
 
 KINDS = [(kind, n) for kind, design in ENCODERS.items() for n in design.in_channels]
 IN_W = ("BackboneEncoderUsingLastLayerIntoW", "SingleStyleCodeEncoder")

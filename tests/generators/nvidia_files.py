@@ -7,7 +7,7 @@ from unittest import mock
 
 import torch
 
-from generators import nvidia
+from generators.files import nvidia
 
 SOURCE = "raise SystemExit('module_src was executed')"
 

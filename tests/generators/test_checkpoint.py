@@ -14,15 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from generators import (
-    CheckpointError,
-    Generator,
-    GeneratorConfig,
-    checkpoint,
-    load_generator,
-    rosinality,
-    save_generator,
-)
+from generators import CheckpointError, Generator, GeneratorConfig, load_generator, save_generator
+from generators.files import checkpoint, rosinality
 
 DATA = Path(__file__).parent.parent / "data"
 

@@ -6,7 +6,8 @@ import nvidia_files
 import pytest
 import torch
 
-from generators import CheckpointError, checkpoint, conversion, load_generator, rosinality
+from generators import CheckpointError, conversion, load_generator
+from generators.files import checkpoint, rosinality
 
 
 def same(first, second):

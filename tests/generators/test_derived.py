@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from generators import checkpoint
+from generators.files import checkpoint
 from generators.styled_conv import conv_weights
 
 

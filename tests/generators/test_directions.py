@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from generators import CheckpointError, checkpoint, directions
+from generators import CheckpointError, directions
+from generators.files import checkpoint
 
 N_STYLES, W_DIM = 8, 16
 

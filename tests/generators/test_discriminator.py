@@ -4,14 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from generators import (
-    CheckpointError,
-    checkpoint,
-    load_discriminator,
-    rosinality,
-    save_discriminator,
-)
+from generators import CheckpointError, load_discriminator, save_discriminator
 from generators.discriminator import Discriminator, DiscriminatorConfig, minibatch_stddev
+from generators.files import checkpoint, rosinality
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import nvidia_files
 import pytest
 import torch
 
-from generators import CheckpointError, checkpoint, load_generator, pickled, save_generator
+from generators import CheckpointError, load_generator, save_generator
+from generators.files import checkpoint, pickled
 
 TEN_GB = 10 * 2**30
 MARK = "hostile_was_here"

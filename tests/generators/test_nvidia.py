@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from generators import CheckpointError, Generator, GeneratorConfig, load_generator, nvidia, ops
+from generators import CheckpointError, Generator, GeneratorConfig, load_generator, ops
+from generators.files import nvidia
 
 VARIANTS = {
     "clamp": {"conv_clamp": 0.7},

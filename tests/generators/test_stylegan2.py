@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from generators import Generator, GeneratorConfig, checkpoint, rosinality
+from generators import Generator, GeneratorConfig
+from generators.files import checkpoint, rosinality
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import torch
 from click.testing import CliRunner
 
 from encoders import inverter_file, load_inverter
-from generators import CheckpointError, load_generator, rosinality
+from generators import CheckpointError, load_generator
+from generators.files import rosinality
 from jobs.cli import cli
 
 

@@ -115,7 +115,8 @@ def test_layers_thresholds_texts_and_fewer_rows(world):
 
 
 def test_its_file_is_one_that_edit_takes(world, tmp_path):
-    from generators import checkpoint, directions
+    from generators import directions
+    from generators.files import checkpoint
 
     found = fitted(world, "smile", conditions=("age",))
     path = tmp_path / "smile.safetensors"

@@ -2,7 +2,7 @@
 
 A checkpoint comes from strangers. Nothing here can execute one: safetensors holds numbers only, and
 :func:`load_pt` lets torch's restricted unpickler build tensors, containers and ``argparse.Namespace``, after
-:mod:`generators.torchfile` has refused what would take more memory than the file has bytes.
+:mod:`generators.files.torchfile` has refused what would take more memory than the file has bytes.
 
 What is loaded lies in memory of its own, read once from the file: a mapped file that is overwritten while a
 job runs would change its weights, or end it with a bus error.
@@ -26,8 +26,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from generators import torchfile
-from generators.pickled import DamagedPickle, RefusedPickle
+from generators.files import torchfile
+from generators.files.pickled import DamagedPickle, RefusedPickle
 
 FORMAT_VERSION = 1
 METADATA_KEY = "restyle"

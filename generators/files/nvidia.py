@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generators import checkpoint, ops, pickled, torchfile
-from generators.checkpoint import CheckpointError
-from generators.pickled import DamagedPickle, Record, RefusedPickle, Span, Window
+from generators import ops
+from generators.files import checkpoint, pickled, torchfile
+from generators.files.checkpoint import CheckpointError
+from generators.files.pickled import DamagedPickle, Record, RefusedPickle, Span, Window
+from generators.files.torchfile import StoredTensor
 from generators.stylegan2 import Generator, GeneratorConfig
-from generators.torchfile import StoredTensor
 
 # Named in such files, and read as descriptions only: arrays belong to other networks than ours.
 _NAMES = frozenset(

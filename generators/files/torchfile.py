@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from generators import pickled
-from generators.pickled import DamagedPickle, RefusedPickle, Window
+from generators.files import pickled
+from generators.files.pickled import DamagedPickle, RefusedPickle, Window
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # torch's mark of the container before zip
 _DTYPES = {

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from generators import checkpoint, ops
-from generators.checkpoint import CheckpointError
+from generators import ops
 from generators.discriminator import Discriminator, DiscriminatorConfig
+from generators.files import checkpoint
+from generators.files.checkpoint import CheckpointError
 from generators.stylegan2 import Generator, GeneratorConfig
 
 
