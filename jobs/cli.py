@@ -111,7 +111,7 @@ def _can_be_mended(error: Exception) -> bool:
         ("pipeline.errors", "ConfigError"),
         ("pipeline.errors", "ShardError"),
         ("generators.files.checkpoint", "CheckpointError"),
-        ("generators.trainer", "NotFinite"),
+        ("generators.training.protocol", "NotFinite"),
     )
     known = [getattr(sys.modules[module], name) for module, name in kinds if module in sys.modules]
     return isinstance(error, tuple(known))

@@ -15,16 +15,16 @@ from encoders.metrics.perceptual import resized
 from encoders.training.latent_discriminator import LatentDiscriminator
 from encoders.training.losses import LossConfig
 from generators import Generator, load_discriminator
-from generators.adversarial import (
+from generators.discriminator import Discriminator
+from generators.training.adversarial import (
     discriminator_loss,
     generator_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,
     r1_penalty,
 )
-from generators.discriminator import Discriminator
-from generators.parallel import average_gradients
-from generators.trainer import NotFinite
+from generators.training.parallel import average_gradients
+from generators.training.protocol import NotFinite
 
 R1_GAMMA, R1_EVERY = 10.0, 16  # e4e's
 POOL_SIZE = 50

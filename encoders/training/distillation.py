@@ -26,11 +26,11 @@ from encoders.training.disturbance import disturb
 from encoders.training.optimizers import Average
 from encoders.training.residual_batch import random_source
 from generators import save_discriminator, save_generator
-from generators.adversarial import discriminator_loss, generator_loss, r1_penalty
 from generators.discriminator import Discriminator, DiscriminatorConfig
-from generators.finite import FiniteCheck
-from generators.parallel import average_gradients, broadcast_parameters, n_workers
-from generators.trainer import NotFinite, Validation
+from generators.training.adversarial import discriminator_loss, generator_loss, r1_penalty
+from generators.training.finite import FiniteCheck
+from generators.training.parallel import average_gradients, broadcast_parameters, n_workers
+from generators.training.protocol import NotFinite, Validation
 
 N_LATENT_AVG = 2000  # samples of the mapping behind its average
 N_SPREAD = 512  # and behind its spread

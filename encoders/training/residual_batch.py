@@ -10,7 +10,7 @@ from torch import Tensor
 from encoders.restyle import ReStyle
 from encoders.training.config import EncoderTrainConfig
 from encoders.training.disturbance import disturb
-from generators.parallel import rank
+from generators.training.parallel import rank
 
 
 @dataclass

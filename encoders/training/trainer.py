@@ -28,10 +28,10 @@ from encoders.training.residual_batch import Part, mirrored, parts_of, random_so
 from encoders.training.validation import validate
 from generators import Generator
 from generators.discriminator import Discriminator
-from generators.finite import FiniteCheck
-from generators.parallel import average_gradients, broadcast_parameters, n_workers
 from generators.stylegan2 import Synthesis
-from generators.trainer import NotFinite, Validation
+from generators.training.finite import FiniteCheck
+from generators.training.parallel import average_gradients, broadcast_parameters, n_workers
+from generators.training.protocol import NotFinite, Validation
 
 __all__ = ["PRESETS", "EncoderTrainConfig", "EncoderTrainer", "NotFinite", "Validation"]
 

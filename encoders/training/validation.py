@@ -11,7 +11,7 @@ from encoders.loop import Inversion
 from encoders.metrics.distances import ms_ssim, mse
 from encoders.restyle import ReStyle
 from encoders.training.losses import Objective
-from generators.trainer import Validation
+from generators.training.protocol import Validation
 
 _N_SHOWN = 8  # images in the grid
 

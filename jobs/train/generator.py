@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from generators.training import GeneratorTrainConfig, GeneratorTrainer
+from generators.training.trainer import GeneratorTrainConfig, GeneratorTrainer
 from jobs.train import flags
 
 

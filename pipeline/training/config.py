@@ -12,7 +12,7 @@ from pipeline.training.stream import StreamConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from generators.trainer import Validation
+    from generators.training.protocol import Validation
 
 N_RESTARTS = 3  # of a group that lost a worker
 

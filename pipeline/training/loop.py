@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from generators import parallel
-from generators.trainer import NotFinite
+from generators.training import parallel
+from generators.training.protocol import NotFinite
 from pipeline.errors import ConfigError
 from pipeline.faces.prepare import AlignSettings
 from pipeline.training import state

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from generators.trainer import Validation
+from generators.training.protocol import Validation
 
 LOG = "log.jsonl"
 BOARD = "tensorboard"

@@ -14,7 +14,7 @@ import ray
 import torch
 
 from generators import CheckpointError
-from generators.trainer import NotFinite
+from generators.training.protocol import NotFinite
 from pipeline.config import ClusterConfig
 from pipeline.engine import cluster
 from pipeline.errors import ConfigError

@@ -7,7 +7,7 @@ from encoders.training.critics import POOL_SIZE, Critics, ImageCritic, LatentCri
 from encoders.training.losses import LossConfig
 from generators import CheckpointError
 from generators.discriminator import Discriminator, DiscriminatorConfig
-from generators.trainer import NotFinite
+from generators.training.protocol import NotFinite
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from encoders import load_inverter
 from encoders.training.distillation import DistillationConfig, DistillationTrainer
 from generators import load_discriminator, load_generator
-from generators.trainer import NotFinite
+from generators.training.protocol import NotFinite
 from pipeline import portraits
 
 CONFIG = DistillationConfig(

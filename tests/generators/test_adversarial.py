@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from generators import Discriminator, DiscriminatorConfig, adversarial
+from generators import Discriminator, DiscriminatorConfig
+from generators.training import adversarial
 
 REAL, FAKE = torch.tensor([2.0, -0.5, 0.3]), torch.tensor([-1.5, 0.7])
 

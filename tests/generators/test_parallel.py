@@ -6,7 +6,7 @@ import sys
 import torch
 from torch import nn
 
-from generators import parallel
+from generators.training import parallel
 
 WORKER = """
 import sys, torch

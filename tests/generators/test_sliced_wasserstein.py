@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from generators.sliced_wasserstein import pyramid, sliced_wasserstein
+from generators.training.sliced_wasserstein import pyramid, sliced_wasserstein
 
 
 def pictures(n, seed, size=32):

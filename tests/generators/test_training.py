@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from generators import load_discriminator, load_generator
-from generators.trainer import NotFinite
-from generators.training import GeneratorTrainConfig, GeneratorTrainer, adam
+from generators.training.protocol import NotFinite
+from generators.training.trainer import GeneratorTrainConfig, GeneratorTrainer, adam
 
 TINY = GeneratorTrainConfig(
     resolution=16,
@@ -275,7 +275,7 @@ def test_saved_networks_are_read_and_gone_on_from(tmp_path):
 WORKER = """
 import sys, torch
 from torch import distributed
-from generators.training import GeneratorTrainConfig, GeneratorTrainer
+from generators.training.trainer import GeneratorTrainConfig, GeneratorTrainer
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)

@@ -8,7 +8,7 @@ import torch
 
 from encoders import load_inverter
 from encoders.training.distillation import DistillationConfig, DistillationTrainer
-from generators.trainer import NotFinite
+from generators.training.protocol import NotFinite
 from pipeline.errors import ConfigError
 from pipeline.portraits import shards as portrait_shards
 from pipeline.training import state

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from generators.trainer import NotFinite
+from generators.training.protocol import NotFinite
 
 
 class Optimizer(Protocol):

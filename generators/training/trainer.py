@@ -20,18 +20,24 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from generators import save_discriminator, save_generator
-from generators.adversarial import (
+from generators.training.adversarial import (
     discriminator_loss,
     generator_loss,
     mixed_styles,
     path_length,
     r1_penalty,
 )
-from generators.finite import FiniteCheck
-from generators.parallel import average, average_gradients, broadcast_parameters, n_workers, rank
-from generators.sliced_wasserstein import sliced_wasserstein
-from generators.trainer import Validation
-from generators.training_config import PRECISIONS, GeneratorTrainConfig
+from generators.training.config import PRECISIONS, GeneratorTrainConfig
+from generators.training.finite import FiniteCheck
+from generators.training.parallel import (
+    average,
+    average_gradients,
+    broadcast_parameters,
+    n_workers,
+    rank,
+)
+from generators.training.protocol import Validation
+from generators.training.sliced_wasserstein import sliced_wasserstein
 
 __all__ = ["GeneratorTrainConfig", "GeneratorTrainer"]
 

@@ -1,0 +1,1 @@
+"""How a generator learns, and what all trainers share."""
