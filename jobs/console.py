@@ -56,12 +56,12 @@ class ProgressBar:
 
 def print_plan(prepared: Prepared) -> None:
     """What a run would do: how many shards, and the first of them."""
-    from pipeline.storage import public
+    from pipeline.storage import redact
 
     n_left = len(prepared.left)
-    click.echo(f"{len(prepared.asked)} shards, {n_left} to do, into {public(prepared.out)}")
+    click.echo(f"{len(prepared.asked)} shards, {n_left} to do, into {redact(prepared.out)}")
     for task in prepared.left[:10]:
-        click.echo(f"  {public(task.url)} -> {task.output}")
+        click.echo(f"  {redact(task.url)} -> {task.output}")
 
 
 def print_labels(prepared: Prepared) -> None:
@@ -103,16 +103,16 @@ def print_summary(prepared: Prepared, summary: Summary, seconds: float) -> None:
     for execution, n in summary.executions.most_common():
         click.echo(f"the model ran {execution} ({n} shards)")
     from pipeline.engine import stopwatch
-    from pipeline.storage import public
+    from pipeline.storage import redact
 
     if waited := stopwatch.sentence(summary.seconds):
         click.echo(waited)
 
     for task, error in summary.failures:
-        click.echo(f"unfinished: {public(task.url)}: {error}", err=True)
+        click.echo(f"unfinished: {redact(task.url)}: {error}", err=True)
     if summary.failures:
         click.echo(
             f"{len(summary.failures)} shards are unfinished; mend them and run the same command again",
             err=True,
         )
-    click.echo(f"latents: {public(prepared.out)}")
+    click.echo(f"latents: {redact(prepared.out)}")

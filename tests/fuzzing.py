@@ -87,15 +87,15 @@ def check_tar(case, path):
     data = damaged(whole, case["mutations"])
     Path(path).write_bytes(data)
     fields = frozenset((base_plus_ext(name)[1] or "").lower() for name, _ in contents)
-    refusal = ""
+    config_error = ""
     try:
         samples = list(reader.samples(str(path), fields))
     except ShardError as error:
-        refusal = str(error)
-    if refusal:
+        config_error = str(error)
+    if config_error:
         assert data != whole
-        assert "\n" not in refusal
-        assert Path(path).name in refusal
+        assert "\n" not in config_error
+        assert Path(path).name in config_error
         return "refused"
     assert [sample.index for sample in samples] == list(range(len(samples)))
     for sample in samples:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 import click
 
 from pipeline.errors import ConfigError
-from pipeline.storage import public
+from pipeline.storage import redact
 from pipeline.training.config import LoopConfig, WorkersConfig
 from pipeline.training.run import execute, find_shards
 
@@ -154,12 +154,12 @@ def start(make: Any, settings: dict[str, Any], options: dict[str, Any], z_dim: i
         **{name: options[name] for name in rhythm},
     )
     decides = settings | {
-        "shards": [public(url) for url in shards],
-        "held_out": [public(url) for url in held_out],
+        "shards": [redact(url) for url in shards],
+        "held_out": [redact(url) for url in held_out],
         **{name: options[name] for name in ("align", "chunk", "n_held_out")},
     }
     how = WorkersConfig(options["workers"], options["gpus_per_worker"], options["address"])
-    notes = shlex.join(["restyle", *map(public, sys.argv[1:])])
+    notes = shlex.join(["restyle", *map(redact, sys.argv[1:])])
     execute(make, config, decides, how, notes)
     folder = Path(options["out"])
     click.echo(f"{folder / 'last.safetensors'} and best.safetensors are ready for use")

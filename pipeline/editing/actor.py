@@ -24,7 +24,7 @@ from pipeline.latents import footer
 from pipeline.latents.where import Where
 from pipeline.latents.writer import ROW_GROUP_IMAGE_BYTES, ROW_GROUP_ROWS
 from pipeline.records import ShardTask
-from pipeline.storage import public
+from pipeline.storage import redact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ class Edit:
 
     def footer(self) -> dict[str, Any]:
         """The source's own, for its model and latent average are those of the edits too."""
-        return {**self._record, "source": public(self._task.url)}
+        return {**self._record, "source": redact(self._task.url)}
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def _naming(url: str) -> Iterator[None]:
     except OutOfMemory:
         raise
     except (ConfigError, pa.ArrowException, OSError) as error:
-        raise ShardError(f"{public(url)}: {error}") from None
+        raise ShardError(f"{redact(url)}: {error}") from None
 
 
 class _Chosen:

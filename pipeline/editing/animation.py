@@ -30,7 +30,7 @@ def require(out: str) -> None:
             folder that is in use.
     """
     if storage.is_remote(out):
-        raise ConfigError(f"frames go to a local path, not to {storage.public(out)}")
+        raise ConfigError(f"frames go to a local path, not to {storage.redact(out)}")
     suffix = Path(out).suffix.lower()
     if suffix == MP4:
         try:

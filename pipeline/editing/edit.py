@@ -103,7 +103,7 @@ def require_same_run(first: Mapping[str, Any], record: Mapping[str, Any], url: s
     """Refuse a file whose footer is of another run than the first file's."""
     if record.get("fingerprint") != first.get("fingerprint"):
         raise ConfigError(
-            f"{storage.public(url)} is of another run than the rest of its folder; move it away"
+            f"{storage.redact(url)} is of another run than the rest of its folder; move it away"
         )
 
 
@@ -116,7 +116,7 @@ def sources(latents: str) -> list[str]:
     names = run_folder.committed(latents)
     if not names:
         raise ConfigError(
-            f"{storage.public(latents)} holds no Parquet file; pass the --out of `restyle invert`"
+            f"{storage.redact(latents)} holds no Parquet file; pass the --out of `restyle invert`"
         )
     address, mark, options = storage.absolute(latents).partition("?")
     return [f"{address.rstrip('/')}/{name}{mark}{options}" for name in names]
@@ -130,12 +130,12 @@ def _first(url: str) -> tuple[pa.Schema, dict[str, Any]]:
             source = pq.ParquetFile(file)
             columns, record = source.schema_arrow, footer(source.metadata)
     except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{storage.public(url)} cannot be read ({error})") from None
+        raise ConfigError(f"{storage.redact(url)} cannot be read ({error})") from None
     if any(name not in record for name in ("fingerprint", "identity", "shard", "n_samples")):
-        raise ConfigError(f"{storage.public(url)} was not written by `restyle invert`")
+        raise ConfigError(f"{storage.redact(url)} was not written by `restyle invert`")
     if "direction" in columns.names:
         raise ConfigError(
-            f"{storage.public(url)} holds edits already; edit the latents that they were made from, "
+            f"{storage.redact(url)} holds edits already; edit the latents that they were made from, "
             "with several directions joined by ' + '"
         )
     return columns, record

@@ -102,7 +102,7 @@ def _found(latents: str, keys: Sequence[str]) -> tuple[np.ndarray, dict]:
             record = record or of_file
             require_same_run(record, of_file, url)
             if key in found:
-                other = f"{storage.public(found[key][0])} and {storage.public(shard)}"
+                other = f"{storage.redact(found[key][0])} and {storage.redact(shard)}"
                 raise ConfigError(
                     f"the key {key!r} stands in several rows ({other}); take latents without edits, or "
                     "a folder with one of the shards"
@@ -111,7 +111,7 @@ def _found(latents: str, keys: Sequence[str]) -> tuple[np.ndarray, dict]:
     for key in keys:
         if key not in found:
             raise ConfigError(
-                f"{storage.public(latents)} holds no latent of the key {key!r}; a key is the name of an "
+                f"{storage.redact(latents)} holds no latent of the key {key!r}; a key is the name of an "
                 "image in its shard, without the extension"
             )
     return np.stack([found[key][1] for key in keys]), record
@@ -125,7 +125,7 @@ def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[str, str, np.ndarray
         with files.open_input_file(path) as file:
             source = pq.ParquetFile(file)
             if not {*COLUMNS, "latent"} <= {*source.schema_arrow.names}:
-                raise ConfigError(f"{storage.public(url)} was not written by `restyle invert`")
+                raise ConfigError(f"{storage.redact(url)} was not written by `restyle invert`")
             for group in range(source.num_row_groups):
                 rows = source.read_row_group(group, columns=COLUMNS)
                 is_meant = pc.is_in(rows["key"], wanted).to_numpy()
@@ -136,4 +136,4 @@ def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[str, str, np.ndarray
                         value = dense(latent.slice(i, 1).combine_chunks())[0]
                         yield row["shard"], row["key"], value, footer(source.metadata)
     except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{storage.public(url)} cannot be read ({error})") from None
+        raise ConfigError(f"{storage.redact(url)} cannot be read ({error})") from None

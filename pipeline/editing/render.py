@@ -23,7 +23,7 @@ from pipeline.faces.paste import FEATHER, paste
 from pipeline.latents import footer
 from pipeline.latents.schema import dense
 from pipeline.shards import reader
-from pipeline.storage import public
+from pipeline.storage import redact
 
 COLUMNS = ("key", "shard", "sample_index", "face", "status", "direction", "strength", "latent")
 FOR_PASTE = ("quad", "width", "height")
@@ -100,7 +100,7 @@ def render(
                 jobs = _jobs(source, folder, config, done, progress)
                 _write(_chunks(jobs, config.batch_size), painter, record, config, done)
         except (pa.ArrowException, OSError) as error:
-            raise ConfigError(f"{public(url)}: {error}") from None
+            raise ConfigError(f"{redact(url)}: {error}") from None
         if config.limit is not None and done.n_written + done.n_there >= config.limit:
             break
     return done
@@ -212,7 +212,7 @@ class _Photos:
         photo = self._photo
         size = None if photo is None else photo.shape[:2]
         if photo is None or self._key != row["key"] or size != (row["height"], row["width"]):
-            raise ShardError(f"{public(self._url)} has changed since it was inverted")
+            raise ShardError(f"{redact(self._url)} has changed since it was inverted")
         return photo
 
 

@@ -19,7 +19,7 @@ from pipeline.engine.progress import Progress
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.schema import dense
-from pipeline.storage.urls import reason
+from pipeline.storage.urls import redacted_message
 
 BATCH_ROWS = 1024
 N_FOOTER_THREADS = 16
@@ -64,7 +64,7 @@ def files(out: str) -> list[str]:
     """
     names = run_folder.committed(out)
     if not names and _shards(out) is None:
-        raise ConfigError(f"{storage.public(out)} holds no run; pass the --out of `restyle invert`")
+        raise ConfigError(f"{storage.redact(out)} holds no run; pass the --out of `restyle invert`")
     return names
 
 
@@ -111,7 +111,7 @@ def _footers(out: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         try:
             return footer(pq.read_metadata(f"{path}/{name}", filesystem=source))
         except Exception:  # of whatever library the store is reached by
-            where = storage.public(out)
+            where = storage.redact(out)
             raise ConfigError(
                 f"{name} cannot be read; `restyle verify {where}` tells what is damaged"
             ) from None
@@ -144,7 +144,7 @@ def verify(out: str, names: Sequence[str]) -> Iterator[FileAudit]:
             with source.open_input_file(f"{path}/{name}") as file:
                 _check_file(audit, pq.ParquetFile(file), expected, shards)
         except Exception as error:
-            why = reason(error, out)
+            why = redacted_message(error, out)
             audit.problems.append(f"{name}: cannot be read ({why}); delete it and run again")
         yield audit
 

@@ -25,8 +25,8 @@ from pipeline.engine.quarantine import Care
 from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
 from pipeline.records import ShardReport, ShardTask
-from pipeline.storage import public
-from pipeline.storage.urls import without_secrets
+from pipeline.storage import redact
+from pipeline.storage.urls import redact_text
 
 POLL_S = 0.25  # how often progress is asked for
 RETRY_BASE_S = 0.5  # wait before the second try; doubled for each further one
@@ -223,7 +223,7 @@ class _Run:
 
     def _log(self, event: str, task: ShardTask | None, **facts: Any) -> None:
         if self._journal is not None:
-            self._journal.log(event, None if task is None else public(task.url), **facts)
+            self._journal.log(event, None if task is None else redact(task.url), **facts)
 
     def _beat(self) -> None:
         crew, summary = self._crew, self.summary
@@ -245,7 +245,7 @@ class _Run:
                 begun=crew.begun(),
                 n_failed=len(summary.failures),
                 failures=[
-                    {"shard": public(task.url), "error": error}
+                    {"shard": redact(task.url), "error": error}
                     for task, error in summary.failures[:MAX_LISTED]
                 ],
             )
@@ -258,4 +258,4 @@ def _number(attempt: Attempt) -> int:
 
 def _one_line(error: BaseException) -> str:
     first = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {without_secrets(first[0])}"[:500]
+    return f"{type(error).__name__}: {redact_text(first[0])}"[:500]

@@ -19,7 +19,7 @@ from pipeline.engine.quarantine import Care
 from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
 from pipeline.records import ShardTask
-from pipeline.storage import public
+from pipeline.storage import redact
 
 GROW_S = 10.0  # how often new nodes are looked for
 HEAD_LOST_S = 30.0  # silence of the cluster's head after which it is given up
@@ -189,7 +189,7 @@ class Crew:
         now = time.monotonic()
         return [
             Begun(
-                shard=public(work.attempt.task.url),
+                shard=redact(work.attempt.task.url),
                 worker=self._names[work.actor],
                 n_rows=work.n_rows,
                 seconds=round(now - work.since, 1),

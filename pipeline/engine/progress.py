@@ -24,7 +24,7 @@ from pyarrow import fs as pafs
 from pipeline import storage
 from pipeline.config import RUN_FOLDER
 from pipeline.storage.filesystems import make_folder
-from pipeline.storage.urls import reason
+from pipeline.storage.urls import redacted_message
 
 PROGRESS = f"{RUN_FOLDER}/progress.json"
 LOGS = f"{RUN_FOLDER}/logs"
@@ -165,7 +165,7 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: Any, _: Any) -> None:
         state = "unfinished" if self._last.n_failed else "finished"
         state = state if kind is None else "stopped"
-        why = "" if kind is None else f"{kind.__name__}: {reason(error, self._out)}"
+        why = "" if kind is None else f"{kind.__name__}: {redacted_message(error, self._out)}"
         facts = {"error": why[:500]} if why else {}
         done, seconds = self._last.n_done, self._seconds()
         self.log("run_ended", None, state=state, n_done=done, seconds=round(seconds, 1), **facts)

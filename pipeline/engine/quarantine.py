@@ -17,7 +17,7 @@ from pyarrow import fs as pafs
 from pipeline import storage
 from pipeline.config import RUN_FOLDER
 from pipeline.records import CRASHED_ERROR, AlignedFace, Sample, Status
-from pipeline.storage.filesystems import make_folder, refusing
+from pipeline.storage.filesystems import as_config_error, make_folder
 
 FOLDER = f"{RUN_FOLDER}/careful"
 N_DEATHS_UNEXPLAINED = 8  # at which a shard is given up; each sample found may cost three more
@@ -59,7 +59,7 @@ class Watch:
         self._out, self._care = out, care
         self._files, folder = storage.filesystem(out)
         self._path = f"{folder}/{FOLDER}/{output}"
-        with refusing("write to", out):
+        with as_config_error("write to", out):
             make_folder(self._files, f"{folder}/{FOLDER}")
 
     def samples(self, source: Iterator[Sample]) -> Iterator[Sample]:
@@ -80,7 +80,10 @@ class Watch:
         Raises:
             ConfigError: that fails.
         """
-        with refusing("write to", self._out), self._files.open_output_stream(self._path) as stream:
+        with (
+            as_config_error("write to", self._out),
+            self._files.open_output_stream(self._path) as stream,
+        ):
             stream.write(json.dumps([first, last]).encode())
 
 

@@ -74,7 +74,7 @@ def rival(out: str, overwrite: bool) -> str:
         return ""
     if overwrite:
         raise ConfigError(
-            f"{storage.public(out)} is being written by {found.by}; stop that run, or wait "
+            f"{storage.redact(out)} is being written by {found.by}; stop that run, or wait "
             f"{progress.FRESH_S:.0f} seconds if it was killed, before --overwrite"
         )
     return found.by

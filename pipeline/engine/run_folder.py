@@ -18,8 +18,8 @@ from pipeline import storage
 from pipeline.config import RUN_FOLDER, difference, fingerprint
 from pipeline.errors import ConfigError
 from pipeline.records import ShardTask
-from pipeline.storage.filesystems import refusing
-from pipeline.storage.urls import reason
+from pipeline.storage.filesystems import as_config_error
+from pipeline.storage.urls import redacted_message
 
 SETTINGS = f"{RUN_FOLDER}/settings.json"
 SHARDS = f"{RUN_FOLDER}/shards.json"
@@ -41,7 +41,7 @@ def task(url: str, identity: str, run: str) -> ShardTask:
         identity: of the shard's content.
         run: the run's fingerprint.
     """
-    address = storage.public(url)
+    address = storage.redact(url)
     path = address if url.startswith(storage.PIPE) else urlsplit(address).path
     name = PurePosixPath(path).name
     earlier = OUTPUT_NAME.match(name)  # its hashes are not carried on
@@ -70,7 +70,7 @@ def tasks(patterns: Sequence[str], run: str) -> list[ShardTask]:
         new = task(url, identity, run)
         if new.output in found:
             raise ConfigError(
-                f"two shards are both {storage.public(url)} once secrets are left out; pass one, or "
+                f"two shards are both {storage.redact(url)} once secrets are left out; pass one, or "
                 "tell commands apart by a comment: '# 00001.tar'"
             )
         found[new.output] = new
@@ -80,7 +80,7 @@ def tasks(patterns: Sequence[str], run: str) -> list[ShardTask]:
 def committed(out: str) -> list[str]:
     """Names of the Parquet files in a folder; [] where there is no folder yet."""
     files, path = storage.filesystem(out)
-    with refusing("list", out):
+    with as_config_error("list", out):
         infos = files.get_file_info(pafs.FileSelector(path, allow_not_found=True))
     return sorted(i.base_name for i in infos if i.base_name.endswith(".parquet"))
 
@@ -99,8 +99,8 @@ def pending(asked: Sequence[ShardTask], out: str) -> list[ShardTask]:
         stale = by_shard.get(t.output.rsplit(".", 2)[0])
         if stale:
             raise ConfigError(
-                f"{storage.public(t.url)} has changed since it was inverted; delete {stale} in "
-                f"{storage.public(out)} to invert it again, or choose another --out"
+                f"{storage.redact(t.url)} has changed since it was inverted; delete {stale} in "
+                f"{storage.redact(out)} to invert it again, or choose another --out"
             )
     return left
 
@@ -116,7 +116,7 @@ def require_usable(out: str, identity: Mapping[str, Any], overwrite: bool) -> No
         ConfigError: it holds another run's latents; the differences are named.
     """
     files, path = storage.filesystem(out)
-    where = storage.public(out)
+    where = storage.redact(out)
     old = read_json(files, f"{path}/{SETTINGS}")
     if overwrite:
         return
@@ -145,7 +145,7 @@ def require_writable(out: str) -> None:
         ConfigError: that fails.
     """
     files, path = storage.filesystem(out)
-    with refusing("write to", out):
+    with as_config_error("write to", out):
         files.create_dir(f"{path}/{RUN_FOLDER}")
         probe = f"{path}/{RUN_FOLDER}/probe.{uuid.uuid4().hex}"
         with files.open_output_stream(probe) as stream:
@@ -167,13 +167,13 @@ def claim(
     require_usable(out, identity, overwrite)
     files, path = storage.filesystem(out)
     known: list[dict[str, str]] = read_json(files, f"{path}/{SHARDS}") or []
-    with refusing("write to", out):
+    with as_config_error("write to", out):
         if overwrite:
             known = []
             for name in committed(out):
                 files.delete_file(f"{path}/{name}")
         by_url = {item["url"]: item for item in known}
-        by_url |= {(url := storage.public(t.url)): vars(t) | {"url": url} for t in asked}
+        by_url |= {(url := storage.redact(t.url)): vars(t) | {"url": url} for t in asked}
         _write_json(files, f"{path}/{SETTINGS}", dict(identity))
         _write_json(files, f"{path}/{SHARDS}", list(by_url.values()))
 
@@ -191,7 +191,7 @@ def read_json(files: pafs.FileSystem, path: str) -> Any:
             return json.loads(stream.read())
     except Exception as error:
         raise ConfigError(
-            f"cannot read {path} ({reason(error)}); delete it and run again"
+            f"cannot read {path} ({redacted_message(error)}); delete it and run again"
         ) from None
 
 

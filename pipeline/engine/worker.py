@@ -27,7 +27,7 @@ from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.latents.schema import Row
 from pipeline.latents.writer import ShardWriter
 from pipeline.records import ShardReport, ShardTask, Status
-from pipeline.storage import public
+from pipeline.storage import redact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +141,9 @@ class Worker(ABC):
             writer = ShardWriter(self._config.out, task.output, work.shard, work.columns)
             try:
                 counts = self._write(work, writer, stopwatch)
-                if storage.identity(task.url, is_patient=True) != task.identity:
+                if storage.identity(task.url, retry_unreachable=True) != task.identity:
                     raise ShardError(
-                        f"{public(task.url)} has changed since the run began; run again"
+                        f"{redact(task.url)} has changed since the run began; run again"
                     )
                 if counts[Status.CRASHED]:
                     _require_no_worse(writer.standing(), counts)

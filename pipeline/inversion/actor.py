@@ -28,7 +28,7 @@ from pipeline.latents import schema
 from pipeline.latents.schema import Row
 from pipeline.records import AlignedFace, Sample, ShardTask, Status
 from pipeline.shards import labels, reader
-from pipeline.storage import public
+from pipeline.storage import redact
 
 
 def load_model(run: RunConfig) -> ReStyle | Bootstrap:
@@ -139,7 +139,7 @@ class Inversion:
         self._actor, self._run = actor, actor.config.run
         self._stopwatch, self._watch = stopwatch, watch
         self._reading = _Reading(task.url, stopwatch, self._run)
-        self.shard, self.columns = public(task.url), actor.columns
+        self.shard, self.columns = redact(task.url), actor.columns
 
     @property
     def n_samples(self) -> int:

@@ -81,7 +81,7 @@ def open_files(pattern: str) -> LatentFiles:
     Raises:
         ConfigError: no Parquet file, one that cannot be read, or files that do not belong together.
     """
-    address = storage.public(pattern)
+    address = storage.redact(pattern)
     source, paths = _matches(pattern)
     if not paths:
         raise ConfigError(f"no Parquet file in {address}; is it the --out of a run?")
@@ -134,8 +134,8 @@ def _matches(pattern: str) -> tuple[pafs.FileSystem, list[str]]:
         selector = pafs.FileSelector(folder, recursive=is_deep, allow_not_found=True)
         infos = source.get_file_info(selector)
     except (OSError, pa.ArrowException) as error:
-        why = urls.reason(error, pattern)
-        raise ConfigError(f"cannot list {storage.public(pattern)}: {why}") from None
+        why = urls.redacted_message(error, pattern)
+        raise ConfigError(f"cannot list {storage.redact(pattern)}: {why}") from None
     found = {info.path[len(folder) :].lstrip("/"): info for info in infos}
     return source, sorted(
         info.path

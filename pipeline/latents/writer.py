@@ -21,8 +21,8 @@ from pipeline.errors import ShardError
 from pipeline.latents import schema
 from pipeline.latents.schema import FOOTER_KEY, Row, footer
 from pipeline.storage.filesystems import make_folder
-from pipeline.storage.retry import Patience
-from pipeline.storage.urls import public, reason
+from pipeline.storage.retry import Retry
+from pipeline.storage.urls import redact, redacted_message
 
 ROW_GROUP_ROWS = 1024
 # Pictures and texts make rows large: a group is closed earlier at this size, so that memory is bounded.
@@ -134,16 +134,16 @@ class ShardWriter:
         Raises:
             ShardError: the store refuses, or fails again and again.
         """
-        patience = Patience()
+        retry = Retry()
         while True:
             try:
                 self._put()
                 return
             except Exception as error:
                 self._forget_part()
-                goal = f"{public(self._out)}/{self._name}"
-                why = reason(error, self._out)
-                patience.after(error, ShardError(f"cannot write {goal}: {why}"))
+                goal = f"{redact(self._out)}/{self._name}"
+                why = redacted_message(error, self._out)
+                retry.wait_or_raise(error, ShardError(f"cannot write {goal}: {why}"))
             except BaseException:
                 self._forget_part()
                 raise

@@ -18,7 +18,7 @@ from pipeline.report.pictures import Pictures, Thumbnail
 from pipeline.report.source import Run
 from pipeline.report.statistics import Statistics
 from pipeline.shards.labels import PREFIX
-from pipeline.storage import public
+from pipeline.storage import redact
 
 MAX_LABEL = 200  # characters of a text
 
@@ -147,7 +147,7 @@ def render(content: Content) -> str:
         scripts=["script.js"],
         content=content,
         run=run,
-        title=PurePath(public(run.latents.rstrip("/"))).name,
+        title=PurePath(redact(run.latents.rstrip("/"))).name,
         noun="faces" if run.identity["faces"] == "all" else "images",
         headline=charts.headline(content.statistics),
         typical=typical(content.cards),

@@ -19,7 +19,7 @@ from pipeline.faces import alignment, images
 from pipeline.faces.prepare import MIN_TRANSFORM_SIZE
 from pipeline.records import Sample
 from pipeline.shards import reader
-from pipeline.storage import public
+from pipeline.storage import redact
 
 # Longest sides in pixels. The page shows source photos at about half of it, for sharp screens.
 SOURCE_SIDE = 440
@@ -79,7 +79,7 @@ def collect(
             for index, photo in _photos(url, wanted, rows):
                 _add(found[index], photo, rows[index], input_size)
         except (ShardError, ConfigError, _Unusable) as error:
-            name = PurePath(public(url)).name  # the page travels; where the shard lies does not
+            name = PurePath(redact(url)).name  # the page travels; where the shard lies does not
             reason = str(error) if isinstance(error, _Unusable) else "cannot be read any more"
             unreadable.append(f"{name} {reason}")
             if len(unreadable) == MAX_UNREADABLE and n_tried + 1 == MAX_UNREADABLE:

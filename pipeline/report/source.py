@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.schema import dense
 from pipeline.report.metrics import metric
-from pipeline.storage.urls import reason
+from pipeline.storage.urls import redacted_message
 
 # Rows decoded at once when single rows are picked: with 18 x 512 latents of five steps, 12 MB.
 BATCH_ROWS = 64
@@ -98,7 +98,7 @@ def open_run(latents: str) -> Run:
     Raises:
         ConfigError: no Parquet files, files of another origin, or of several runs.
     """
-    where = storage.public(latents)
+    where = storage.redact(latents)
     names = run_folder.committed(latents)
     if not names:
         raise ConfigError(
@@ -154,9 +154,9 @@ def opened(latents: str, name: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(f"{folder}/{name}", filesystem=files)
     except Exception as error:  # of whatever library the store is reached by
-        why = reason(error, latents)
+        why = redacted_message(error, latents)
         raise ConfigError(
-            f"{storage.public(latents).rstrip('/')}/{name} cannot be read ({why}); delete it and "
+            f"{storage.redact(latents).rstrip('/')}/{name} cannot be read ({why}); delete it and "
             "run the same `restyle invert` again"
         ) from None
 
@@ -216,7 +216,7 @@ def rows(run: Run, numbers: Sequence[int], without: Sequence[str] = ()) -> list[
 
 def place(row: Mapping[str, Any]) -> str:
     """Where the image of a row is from, for people."""
-    found = f"{PurePath(storage.public(row['shard'])).name}, sample {row['sample_index']}"
+    found = f"{PurePath(storage.redact(row['shard'])).name}, sample {row['sample_index']}"
     n, face = row["n_faces"], row["face"]
     return f"{found}, face {face + 1} of {n}" if n > 1 and face >= 0 else found
 

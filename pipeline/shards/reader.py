@@ -15,7 +15,7 @@ from webdataset.tariterators import base_plus_ext
 from pipeline.errors import ShardError
 from pipeline.records import IMAGE_EXTENSIONS, Sample, Status
 from pipeline.storage.stream import READ_BLOCK, open_stream
-from pipeline.storage.urls import public, reason
+from pipeline.storage.urls import redact, redacted_message
 
 # WebDataset's metadata, and what file managers leave behind: no samples, so no rows.
 NOT_SAMPLES = re.compile(r"__[^/]*__(/|$)|(.*/)?(\.[^/]*|Thumbs\.db)$")
@@ -126,9 +126,11 @@ def _members(stream: BinaryIO, url: str, fields: frozenset[str]) -> Iterator[tup
                 tar.members = []  # type: ignore[attr-defined]  # else every header stays in memory
             _require_end(tar, url)
     except (tarfile.TarError, EOFError, zlib.error, LZMAError) as error:
-        raise ShardError(f"{public(url)} is not a whole tar file: {reason(error, url)}") from None
+        raise ShardError(
+            f"{redact(url)} is not a whole tar file: {redacted_message(error, url)}"
+        ) from None
     except OSError as error:  # gzip.BadGzipFile and its kin
-        raise ShardError(f"{public(url)} cannot be read: {reason(error, url)}") from None
+        raise ShardError(f"{redact(url)} cannot be read: {redacted_message(error, url)}") from None
 
 
 def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, fields: frozenset[str]) -> _Member:
@@ -154,5 +156,5 @@ def _require_end(tar: tarfile.TarFile, url: str) -> None:
     while block := tar.fileobj.read(READ_BLOCK):
         if block.count(0) != len(block):
             raise ShardError(
-                f"{public(url)} goes on after the tar's end marker; are two tars joined in it?"
+                f"{redact(url)} goes on after the tar's end marker; are two tars joined in it?"
             )

@@ -2,6 +2,6 @@
 
 from pipeline.storage.filesystems import filesystem
 from pipeline.storage.listing import absolute, expand, identity
-from pipeline.storage.urls import PIPE, is_remote, public
+from pipeline.storage.urls import PIPE, is_remote, redact
 
-__all__ = ["PIPE", "absolute", "expand", "filesystem", "identity", "is_remote", "public"]
+__all__ = ["PIPE", "absolute", "expand", "filesystem", "identity", "is_remote", "redact"]

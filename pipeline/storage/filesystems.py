@@ -11,13 +11,13 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from pyarrow import fs as pafs
 
 from pipeline.errors import ConfigError
-from pipeline.storage.urls import HTTP, OBJECT_STORES, PIPE, is_remote, public, reason
+from pipeline.storage.urls import HTTP, OBJECT_STORES, PIPE, is_remote, redact, redacted_message
 
 LOCAL = "file://"
 
 
 @contextmanager
-def refusing(verb: str, url: str) -> Iterator[None]:
+def as_config_error(verb: str, url: str) -> Iterator[None]:
     """Whatever a library raises inside becomes one sentence: each has exceptions and words of its own.
 
     Raises:
@@ -28,12 +28,12 @@ def refusing(verb: str, url: str) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
-        raise refusal(error, verb, url) from None
+        raise config_error(error, verb, url) from None
 
 
-def refusal(error: Exception, verb: str, url: str) -> ConfigError:
+def config_error(error: Exception, verb: str, url: str) -> ConfigError:
     """A library's exception in one sentence."""
-    return ConfigError(f"cannot {verb} {public(url)}: {reason(error, url)}")
+    return ConfigError(f"cannot {verb} {redact(url)}: {redacted_message(error, url)}")
 
 
 def filesystem(url: str) -> tuple[pafs.FileSystem, str]:
@@ -47,10 +47,10 @@ def filesystem(url: str) -> tuple[pafs.FileSystem, str]:
     if not is_remote(url):
         return pafs.LocalFileSystem(), os.path.abspath(url)
     if url.startswith((*HTTP, PIPE)):
-        raise ConfigError(f"{public(url)} can only be read; give a folder or a store")
+        raise ConfigError(f"{redact(url)} can only be read; give a folder or a store")
     if not url.startswith(OBJECT_STORES):
         return _by_fsspec(url)
-    with refusing("open", url):
+    with as_config_error("open", url):
         parts = urlsplit(url, allow_fragments=False)
     bucket = parts.netloc.rpartition("@")[2]
     path = f"{bucket}{parts.path}".rstrip("/")
@@ -61,7 +61,7 @@ def filesystem(url: str) -> tuple[pafs.FileSystem, str]:
 def _object_store(scheme: str, bucket: str, options: str) -> pafs.FileSystem:
     """Kept, because making one may ask the store for its region."""
     url = urlunsplit((scheme, bucket, "", options, ""))
-    with refusing("open", url):
+    with as_config_error("open", url):
         return pafs.FileSystem.from_uri(url)[0]
 
 
@@ -69,7 +69,7 @@ def _by_fsspec(url: str) -> tuple[pafs.FileSystem, str]:
     import fsspec  # slow, and wanted by few
 
     scheme = url.partition("://")[0]
-    with refusing("open", url):
+    with as_config_error("open", url):
         try:
             fsspec.get_filesystem_class(scheme)
             files, path = fsspec.core.url_to_fs(url)

@@ -19,9 +19,9 @@ from pyarrow import fs as pafs
 
 from pipeline.errors import ConfigError
 from pipeline.records import IMAGE_EXTENSIONS
-from pipeline.storage.filesystems import LOCAL, filesystem, refusal
-from pipeline.storage.retry import BUSY, Patience
-from pipeline.storage.urls import HTTP, PIPE, is_remote, public
+from pipeline.storage.filesystems import LOCAL, config_error, filesystem
+from pipeline.storage.retry import RETRYABLE_STATUS, Retry
+from pipeline.storage.urls import HTTP, PIPE, is_remote, redact
 
 TAR_NAMES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 HTTP_TIMEOUT_S = 60
@@ -50,7 +50,7 @@ def expand(patterns: Sequence[str]) -> dict[str, str | None]:
             for part in braces:
                 urls.update({url: urls.get(url) or known for url, known in _matches(part).items()})
         except braceexpand.UnbalancedBracesError:  # type: ignore[attr-defined]
-            raise ConfigError(f"the braces of {public(pattern)} do not match") from None
+            raise ConfigError(f"the braces of {redact(pattern)} do not match") from None
     return _with_listed(urls)
 
 
@@ -104,13 +104,13 @@ def _store_matches(pattern: str) -> dict[str, str | None]:
     # Everything below the last folder without a glob character.
     folder = re.split(r"[*?\[]", address)[0].rpartition("/")[0]
     if folder.endswith(":/"):
-        raise ConfigError(f"{public(pattern)} leaves its bucket open; name one bucket outright")
+        raise ConfigError(f"{redact(pattern)} leaves its bucket open; name one bucket outright")
     folder = folder if glob.has_magic(address) else address.rstrip("/")
     wanted = address[len(folder) :].lstrip("/") or "*.tar*"
     listed = _listed(folder + query, is_deep="/" in wanted)
     found = sorted(name for name in listed if fnmatch.fnmatchcase(name, wanted))
     if not found:
-        raise ConfigError(f"no shard matches {public(pattern)}")
+        raise ConfigError(f"no shard matches {redact(pattern)}")
     return {f"{folder}/{name}{query}": listed[name] for name in found}
 
 
@@ -158,25 +158,25 @@ def _split(url: str) -> tuple[str, str, str]:
     return folder, mark + options, name
 
 
-def _ask(ask: Callable[[], Answer], url: str, verb: str, is_patient: bool = False) -> Answer:
+def _ask(ask: Callable[[], Answer], url: str, verb: str, retry_unreachable: bool = False) -> Answer:
     """An answer, asked for again where the source is busy; if patient, wherever it may come later."""
-    patience = Patience()
+    retry = Retry()
     while True:
         try:
             return ask()
         except ConfigError:
             raise
         except Exception as error:
-            refused = refusal(error, verb, url)
-            if not (is_patient or _is_busy(error)):
+            refused = config_error(error, verb, url)
+            if not (retry_unreachable or _is_busy(error)):
                 raise refused from None
-            patience.after(error, refused)
+            retry.wait_or_raise(error, refused)
 
 
 def _is_busy(error: Exception) -> bool:
     """Throttled, not unreachable: a mistyped host is told at once."""
     if isinstance(error, HTTPError):
-        return error.code in BUSY
+        return error.code in RETRYABLE_STATUS
     words = ("SLOW_DOWN", "SERVICE_UNAVAILABLE", "TOO_MANY_REQUESTS", "THROTTL", "SlowDown")
     return any(word in str(error) for word in words)
 
@@ -192,7 +192,7 @@ def _told(files: pafs.FileSystem, info: pafs.FileInfo) -> str | None:
     return f"size={info.size} mtime_ns={mtime_ns}"
 
 
-def identity(url: str, is_patient: bool = False) -> str:
+def identity(url: str, retry_unreachable: bool = False) -> str:
     """What tells one content of a URL from another; "" where the source does not say.
 
     Args:
@@ -204,14 +204,14 @@ def identity(url: str, is_patient: bool = False) -> str:
     if url.startswith(PIPE):
         return ""
     ask = _http_identity if url.startswith(HTTP) else _file_identity
-    return _ask(lambda: ask(url), url, "reach", is_patient)
+    return _ask(lambda: ask(url), url, "reach", retry_unreachable)
 
 
 def _file_identity(url: str) -> str:
     files, path = filesystem(url)
     info = files.get_file_info(path)
     if info.type != pafs.FileType.File:
-        raise ConfigError(f"no shard matches {public(url)}: there is no such file")
+        raise ConfigError(f"no shard matches {redact(url)}: there is no such file")
     told = _told(files, info)
     return told if told is not None else _fsspec_identity(files, path, info.size)
 
@@ -226,7 +226,7 @@ def _fsspec_identity(files: pafs.PyFileSystem, path: str, size: int) -> str:
 def _http_identity(url: str) -> str:
     if "@" in urlsplit(url).netloc:
         raise ConfigError(
-            f"{public(url)} was given with a user name, which is not sent; pass 'pipe:curl -u ...'"
+            f"{redact(url)} was given with a user name, which is not sent; pass 'pipe:curl -u ...'"
         )
     request = urllib.request.Request(url, method="HEAD")
     try:

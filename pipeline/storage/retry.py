@@ -14,9 +14,9 @@ N_TRIES = 6
 FIRST_WAIT_S = 0.5  # doubled for each further one: 15 seconds in all
 LONGEST_WAIT_S = 20.0
 # Answers of a server that is busy or being restarted.
-BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+RETRYABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 # What comes out the same the next time.
-LASTING = (
+PERMANENT = (
     FileNotFoundError,
     PermissionError,
     IsADirectoryError,
@@ -31,7 +31,7 @@ LASTING = (
     MemoryError,
 )
 # The same in the words of pyarrow's stores, which have one exception for everything.
-LASTING_WORDS = (
+PERMANENT_WORDS = (
     "ACCESS_DENIED",
     "INVALID_ACCESS_KEY_ID",
     "SIGNATURE_DOES_NOT_MATCH",
@@ -44,32 +44,32 @@ LASTING_WORDS = (
 )
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
     if isinstance(error, HTTPError):
-        return error.code in BUSY
+        return error.code in RETRYABLE_STATUS
     if isinstance(error, URLError) and isinstance(error.reason, BaseException):
-        return may_pass(error.reason)
-    if isinstance(error, LASTING) or getattr(error, "errno", None) == errno.ENOSPC:
+        return is_transient(error.reason)
+    if isinstance(error, PERMANENT) or getattr(error, "errno", None) == errno.ENOSPC:
         return False
-    return not any(word in str(error) for word in LASTING_WORDS)
+    return not any(word in str(error) for word in PERMANENT_WORDS)
 
 
 @dataclass
-class Patience:
+class Retry:
     """Counts the failures of one piece of work."""
 
     n_failures: int = 0
 
-    def after(self, error: Exception, told: Exception) -> None:
+    def wait_or_raise(self, error: Exception, message: Exception) -> None:
         """Wait before the next try.
 
         Raises:
-            ``told``, what the caller makes of the error: it will not pass, or the tries are used up.
+            ``message``, what the caller makes of the error: it is permanent, or the tries are used up.
         """
         self.n_failures += 1
-        if self.n_failures >= N_TRIES or not may_pass(error):
-            raise told from None
+        if self.n_failures >= N_TRIES or not is_transient(error):
+            raise message from None
         longest = min(FIRST_WAIT_S * 2 ** (self.n_failures - 1), LONGEST_WAIT_S)
         # Not all at the same moment: a thousand workers are throttled together.
         time.sleep(max(longest * random.uniform(0.5, 1), _asked_for(error)))

@@ -9,7 +9,7 @@ from urllib.error import HTTPError
 from pipeline.errors import ShardError
 from pipeline.storage.filesystems import filesystem
 from pipeline.storage.listing import HTTP_TIMEOUT_S, identity
-from pipeline.storage.urls import public
+from pipeline.storage.urls import redact
 
 SKIP_BLOCK = 1 << 20
 
@@ -41,7 +41,7 @@ class FileSource:
         file = files.open_input_file(path)
         try:
             # Stores tell their etag as they open; for the others it is asked for.
-            version = file.metadata() or identity(self.url, is_patient=True)
+            version = file.metadata() or identity(self.url, retry_unreachable=True)
             self._version = self._version or version
             if version != self._version:
                 raise _changed(self.url)
@@ -64,7 +64,7 @@ class HttpSource:
     def at(self, offset: int) -> Any:
         if offset and not self._tag:
             raise ShardError(
-                f"{public(self.url)} broke off at byte {offset} and its server does not tell whether "
+                f"{redact(self.url)} broke off at byte {offset} and its server does not tell whether "
                 "the rest would be of the same file (no ETag, no Last-Modified)"
             )
         answer = self._request(offset)
@@ -118,4 +118,4 @@ def _skip(answer: Any, n: int) -> None:
 
 
 def _changed(url: str) -> ShardError:
-    return ShardError(f"{public(url)} has changed while it was read; run again")
+    return ShardError(f"{redact(url)} has changed while it was read; run again")

@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, cast
 
 from pipeline.errors import ConfigError, ShardError
-from pipeline.storage.retry import Patience
+from pipeline.storage.retry import Retry
 from pipeline.storage.sources import FileSource, HttpSource, Source
-from pipeline.storage.urls import HTTP, PIPE, is_remote, public, reason
+from pipeline.storage.urls import HTTP, PIPE, is_remote, redact, redacted_message
 
 READ_BLOCK = 1 << 20
 # One request of a store each: large enough that its answer's delay does not count.
@@ -77,7 +77,7 @@ def _open_pipe(url: str) -> Iterator[io.RawIOBase]:
                 os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode:
-        raise ShardError(f"{public(url)} ended with status {process.returncode}")
+        raise ShardError(f"{redact(url)} ended with status {process.returncode}")
 
 
 class _Resumed(io.RawIOBase):
@@ -87,7 +87,7 @@ class _Resumed(io.RawIOBase):
         self._source = source
         self._stream: Any = None
         self._position = 0  # bytes handed on
-        self._patience, self._broke_at = Patience(), 0
+        self._retry, self._broke_at = Retry(), 0
 
     def readable(self) -> bool:
         return True
@@ -118,13 +118,13 @@ class _Resumed(io.RawIOBase):
     def _wait(self, error: Exception) -> None:
         # A break that followed some progress is a new one, not the same again.
         if self._position - self._broke_at >= READ_BLOCK:
-            self._patience = Patience()
+            self._retry = Retry()
         self._broke_at = self._position
         url = self._source.url
         where = f" broke off at byte {self._position}" if self._position else ""
         verb = "reading" if self._position else "cannot read"
-        told = ShardError(f"{verb} {public(url)}{where}: {reason(error, url)}")
-        self._patience.after(error, told)
+        told = ShardError(f"{verb} {redact(url)}{where}: {redacted_message(error, url)}")
+        self._retry.wait_or_raise(error, told)
 
     def drop(self) -> None:
         """Close what is open; a broken connection may not even close."""

@@ -36,13 +36,13 @@ def is_remote(url: str) -> bool:
     return url.startswith(PIPE) or SCHEME.match(url) is not None
 
 
-def public(url: str) -> str:
+def redact(url: str) -> str:
     """An address fit for logs, errors and files: without user, password, signature or store options.
 
     Of a command its program, its URLs and its tar files are left.
     """
     if url.startswith(PIPE):
-        return PIPE + _public_command(url.removeprefix(PIPE))
+        return PIPE + _redacted_command(url.removeprefix(PIPE))
     if not is_remote(url):
         return url
     scheme, _, place, query = _parts(url)
@@ -51,18 +51,18 @@ def public(url: str) -> str:
     return f"{scheme}{place}?{query}" if query else f"{scheme}{place}"
 
 
-def reason(error: BaseException, url: str = "") -> str:
+def redacted_message(error: BaseException, url: str = "") -> str:
     """An error's text in one line, without the secrets of its address or of others that it quotes."""
     text = " ".join(str(error).split()) or type(error).__name__
-    text = without_secrets(text)
+    text = redact_text(text)
     for secret in sorted(_secrets(url), key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
 
 
-def without_secrets(text: str) -> str:
+def redact_text(text: str) -> str:
     """A text whose addresses show no secret."""
-    return URL_IN_TEXT.sub(lambda found: public(found[0]), text)
+    return URL_IN_TEXT.sub(lambda found: redact(found[0]), text)
 
 
 def _parts(url: str) -> tuple[str, str, str, str]:
@@ -87,14 +87,14 @@ def _is_secret(field: str) -> bool:
     return SECRET_FIELD.match(unquote(field)) is not None
 
 
-def _public_command(command: str) -> str:
+def _redacted_command(command: str) -> str:
     program = PROGRAM.match(command)
     words, end = ([program[1]], program.end()) if program else ([], 0)
     for found in [*SHOWN.finditer(command, end), None]:
         if command[end : found.start() if found else None].strip(" '\""):
             words.append("***")
         if found:
-            words.append(public(found[0]))
+            words.append(redact(found[0]))
             end = found.end()
     return " ".join(words)
 

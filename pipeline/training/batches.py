@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.errors import ConfigError
 from pipeline.faces.prepare import AlignSettings, align_sample
 from pipeline.records import AlignedFace, Sample, Status
-from pipeline.storage import public
+from pipeline.storage import redact
 from pipeline.training.stream import Position, SampleStream
 
 # A stretch this long without one usable image is no accident.
@@ -156,7 +156,7 @@ def first_images(
     if not images:
         reasons = "; ".join(stream.broken.values()) or "they hold no image"
         raise ConfigError(
-            f"nothing to validate on in {public(stream.config.urls[0])} and its like: {reasons}"
+            f"nothing to validate on in {redact(stream.config.urls[0])} and its like: {reasons}"
         )
     return torch.stack(images), torch.stack(vectors) if z_dim else None
 

@@ -56,7 +56,7 @@ def execute(
     """
     if storage.is_remote(config.out):
         raise ConfigError(
-            f"training writes to a folder of the file system, not to {storage.public(config.out)}; pass "
+            f"training writes to a folder of the file system, not to {storage.redact(config.out)}; pass "
             "one, and copy the result"
         )
     alone = how.n_workers == 1 and how.address is None

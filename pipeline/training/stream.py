@@ -14,7 +14,7 @@ from itertools import islice
 from pipeline.errors import ConfigError, ShardError
 from pipeline.records import Sample
 from pipeline.shards import reader
-from pipeline.storage import public
+from pipeline.storage import redact
 
 
 @dataclass(frozen=True)
@@ -112,4 +112,4 @@ class SampleStream:
         n = len(self.config.urls)
         if problems:
             return f"none of the {n} shards holds a sample that can be read: {problems}"
-        return f"there is no sample to train on in {n} shards; the first is {public(self.config.urls[0])}"
+        return f"there is no sample to train on in {n} shards; the first is {redact(self.config.urls[0])}"

@@ -82,7 +82,7 @@ def open_runs(folders: Sequence[str]) -> list[Compared]:
 
 def _names(folders: Sequence[str]) -> list[str]:
     paths = [
-        PurePath(storage.public(f) if storage.is_remote(f) else os.path.abspath(f)) for f in folders
+        PurePath(storage.redact(f) if storage.is_remote(f) else os.path.abspath(f)) for f in folders
     ]
     if len(set(paths)) < len(paths):
         raise ConfigError("the same folder is given twice; a run is compared with others")

@@ -100,8 +100,8 @@ def test_two_shards_that_cannot_be_told_apart_are_refused(monkeypatch):
     ],
 )
 def test_urls_are_shown_without_secrets(url, shown):
-    assert storage.public(url).startswith(shown)
-    assert "secret" not in storage.public(url)
+    assert storage.redact(url).startswith(shown)
+    assert "secret" not in storage.redact(url)
 
 
 def test_pending_leaves_out_what_is_committed(shards, tmp_path):

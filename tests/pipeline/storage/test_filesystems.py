@@ -90,7 +90,7 @@ def test_the_last_lines_are_tried_again_and_hold_nothing_back(out, tmp_path):
 
 def test_a_lost_connection_is_no_change(out):
     fail(2, "s.tar")
-    known = storage.identity(f"{out}/s.tar", is_patient=True)
+    known = storage.identity(f"{out}/s.tar", retry_unreachable=True)
     source = FileSource(f"{out}/s.tar")
     source.at(0).close()
     assert storage.identity(f"{out}/s.tar") == known

@@ -176,7 +176,7 @@ def test_globs_over_folders(store):
         put(address(key), b"x")
 
     def found(pattern):
-        return [storage.public(url) for url in storage.expand([address(pattern)])]
+        return [storage.redact(url) for url in storage.expand([address(pattern)])]
 
     assert found("globs/*/1.tar") == [f"s3://data/globs/{x}/1.tar" for x in "ab"]
     assert found("globs/b/") == [f"s3://data/globs/b/{i}.tar" for i in (1, 2)]
@@ -252,7 +252,7 @@ def test_google_cloud_storage(tar, monkeypatch):
         for i in range(3):
             put(address(f"in/{i}.tar"), data)
         tasks = run_folder.tasks([address("in/*.tar")], RUN)
-        assert [storage.public(t.url) for t in tasks] == [f"gs://data/in/{i}.tar" for i in range(3)]
+        assert [storage.redact(t.url) for t in tasks] == [f"gs://data/in/{i}.tar" for i in range(3)]
         assert tasks[1].identity == storage.identity(tasks[1].url)
         assert read(tasks[1].url) == samples
         source = FileSource(tasks[2].url)

@@ -167,7 +167,7 @@ def test_a_check_may_be_patient_with_a_lost_connection(site, samples, monkeypatc
     site.is_closed = True
     with pytest.raises(ConfigError, match="cannot reach"):
         storage.identity(site.url)
-    assert storage.identity(site.url, is_patient=True) == known
+    assert storage.identity(site.url, retry_unreachable=True) == known
 
 
 def test_what_a_command_has_started_ends_with_it(tmp_path):
@@ -185,7 +185,7 @@ def test_what_a_command_has_started_ends_with_it(tmp_path):
 def test_waits_grow_and_end(monkeypatch):
     waits = []
     monkeypatch.setattr(retry.time, "sleep", waits.append)
-    found, refused = retry.Patience(), ShardError("refused")
+    found, refused = retry.Retry(), ShardError("refused")
     for _ in range(retry.N_TRIES - 1):
         found.after(OSError("busy"), refused)
     with pytest.raises(ShardError, match="refused"):
@@ -200,6 +200,6 @@ def test_waits_grow_and_end(monkeypatch):
     [FileNotFoundError(2, "x"), OSError(28, "no space"), OSError("AWS Error ACCESS_DENIED")],
 )
 def test_what_is_not_worth_waiting_for(error):
-    assert not retry.may_pass(error)
-    assert retry.may_pass(OSError("AWS Error SLOW_DOWN"))
-    assert retry.may_pass(ConnectionResetError(104, "reset"))
+    assert not retry.is_transient(error)
+    assert retry.is_transient(OSError("AWS Error SLOW_DOWN"))
+    assert retry.is_transient(ConnectionResetError(104, "reset"))

@@ -16,7 +16,7 @@ from pyarrow import fs as pafs
 from stores import s3_server
 
 from pipeline import errors, storage
-from pipeline.storage.urls import is_remote, public, reason
+from pipeline.storage.urls import is_remote, redact, redacted_message
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,9 @@ from pipeline.storage.urls import is_remote, public, reason
     ],
 )  # fmt: skip
 def test_urls_are_shown_without_secrets(url, shown):
-    assert public(url).startswith(shown)
-    assert "SECRET" not in public(url)
-    assert public(public(url)) == public(url)
+    assert redact(url).startswith(shown)
+    assert "SECRET" not in redact(url)
+    assert redact(redact(url)) == redact(url)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_urls_are_shown_without_secrets(url, shown):
     ],
 )  # fmt: skip
 def test_commands_are_shown_by_what_they_read(words):
-    assert public(f"pipe:curl {words} 'https://h/a.tar'") == "pipe:curl *** https://h/a.tar"
+    assert redact(f"pipe:curl {words} 'https://h/a.tar'") == "pipe:curl *** https://h/a.tar"
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_commands_are_shown_by_what_they_read(words):
     ],
 )
 def test_errors_that_repeat_an_address_are_cleaned(url, text):
-    assert reason(OSError(), url) == "OSError"
-    cleaned = reason(OSError(f"{text}\nand more"), url)
+    assert redacted_message(OSError(), url) == "OSError"
+    cleaned = redacted_message(OSError(f"{text}\nand more"), url)
     assert "SEC" not in cleaned
     assert cleaned.endswith("and more")
     assert "\n" not in cleaned
