@@ -33,10 +33,10 @@ class Costless:
     def n_rows(self) -> int:
         return 0
 
-    def process(self, task: Any, care: Any = None) -> Any:
-        from pipeline.records import ShardReport
+    def process(self, task: Any, search: Any = None) -> Any:
+        from pipeline.records import Report
 
-        return ShardReport(task, 1000, {"ok": 1000}, {"invert": 1.0}, self.load())
+        return Report(task, 1000, {"ok": 1000}, {"invert": 1.0}, self.load())
 
 
 @dataclass(eq=False)

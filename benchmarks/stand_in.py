@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.engine.quarantine import Watch
+from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.inversion.actor import ActorConfig, Inversion, InversionActor
 from pipeline.inversion.batches import BatchInverter, _Batch, _Inverting
 from pipeline.inversion.scoring import Scorer
 from pipeline.latents import schema
-from pipeline.records import AlignedFace, Sample, ShardReport, ShardTask
+from pipeline.records import AlignedFace, Report, Sample, Task
 
 SHARD = "shard"  # in the seconds of a report: from a shard's first byte to its commit
 
@@ -42,18 +42,18 @@ class TimedConfig(ActorConfig):
 class TimedActor(InversionActor):
     """The actor; where nothing overlaps, it also sends no photo away before the last batch is written."""
 
-    def process(self, task: ShardTask, *care: Any) -> ShardReport:
+    def process(self, task: Task, *search: Any) -> Report:
         start = time.perf_counter()
-        report = super().process(task, *care)
+        report = super().process(task, *search)
         seconds = {**report.seconds, SHARD: time.perf_counter() - start}
         return replace(report, seconds=seconds)
 
     @contextmanager
     def start(
-        self, task: ShardTask, stopwatch: Stopwatch, watch: Watch | None
+        self, task: Task, stopwatch: Stopwatch, recorder: CrashRecorder | None
     ) -> Iterator[Inversion]:
         kind = Inversion if self.config.n_ahead else OneAfterTheOther
-        yield kind(self, task, stopwatch, watch)
+        yield kind(self, task, stopwatch, recorder)
 
 
 class OneAfterTheOther(Inversion):

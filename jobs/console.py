@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     from pipeline.engine.driver import Summary
-    from pipeline.engine.run import Prepared
+    from pipeline.engine.run import RunPlan
 
 N_LABELS_SHOWN = 30
 STAGES = ("read", "align", "invert", "edit", "draw", "score", "identity", "write")
@@ -54,7 +54,7 @@ class ProgressBar:
         self._bar.set_postfix_str(postfix, refresh=True)
 
 
-def print_plan(prepared: Prepared) -> None:
+def print_plan(prepared: RunPlan) -> None:
     """What a run would do: how many shards, and the first of them."""
     from pipeline.storage import redact
 
@@ -64,7 +64,7 @@ def print_plan(prepared: Prepared) -> None:
         click.echo(f"  {redact(task.url)} -> {task.output}")
 
 
-def print_labels(prepared: Prepared) -> None:
+def print_labels(prepared: RunPlan) -> None:
     """The columns that labels have in this run, and their types."""
     from pipeline.shards import labels
 
@@ -74,7 +74,7 @@ def print_labels(prepared: Prepared) -> None:
         click.echo(f"labels: {', '.join(found[:N_LABELS_SHOWN])}{more}")
 
 
-def warn_of_rival(prepared: Prepared) -> None:
+def warn_of_rival(prepared: RunPlan) -> None:
     """Say so where another run is writing to the same folder."""
     if prepared.rival:
         click.echo(
@@ -84,7 +84,7 @@ def warn_of_rival(prepared: Prepared) -> None:
         )
 
 
-def print_summary(prepared: Prepared, summary: Summary, seconds: float) -> None:
+def print_summary(prepared: RunPlan, summary: Summary, seconds: float) -> None:
     """The last lines: rows by status, time by stage, unfinished shards, where the output is."""
     n_before = len(prepared.asked) - len(prepared.left)
     if n_before:

@@ -100,7 +100,7 @@ def _edit(latents: Path, out: Path) -> None:
 
     from generators import directions
     from pipeline import LatentDataset
-    from pipeline.editing.painter import Painter
+    from pipeline.editing.painter import LatentRenderer
     from pipeline.editing.sheet import sheet
     from pipeline.faces import images
 
@@ -112,7 +112,7 @@ def _edit(latents: Path, out: Path) -> None:
     for name, strength, _ in EDITS:
         step = directions.load(directions.demo_path(name), *latent.shape)
         edited.append(latent + strength * step.numpy())
-    drawn = Painter(ds.footer).draw(np.stack(edited))
+    drawn = LatentRenderer(ds.footer).draw(np.stack(edited))
     words = ["aligned input", "inverted", *(word for _, _, word in EDITS)]
     picture = sheet(words, [[images.to_u8(row["aligned_image"]), *drawn]])
     out.write_bytes(images.encode_jpeg(picture))

@@ -16,8 +16,8 @@ Compile = Literal["auto", "always", "never"]
 METRICS = ("mse", "psnr", "ms_ssim", "lpips", "identity")
 DEFAULT_METRICS = ("mse", "psnr", "ms_ssim", "identity")  # those that need no file
 METRIC_FILES = {"lpips_weights": "lpips", "lpips_heads": "lpips", "identity_model": "identity"}
-FIELDS = ("json", "txt", "cls")  # members of a sample that may become columns
-PREFIX = "label_"  # of those columns
+LABEL_MEMBERS = ("json", "txt", "cls")  # members of a sample that may become columns
+LABEL_PREFIX = "label_"  # of those columns
 LABEL_TYPES = {"float": "double", "int": "int64", "bool": "bool", "str": "string"}  # to Arrow's
 # Keys of a .json that make a column: dots and brackets would be taken apart by readers.
 COLUMN_KEY = re.compile(r"\w[\w -]*")
@@ -49,7 +49,7 @@ class RunConfig:
     latents: str = "last"  # "last", or "all" for a column with the latents of every step
     latent_dtype: str = "float32"  # or "float16"
     save_images: bool = False  # keep the aligned crop and the reconstruction in the file
-    # Members beside the image that become columns, of FIELDS; "key=type" says what one of json is.
+    # Members beside the image that become columns, of LABEL_MEMBERS; "key=type" says what one of json is.
     keep_fields: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(
         default_factory=dict
@@ -88,16 +88,16 @@ def _fields(words: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     declared: dict[str, str] = {}
     for word in words:
         key, is_declared, type_ = word.partition("=")
-        if is_declared and (key in FIELDS or not COLUMN_KEY.fullmatch(key)):
+        if is_declared and (key in LABEL_MEMBERS or not COLUMN_KEY.fullmatch(key)):
             raise ConfigError(f"--keep-fields cannot make a column of the key {key!r}")
-        if (type_ not in LABEL_TYPES) if is_declared else (key not in FIELDS):
+        if (type_ not in LABEL_TYPES) if is_declared else (key not in LABEL_MEMBERS):
             raise ConfigError(
-                f"--keep-fields takes {', '.join(FIELDS)}, and types of keys of the json such as "
+                f"--keep-fields takes {', '.join(LABEL_MEMBERS)}, and types of keys of the json such as "
                 f"age=float ({', '.join(LABEL_TYPES)}), not {word!r}"
             )
         names.add("json" if is_declared else key)
-        declared |= {PREFIX + key: LABEL_TYPES[type_]} if is_declared else {}
-    return tuple(name for name in FIELDS if name in names), declared
+        declared |= {LABEL_PREFIX + key: LABEL_TYPES[type_]} if is_declared else {}
+    return tuple(name for name in LABEL_MEMBERS if name in names), declared
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ CRASHED_ERROR = "each process that worked on it died (a crash inside a library, 
 
 
 @dataclass(frozen=True)
-class ShardTask:
+class Task:
     """One shard to invert."""
 
     url: str
@@ -76,10 +76,10 @@ class AlignedFace:
 
 
 @dataclass(frozen=True)
-class ShardReport:
+class Report:
     """What an actor says of a finished shard."""
 
-    task: ShardTask
+    task: Task
     n_samples: int
     n_by_status: Mapping[str, int]  # rows
     seconds: Mapping[str, float] = field(default_factory=dict)  # busy time of each stage

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.config import Precision
-from pipeline.editing.painter import Painter, n_fitting
+from pipeline.editing.painter import LatentRenderer, n_fitting
 from pipeline.editing.rows import Edits
-from pipeline.engine.quarantine import Watch
+from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.engine.worker import Worker, WorkerConfig
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
@@ -23,7 +23,7 @@ from pipeline.faces import images
 from pipeline.latents import footer
 from pipeline.latents.where import Where
 from pipeline.latents.writer import ROW_GROUP_IMAGE_BYTES, ROW_GROUP_ROWS
-from pipeline.records import ShardTask
+from pipeline.records import Task
 from pipeline.storage import redact
 
 
@@ -52,12 +52,12 @@ class EditorActor(Worker):
     def __init__(self, config: EditorConfig) -> None:
         super().__init__(config)
         self.config = config
-        self._painter: Painter | None = None
+        self._painter: LatentRenderer | None = None
 
     def load_models(self) -> None:
         """Nothing yet."""
 
-    def painter(self, record: Mapping[str, Any]) -> Painter:
+    def painter(self, record: Mapping[str, Any]) -> LatentRenderer:
         """What draws latents of the model that a footer names.
 
         Raises:
@@ -65,11 +65,13 @@ class EditorActor(Worker):
         """
         if self._painter is None:
             c = self.config
-            self._painter = Painter(record, c.model, c.generator, c.precision, c.batch_size)
+            self._painter = LatentRenderer(record, c.model, c.generator, c.precision, c.batch_size)
         return self._painter
 
     @contextmanager
-    def start(self, task: ShardTask, stopwatch: Stopwatch, watch: Watch | None) -> Iterator[Edit]:
+    def start(
+        self, task: Task, stopwatch: Stopwatch, recorder: CrashRecorder | None
+    ) -> Iterator[Edit]:
         with _naming(task.url):
             files, path = storage.filesystem(task.url)
             file = files.open_input_file(path)
@@ -83,7 +85,7 @@ class Edit:
     """One file of latents on its way through an editor."""
 
     def __init__(
-        self, editor: EditorActor, task: ShardTask, stopwatch: Stopwatch, source: pq.ParquetFile
+        self, editor: EditorActor, task: Task, stopwatch: Stopwatch, source: pq.ParquetFile
     ) -> None:
         self._editor, self._config = editor, editor.config
         self._task, self._stopwatch, self._source = task, stopwatch, source
@@ -173,7 +175,7 @@ class _Chosen:
         return batch.select(self._kept)
 
 
-def _drawn(painter: Painter, latents: np.ndarray, edited: pa.Table) -> list[bytes | None]:
+def _drawn(painter: LatentRenderer, latents: np.ndarray, edited: pa.Table) -> list[bytes | None]:
     """A JPEG of each row that has a latent."""
     drawn = iter(painter.draw(latents))
     is_valid = edited.column("latent").is_valid().to_pylist()

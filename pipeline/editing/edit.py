@@ -16,7 +16,7 @@ from pipeline.editing import expression, painter
 from pipeline.editing.actor import EditorConfig
 from pipeline.editing.rows import Edits
 from pipeline.engine import cluster, run_folder
-from pipeline.engine.run import Prepared, absolute_file, require_device, rival
+from pipeline.engine.run import RunPlan, absolute_file, require_device, rival
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.where import Where
@@ -55,7 +55,7 @@ def prepare(
     *,
     overwrite: bool = False,
     dry_run: bool = False,
-) -> Prepared:
+) -> RunPlan:
     """Check source, directions and output. Deletes nothing; writes nothing if ``dry_run``.
 
     Args:
@@ -77,7 +77,7 @@ def prepare(
     identity = _identity(record, config, [one.identity() for one in parsed])
     run = fingerprint(identity)
     asked = [run_folder.task(url, storage.identity(url), run) for url in urls]
-    run_folder.require_usable(out, identity, overwrite)
+    run_folder.require_compatible(out, identity, overwrite)
     left = asked if overwrite else run_folder.pending(asked, out)
     if not dry_run:
         run_folder.require_writable(out)
@@ -96,7 +96,7 @@ def prepare(
         batch_size=how.batch_size or N_DRAWN,
     )
     found = rival(out, overwrite)
-    return Prepared(workers, out, asked, left, identity, overwrite, rival=found)
+    return RunPlan(workers, out, asked, left, identity, overwrite, rival=found)
 
 
 def require_same_run(first: Mapping[str, Any], record: Mapping[str, Any], url: str) -> None:

@@ -54,7 +54,7 @@ def interpolate(latents: str, out: str, config: PathConfig) -> int:
     """
     animation.require(out)
     points, record = _found(latents, config.keys)
-    artist = painter.Painter(
+    artist = painter.LatentRenderer(
         record, config.model, config.generator, config.precision, config.batch_size
     )
     if config.direction is not None:

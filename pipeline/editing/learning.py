@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.editing.sides import MIN_ROWS, Sides, known_rows, sides
+from pipeline.editing.sides import MIN_ROWS, BinaryLabels, known_rows, sides
 from pipeline.errors import ConfigError
 from pipeline.latents import LatentDataset
 from pipeline.latents.schema import dense
@@ -141,7 +141,7 @@ def _checked(layers: Sequence[int], points: np.ndarray) -> list[int]:
     return list(layers)
 
 
-def _boundary(points: np.ndarray, sides: Sides, label: str, seed: int) -> Boundary:
+def _boundary(points: np.ndarray, sides: BinaryLabels, label: str, seed: int) -> Boundary:
     """Fit on the sure ones of most rows, measure on the others."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
@@ -149,19 +149,19 @@ def _boundary(points: np.ndarray, sides: Sides, label: str, seed: int) -> Bounda
     scale = points.std(axis=0).mean() + 1e-12  # one for all: a normal must stay a normal in W+
     points = (points - points.mean(axis=0)) / scale
     train, test = train_test_split(
-        np.arange(len(points)), test_size=TEST_SHARE, random_state=seed, stratify=sides.is_yes
+        np.arange(len(points)), test_size=TEST_SHARE, random_state=seed, stratify=sides.is_positive
     )
-    train = train[sides.is_sure[train]]
+    train = train[sides.is_confident[train]]
     # scikit-learn adds the losses up.
     strength = LOSS_WEIGHT / len(train)
     model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
-    model.fit(points[train], sides.is_yes[train])
+    model.fit(points[train], sides.is_positive[train])
     normal = model.coef_[0].astype(np.float64)
-    share = float(sides.is_yes[test].mean())
+    share = float(sides.is_positive[test].mean())
     return Boundary(
         label,
         normal / np.linalg.norm(normal),
-        float(model.score(points[test], sides.is_yes[test])),
+        float(model.score(points[test], sides.is_positive[test])),
         max(share, 1 - share),
         len(train),
         len(test),

@@ -17,7 +17,7 @@ from pipeline.faces.images import to_u8
 from pipeline.inversion.actor import checkpoint_hashes
 
 
-class Painter:
+class LatentRenderer:
     """Draws what latents of one run show.
 
     Args:

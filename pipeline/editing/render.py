@@ -16,7 +16,7 @@ from pipeline import storage
 from pipeline.config import Precision
 from pipeline.editing import animation, names
 from pipeline.editing.edit import require_same_run, sources
-from pipeline.editing.painter import Painter
+from pipeline.editing.painter import LatentRenderer
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
 from pipeline.faces.paste import FEATHER, paste
@@ -106,12 +106,14 @@ def render(
     return done
 
 
-def _painter(record: dict[str, Any], config: RenderConfig, columns: pa.Schema) -> Painter:
+def _painter(record: dict[str, Any], config: RenderConfig, columns: pa.Schema) -> LatentRenderer:
     if config.paste_back and "quad" not in columns.names:
         raise ConfigError(
             "--paste-back needs to know where the faces were: invert with --align face, or leave it out"
         )
-    return Painter(record, config.model, config.generator, config.precision, config.batch_size)
+    return LatentRenderer(
+        record, config.model, config.generator, config.precision, config.batch_size
+    )
 
 
 def _jobs(
@@ -167,7 +169,7 @@ def _chunks(jobs: Iterator[Job], n: int) -> Iterator[list[Job]]:
 
 def _write(
     chunks: Iterator[Sequence[Job]],
-    painter: Painter,
+    painter: LatentRenderer,
     record: dict[str, Any],
     config: RenderConfig,
     done: Rendered,

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import PREFIX
+from pipeline.config import LABEL_PREFIX
 from pipeline.errors import ConfigError
 from pipeline.latents import LatentDataset
 
@@ -20,11 +20,11 @@ MARGIN = 0.75
 
 
 @dataclass(frozen=True)
-class Sides:
+class BinaryLabels:
     """Of some rows."""
 
-    is_yes: np.ndarray  # [N] bool
-    is_sure: np.ndarray  # [N] bool: far enough from the bound to learn from
+    is_positive: np.ndarray  # [N] bool
+    is_confident: np.ndarray  # [N] bool: far enough from the bound to learn from
     meaning: str  # of a yes
 
 
@@ -50,7 +50,7 @@ def known_rows(
 
 def sides(
     column: pa.ChunkedArray, label: str, threshold: float | None = None, positive: str | None = None
-) -> Sides:
+) -> BinaryLabels:
     """The sides of a label without nulls.
 
     Args:
@@ -61,7 +61,7 @@ def sides(
         ConfigError: no label of two sides, or too few rows on one of them.
     """
     found = _sides(column, label, threshold, positive)
-    n_rare = min(found.is_yes.sum(), (~found.is_yes).sum())
+    n_rare = min(found.is_positive.sum(), (~found.is_positive).sum())
     if n_rare < MIN_ROWS:
         raise ConfigError(
             f"of {len(column)} rows with {label}, {n_rare} are on one side of its boundary; {MIN_ROWS} "
@@ -82,10 +82,10 @@ def _column(ds: LatentDataset, label: str) -> str:
             f"{ds.address} holds edits, whose labels are those of before; learn from the "
             "latents that they were made from"
         )
-    for name in (PREFIX + label, label):
+    for name in (LABEL_PREFIX + label, label):
         if name in names:
             return name
-    there = ", ".join(n.removeprefix(PREFIX) for n in names if n.startswith(PREFIX))
+    there = ", ".join(n.removeprefix(LABEL_PREFIX) for n in names if n.startswith(LABEL_PREFIX))
     raise ConfigError(
         f"{ds.address} has no label {label!r} (it has {there or 'none'}); labels come from "
         "restyle invert --keep-fields json"
@@ -101,9 +101,9 @@ def _is_known(column: pa.ChunkedArray) -> np.ndarray:
 
 def _sides(
     column: pa.ChunkedArray, label: str, threshold: float | None, positive: str | None
-) -> Sides:
+) -> BinaryLabels:
     if pa.types.is_boolean(column.type):
-        return Sides(column.to_numpy(), np.ones(len(column), bool), "true")
+        return BinaryLabels(column.to_numpy(), np.ones(len(column), bool), "true")
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return _numbers(column.to_numpy().astype(np.float64), threshold)
     if not pa.types.is_string(column.type):
@@ -116,16 +116,16 @@ def _sides(
     if positive is None or positive not in values:
         some = ", ".join(map(repr, sorted(values)[:5]))
         raise ConfigError(f"{label} has {len(values)} values ({some} ...); pass one as --positive")
-    is_yes = pc.equal(column, positive).to_numpy()
-    return Sides(is_yes, np.ones(len(column), bool), repr(positive))
+    is_positive = pc.equal(column, positive).to_numpy()
+    return BinaryLabels(is_positive, np.ones(len(column), bool), repr(positive))
 
 
-def _numbers(values: np.ndarray, threshold: float | None) -> Sides:
+def _numbers(values: np.ndarray, threshold: float | None) -> BinaryLabels:
     # The mean: between the two values of a yes-or-no, in the middle of what is spread evenly.
     bound = float(values.mean()) if threshold is None else threshold
-    is_yes, distance = values > bound, np.abs(values - bound)
-    is_sure = np.ones(len(values), bool)
-    for side in (is_yes, ~is_yes):
+    is_positive, distance = values > bound, np.abs(values - bound)
+    is_confident = np.ones(len(values), bool)
+    for side in (is_positive, ~is_positive):
         if side.any():
-            is_sure[side] = distance[side] >= MARGIN * np.median(distance[side])
-    return Sides(is_yes, is_sure, f"above {bound:.6g}")
+            is_confident[side] = distance[side] >= MARGIN * np.median(distance[side])
+    return BinaryLabels(is_positive, is_confident, f"above {bound:.6g}")

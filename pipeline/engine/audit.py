@@ -24,7 +24,7 @@ from pipeline.storage.urls import redacted_message
 BATCH_ROWS = 1024
 N_FOOTER_THREADS = 16
 # What tells the rows of a file apart; the last two in edits alone.
-PLACE = ("sample_index", "face", "direction", "strength")
+ROW_KEY = ("sample_index", "face", "direction", "strength")
 
 
 @dataclass
@@ -166,7 +166,7 @@ def _check_file(
     shards[record["shard"]] = audit.name
     seen: set[tuple[Any, ...]] = set()
     counts: Counter[str] = Counter()
-    place = [name for name in PLACE if name in parquet.schema_arrow.names]
+    place = [name for name in ROW_KEY if name in parquet.schema_arrow.names]
     for batch in parquet.iter_batches(BATCH_ROWS):  # every column: damage shows in any
         _check_rows(audit, batch, place, seen, counts)
     indices = {index for index, *_ in seen}

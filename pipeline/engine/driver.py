@@ -19,12 +19,12 @@ from generators import CheckpointError
 from pipeline.config import ClusterConfig
 from pipeline.engine import quarantine
 from pipeline.engine.metrics import DriverMetrics
-from pipeline.engine.pool import Attempt, Crew
-from pipeline.engine.progress import MAX_LISTED, Journal
-from pipeline.engine.quarantine import Care
+from pipeline.engine.pool import ActorPool, Attempt
+from pipeline.engine.progress import MAX_LISTED, RunLog
+from pipeline.engine.quarantine import CrashSearch
 from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
-from pipeline.records import ShardReport, ShardTask
+from pipeline.records import Report, Task
 from pipeline.storage import redact
 from pipeline.storage.urls import redact_text
 
@@ -44,9 +44,9 @@ class Summary:
     executions: Counter[str] = field(default_factory=Counter)  # shards by how the model ran
     n_retries: int = 0
     n_deaths: int = 0  # of workers
-    failures: list[tuple[ShardTask, str]] = field(default_factory=list)
+    failures: list[tuple[Task, str]] = field(default_factory=list)
 
-    def add(self, report: ShardReport) -> None:
+    def add(self, report: Report) -> None:
         self.n_shards += 1
         self.n_samples += report.n_samples
         self.n_by_status.update(report.n_by_status)
@@ -65,11 +65,11 @@ Progress = Callable[[Summary, int], None]
 
 
 def run(
-    tasks: Sequence[ShardTask],
+    tasks: Sequence[Task],
     config: WorkerConfig,
     how: ClusterConfig,
     progress: Progress,
-    journal: Journal | None = None,
+    journal: RunLog | None = None,
 ) -> Summary:
     """Invert, or edit, every shard; called inside :func:`pipeline.engine.cluster.cluster`.
 
@@ -94,51 +94,51 @@ class _Run:
 
     def __init__(
         self,
-        tasks: Sequence[ShardTask],
+        tasks: Sequence[Task],
         config: WorkerConfig,
         how: ClusterConfig,
-        journal: Journal | None,
+        journal: RunLog | None,
     ) -> None:
         self._out, self._how, self._journal = config.out, how, journal
         self._queue = deque(Attempt(task) for task in tasks)
-        self._crew = Crew(config, how)
+        self._pool = ActorPool(config, how)
         self._metrics = DriverMetrics()
         self.summary = Summary()
         self.n_rows_begun = 0
 
     @property
     def goes_on(self) -> bool:
-        return bool(self._queue or self._crew.busy)
+        return bool(self._queue or self._pool.busy)
 
     def step(self) -> None:
         """Give what can be given, take what has come."""
-        crew, queue = self._crew, self._queue
-        crew.grow(len(queue) + len(crew.busy))
-        while crew.idle and queue and queue[0].not_before <= time.monotonic():
+        pool, queue = self._pool, self._queue
+        pool.scale_up(len(queue) + len(pool.busy))
+        while pool.idle and queue and queue[0].not_before <= time.monotonic():
             attempt = queue.popleft()
-            worker = crew.give(attempt)
+            worker = pool.assign(attempt)
             self._log("started", attempt.task, worker=worker, attempt=_number(attempt))
-        begun = [*crew.busy, *crew.loading]
+        begun = [*pool.busy, *pool.loading]
         if not begun:
             time.sleep(POLL_S)
         if begun and ray.wait(begun, num_returns=1, timeout=POLL_S)[0]:
             # With many actors there is seldom one answer alone.
             for reference in ray.wait(begun, num_returns=len(begun), timeout=0)[0]:
                 self._receive(reference)
-        if crew.is_hopeless:
-            left = [*(work.attempt for work in crew.busy.values()), *queue]
-            crew.busy.clear()
+        if pool.is_exhausted:
+            left = [*(work.attempt for work in pool.busy.values()), *queue]
+            pool.busy.clear()
             queue.clear()
             for attempt in left:
-                reason = f"workers die before they finish a shard: {crew.last_error}"
+                reason = f"workers die before they finish a shard: {pool.last_error}"
                 self._give_up(attempt.task, reason)
-        self.n_rows_begun = crew.n_rows_begun()
+        self.n_rows_begun = pool.n_rows_begun()
         if self._journal is not None and self._journal.is_due:
-            self._beat()
+            self._heartbeat()
 
     def end(self) -> None:
         """The last heartbeat."""
-        self._beat()
+        self._heartbeat()
 
     def _receive(self, reference: ray.ObjectRef) -> None:
         """Take one answer: a report, a loaded actor, an error or a death."""
@@ -147,30 +147,30 @@ class _Run:
         except RayTaskError as error:
             if isinstance(error.cause, ConfigError | CheckpointError):
                 raise error.cause from None
-            self._crew.last_error = _one_line(error.cause)
-            if reference in self._crew.busy:
-                self._erred(self._crew.finished(reference), error.cause)
+            self._pool.last_error = _one_line(error.cause)
+            if reference in self._pool.busy:
+                self._erred(self._pool.finished(reference), error.cause)
             else:
                 self._died(reference, error.cause)
         except RayError as error:  # its process or its node died, or is out of reach
-            self._crew.last_error = _one_line(error)
+            self._pool.last_error = _one_line(error)
             self._died(reference, error)
         else:
-            if reference in self._crew.loading:
-                self._crew.loaded(reference, answer)
+            if reference in self._pool.loading:
+                self._pool.loaded(reference, answer)
                 self._log("worker_ready", None, worker=answer)
             else:
-                self._done(self._crew.finished(reference), answer)
+                self._done(self._pool.finished(reference), answer)
 
-    def _done(self, attempt: Attempt, report: ShardReport) -> None:
-        self._crew.n_deaths = 0
+    def _done(self, attempt: Attempt, report: Report) -> None:
+        self._pool.n_deaths = 0
         self.summary.add(report)
         self._metrics.shard("done")
         rows = dict(report.n_by_status)
         busy = {stage: round(seconds, 3) for stage, seconds in report.seconds.items()}
         self._log("done", report.task, worker=report.worker, rows=rows, seconds=busy)
-        if attempt.care is not None:
-            quarantine.place_of_death(self._out, attempt.task.output)  # take the note away
+        if attempt.search is not None:
+            quarantine.pop_last_position(self._out, attempt.task.output)  # take the note away
 
     def _erred(self, attempt: Attempt, error: BaseException) -> None:
         n_errors = attempt.n_errors + 1
@@ -178,8 +178,8 @@ class _Run:
             self._give_up(attempt.task, _one_line(error))
             return
         wait = RETRY_BASE_S * 2 ** (n_errors - 1)
-        if attempt.care is not None:
-            quarantine.place_of_death(
+        if attempt.search is not None:
+            quarantine.pop_last_position(
                 self._out, attempt.task.output
             )  # nobody died: it accuses nobody
         retry = replace(attempt, n_errors=n_errors, not_before=time.monotonic() + wait)
@@ -187,26 +187,26 @@ class _Run:
         self._queue.append(retry)
 
     def _died(self, reference: ray.ObjectRef, error: BaseException) -> None:
-        attempt, worker = self._crew.lost(reference)
+        attempt, worker = self._pool.lost(reference)
         self.summary.n_deaths += 1
         self._metrics.death()
         task = None if attempt is None else attempt.task
         self._log("worker_died", task, worker=worker, error=_one_line(error))
         if attempt is None:
             return
-        n_deaths, care = attempt.n_deaths + 1, Care()  # the next one is watched
+        n_deaths, search = attempt.n_deaths + 1, CrashSearch()  # the next one is watched
         # Also where nobody watched: a note that an earlier run left would accuse.
-        place = quarantine.place_of_death(self._out, attempt.task.output)
+        place = quarantine.pop_last_position(self._out, attempt.task.output)
         if place is None:
-            self._crew.n_deaths += 1  # of those under watch, only what no sample explains
-        if attempt.care is not None:
-            care = quarantine.learned(attempt.care, place)
-            if care.is_hopeless(n_deaths):
+            self._pool.n_deaths += 1  # of those under watch, only what no sample explains
+        if attempt.search is not None:
+            search = quarantine.narrowed(attempt.search, place)
+            if search.is_exhausted(n_deaths):
                 self._give_up(attempt.task, f"{n_deaths} workers died at it: {_one_line(error)}")
                 return
-            if care.crashed != attempt.care.crashed:
-                self._log("sample_crashed", task, samples=care.crashed)
-        retry = replace(attempt, n_deaths=n_deaths, care=care)
+            if search.crashed != attempt.search.crashed:
+                self._log("sample_crashed", task, samples=search.crashed)
+        retry = replace(attempt, n_deaths=n_deaths, search=search)
         self._note_retry(retry, error)
         # Cleared up before other shards begin: where many have such a sample, each would kill first.
         self._queue.appendleft(retry)
@@ -216,22 +216,22 @@ class _Run:
         self._metrics.shard("retried")
         self._log("retried", attempt.task, attempt=_number(attempt), error=_one_line(error))
 
-    def _give_up(self, task: ShardTask, reason: str) -> None:
+    def _give_up(self, task: Task, reason: str) -> None:
         self.summary.failures.append((task, reason))
         self._metrics.shard("failed")
         self._log("failed", task, error=reason)
 
-    def _log(self, event: str, task: ShardTask | None, **facts: Any) -> None:
+    def _log(self, event: str, task: Task | None, **facts: Any) -> None:
         if self._journal is not None:
             self._journal.log(event, None if task is None else redact(task.url), **facts)
 
-    def _beat(self) -> None:
-        crew, summary = self._crew, self.summary
-        n_left = len(self._queue) + len(crew.busy)
-        self._metrics.state(n_left, len(crew.loading), len(crew.idle), len(crew.busy))
+    def _heartbeat(self) -> None:
+        pool, summary = self._pool, self.summary
+        n_left = len(self._queue) + len(pool.busy)
+        self._metrics.state(n_left, len(pool.loading), len(pool.idle), len(pool.busy))
         if self._journal is None:
             return
-        self._journal.beat(
+        self._journal.heartbeat(
             replace(
                 self._journal.blank(),
                 n_done=summary.n_shards,
@@ -242,7 +242,7 @@ class _Run:
                 workers=list(summary.workers),
                 n_retries=summary.n_retries,
                 n_deaths=summary.n_deaths,
-                begun=crew.begun(),
+                begun=pool.active(),
                 n_failed=len(summary.failures),
                 failures=[
                     {"shard": redact(task.url), "error": error}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from pipeline.engine.stopwatch import WAIT
-from pipeline.records import ShardReport
+from pipeline.records import Report
 
 # From a shard of a few small images to one of many large ones on a CPU.
 SHARD_SECONDS = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0]
@@ -27,7 +27,7 @@ class WorkerMetrics:
             "restyle_shard_seconds", "From a shard's first byte to its commit", SHARD_SECONDS
         )
 
-    def add(self, report: ShardReport, seconds: float) -> None:
+    def add(self, report: Report, seconds: float) -> None:
         for status, n in report.n_by_status.items():
             self._rows.inc(n, {"status": status})
         for stage, busy in report.seconds.items():

@@ -14,11 +14,11 @@ import ray
 from ray.exceptions import RayError
 
 from pipeline.config import ClusterConfig
-from pipeline.engine.progress import Begun
-from pipeline.engine.quarantine import Care
+from pipeline.engine.progress import ActiveShard
+from pipeline.engine.quarantine import CrashSearch
 from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
-from pipeline.records import ShardTask
+from pipeline.records import Task
 from pipeline.storage import redact
 
 GROW_S = 10.0  # how often new nodes are looked for
@@ -33,10 +33,10 @@ ASK_S = 1.0  # how often actors are asked for their rows: each question costs th
 class Attempt:
     """A shard in the queue, and what became of earlier tries."""
 
-    task: ShardTask
+    task: Task
     n_errors: int = 0  # answered with an error
     n_deaths: int = 0  # the worker died
-    care: Care | None = None  # workers died at it: how the next one is to go about it
+    search: CrashSearch | None = None  # workers died at it: how the next one is to go about it
     not_before: float = 0.0  # on the monotonic clock
 
 
@@ -50,7 +50,7 @@ class Work:
     n_rows: int = 0  # as last told
 
 
-class Crew:
+class ActorPool:
     """The actors: as many as the cluster has room for. Work is given to those that have loaded."""
 
     def __init__(self, config: WorkerConfig, how: ClusterConfig) -> None:
@@ -70,11 +70,11 @@ class Crew:
         self._most = 0  # actors alive at once so far
 
     @property
-    def is_hopeless(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether all actors died several times over: then the cause is no shard and no node."""
         return self.n_deaths > DEATHS_PER_ACTOR * max(1, self._most)
 
-    def grow(self, n_wanted: int) -> None:
+    def scale_up(self, n_wanted: int) -> None:
         """Start the actors that fit and that the queue has work for.
 
         Raises:
@@ -133,10 +133,10 @@ class Crew:
             )
         return min(self._how.n_actors or fitting, fitting)
 
-    def give(self, attempt: Attempt) -> str:
+    def assign(self, attempt: Attempt) -> str:
         """Have an idle actor begin a shard; returns the actor's name."""
         actor = self.idle.popleft()
-        reference = actor.process.remote(attempt.task, attempt.care)
+        reference = actor.process.remote(attempt.task, attempt.search)
         self.busy[reference] = Work(actor, attempt, time.monotonic())
         return self._names[actor]
 
@@ -184,11 +184,11 @@ class Crew:
         new = [work for work in self.busy.values() if id(work) not in waiting]
         self._asked |= {work.actor.n_rows.remote(): work for work in new}
 
-    def begun(self) -> list[Begun]:
+    def active(self) -> list[ActiveShard]:
         """What each busy actor is at."""
         now = time.monotonic()
         return [
-            Begun(
+            ActiveShard(
                 shard=redact(work.attempt.task.url),
                 worker=self._names[work.actor],
                 n_rows=work.n_rows,

@@ -37,7 +37,7 @@ MAX_LISTED = 1000  # failures in progress.json; the log holds all
 
 
 @dataclass(frozen=True)
-class Begun:
+class ActiveShard:
     """A shard that a worker is at."""
 
     shard: str
@@ -68,7 +68,7 @@ class Progress:
     workers: list[str] = field(default_factory=list)  # that finished a shard
     n_retries: int = 0
     n_deaths: int = 0  # of workers
-    begun: list[Begun] = field(default_factory=list)
+    begun: list[ActiveShard] = field(default_factory=list)
     n_failed: int = 0  # shards given up
     failures: list[dict[str, str]] = field(default_factory=list)  # the first: shard and error
 
@@ -116,7 +116,7 @@ def _read(out: str, name: str) -> Progress | None:
             return None
         with files.open_input_stream(f"{path}/{name}") as stream:
             found = json.loads(stream.read())
-        begun = [Begun(**item) for item in found.pop("begun", [])]
+        begun = [ActiveShard(**item) for item in found.pop("begun", [])]
         blank = {k: v for k, v in vars(Progress("")).items() if k != "begun"}
         known = {k: v for k, v in found.items() if k in blank and _is_like(v, blank[k])}
         return Progress(**known, begun=begun)
@@ -134,7 +134,7 @@ def rival(out: str, run: str = "") -> Progress | None:
     return found if found is not None and found.run != run and found.is_alive() else None
 
 
-class Journal:
+class RunLog:
     """Writes all of it for one run. Use as a context: an exception marks the run as stopped."""
 
     def __init__(self, out: str, n_asked: int, n_before: int, fingerprint: str = "") -> None:
@@ -157,9 +157,9 @@ class Journal:
             n_before=n_before,
         )
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> RunLog:
         self.log("run_started", None, n_asked=self._last.n_asked, n_before=self._last.n_before)
-        self.beat(self._last)
+        self.heartbeat(self._last)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: Any, _: Any) -> None:
@@ -171,7 +171,7 @@ class Journal:
         self.log("run_ended", None, state=state, n_done=done, seconds=round(seconds, 1), **facts)
         self._next_beat = self._next_upload = 0.0
         for wait_s in (*LAST_WAITS_S, 0.0):
-            if self.beat(replace(self._last, state=state, begun=[])):
+            if self.heartbeat(replace(self._last, state=state, begun=[])):
                 break
             time.sleep(wait_s)
         _succeeds(lambda: self._put(f"{RUNS}/{self.run}.json", self._content()))
@@ -190,7 +190,7 @@ class Journal:
         """What does not change from heartbeat to heartbeat, to be filled in."""
         return self._last
 
-    def beat(self, progress: Progress) -> bool:
+    def heartbeat(self, progress: Progress) -> bool:
         """Write progress and the lines since the last time; whether that worked."""
         self._next_beat = time.monotonic() + BEAT_S
         listed = progress.failures[:MAX_LISTED]

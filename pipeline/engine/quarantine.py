@@ -27,36 +27,36 @@ MAX_CRASHED = 8
 
 
 @dataclass(frozen=True)
-class Care:
+class CrashSearch:
     """What the deaths at one shard have taught so far."""
 
     batch: tuple[int, int] | None = None  # first and last sample of the one that a worker died at
     sample: int | None = None  # at which a worker died once
     crashed: tuple[int, ...] = ()  # samples at which it died again: left out
 
-    def is_hopeless(self, n_deaths: int) -> bool:
+    def is_exhausted(self, n_deaths: int) -> bool:
         """Whether so many deaths at one shard end the search."""
         allowed = N_DEATHS_UNEXPLAINED + N_DEATHS_TO_FIND * len(self.crashed)
         return n_deaths > allowed or len(self.crashed) > MAX_CRASHED
 
 
-def learned(care: Care, place: tuple[int, int] | None) -> Care:
+def narrowed(search: CrashSearch, place: tuple[int, int] | None) -> CrashSearch:
     """Care after one more death; place: first and last sample of what was under way, if known."""
     if place is None:
-        return care
+        return search
     first, last = place
     if first != last:
-        return replace(care, batch=place, sample=None)
-    if care.sample == first:
-        return replace(care, sample=None, crashed=tuple(sorted({*care.crashed, first})))
-    return replace(care, sample=first)
+        return replace(search, batch=place, sample=None)
+    if search.sample == first:
+        return replace(search, sample=None, crashed=tuple(sorted({*search.crashed, first})))
+    return replace(search, sample=first)
 
 
-class Watch:
+class CrashRecorder:
     """The worker's side: leaves out what is known, and notes each step before it is taken."""
 
-    def __init__(self, out: str, output: str, care: Care) -> None:
-        self._out, self._care = out, care
+    def __init__(self, out: str, output: str, search: CrashSearch) -> None:
+        self._out, self._search = out, search
         self._files, folder = storage.filesystem(out)
         self._path = f"{folder}/{FOLDER}/{output}"
         with as_config_error("write to", out):
@@ -65,13 +65,13 @@ class Watch:
     def samples(self, source: Iterator[Sample]) -> Iterator[Sample]:
         """The samples, those that crash without their image."""
         for sample in source:
-            if sample.index in self._care.crashed:
+            if sample.index in self._search.crashed:
                 sample = replace(sample, image=None, status=Status.CRASHED, error=CRASHED_ERROR)
             yield sample
 
     def suspected(self, faces: Sequence[AlignedFace]) -> list[AlignedFace]:
         """Those to be tried alone before their batch is."""
-        first, last = self._care.batch or (0, -1)
+        first, last = self._search.batch or (0, -1)
         return [f for f in faces if first <= f.index <= last and f.image_u8 is not None]
 
     def note(self, first: int, last: int) -> None:
@@ -87,7 +87,7 @@ class Watch:
             stream.write(json.dumps([first, last]).encode())
 
 
-def place_of_death(out: str, output: str) -> tuple[int, int] | None:
+def pop_last_position(out: str, output: str) -> tuple[int, int] | None:
     """What a watched worker noted last, and the note is taken away; None where there is none."""
     try:
         files, folder = storage.filesystem(out)

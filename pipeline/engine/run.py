@@ -13,27 +13,27 @@ from pipeline import storage
 from pipeline.config import ClusterConfig, Precision, fingerprint
 from pipeline.engine import cluster, driver, progress, run_folder
 from pipeline.engine.driver import Progress, Summary
-from pipeline.engine.progress import Journal
+from pipeline.engine.progress import RunLog
 from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
-from pipeline.records import ShardTask
+from pipeline.records import Task
 
 
 @dataclass(frozen=True)
-class Prepared:
+class RunPlan:
     """A run that may start."""
 
     workers: WorkerConfig  # what each is given
     out: str
-    asked: list[ShardTask]
-    left: list[ShardTask]  # those without a committed file, and those to be done again
+    asked: list[Task]
+    left: list[Task]  # those without a committed file, and those to be done again
     identity: dict[str, Any]  # settings and checkpoint hashes
     overwrite: bool  # delete what another run left, once the run can start
     again: frozenset[str] = frozenset()  # files that are there and to be replaced
     rival: str = ""  # who else is writing to the folder now
 
 
-def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summary:
+def execute(prepared: RunPlan, how: ClusterConfig, progress: Progress) -> Summary:
     """Invert, or edit, what is left; rows are committed shard by shard as it goes.
 
     Raises:
@@ -46,15 +46,15 @@ def execute(prepared: Prepared, how: ClusterConfig, progress: Progress) -> Summa
     n_before = len(asked) - len(prepared.left)
     with cluster.cluster(how):
         run_folder.claim(out, prepared.identity, asked, prepared.overwrite)
-        with Journal(out, len(asked), n_before, fingerprint(prepared.identity)) as log:
+        with RunLog(out, len(asked), n_before, fingerprint(prepared.identity)) as log:
             summary = driver.run(prepared.left, prepared.workers, how, progress, log)
-    _believe_storage(prepared, summary)
+    reconcile_with_storage(prepared, summary)
     if prepared.rival and not summary.failures:  # both have written what was asked for
         run_folder.claim(out, prepared.identity, asked, overwrite=False)
     return summary
 
 
-def _believe_storage(prepared: Prepared, summary: Summary) -> None:
+def reconcile_with_storage(prepared: RunPlan, summary: Summary) -> None:
     """What lies in the folder decides, not what workers said of it."""
     # Of a shard that was done again, the file there may be the old one.
     unsure = prepared.again & {t.output for t, _ in summary.failures}

@@ -17,7 +17,7 @@ from pyarrow import fs as pafs
 from pipeline import storage
 from pipeline.config import RUN_FOLDER, difference, fingerprint
 from pipeline.errors import ConfigError
-from pipeline.records import ShardTask
+from pipeline.records import Task
 from pipeline.storage.filesystems import as_config_error
 from pipeline.storage.urls import redacted_message
 
@@ -33,7 +33,7 @@ def _digest(text: str, n: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:n]
 
 
-def task(url: str, identity: str, run: str) -> ShardTask:
+def task(url: str, identity: str, run: str) -> Task:
     """The task of one shard; its output's name follows from its arguments alone.
 
     Args:
@@ -48,10 +48,10 @@ def task(url: str, identity: str, run: str) -> ShardTask:
     stem = earlier[1].rpartition(".")[0] if earlier else name.split(".tar")[0]
     stem = re.sub(r"[^\w-]+", "_", stem)[-60:]
     content = _digest(f"{identity} {run}", 8)
-    return ShardTask(url, identity, f"{stem}.{_digest(address, 16)}.{content}.parquet")
+    return Task(url, identity, f"{stem}.{_digest(address, 16)}.{content}.parquet")
 
 
-def tasks(patterns: Sequence[str], run: str) -> list[ShardTask]:
+def tasks(patterns: Sequence[str], run: str) -> list[Task]:
     """Every shard that the patterns name.
 
     Args:
@@ -64,7 +64,7 @@ def tasks(patterns: Sequence[str], run: str) -> list[ShardTask]:
     unknown = [url for url, identity in known.items() if identity is None]
     with ThreadPoolExecutor(N_IDENTITY_THREADS) as pool:
         asked = dict(zip(unknown, pool.map(storage.identity, unknown), strict=True))
-    found: dict[str, ShardTask] = {}
+    found: dict[str, Task] = {}
     for url, told in known.items():
         identity = asked[url] if told is None else told
         new = task(url, identity, run)
@@ -85,7 +85,7 @@ def committed(out: str) -> list[str]:
     return sorted(i.base_name for i in infos if i.base_name.endswith(".parquet"))
 
 
-def pending(asked: Sequence[ShardTask], out: str) -> list[ShardTask]:
+def pending(asked: Sequence[Task], out: str) -> list[Task]:
     """The tasks without a committed file.
 
     Raises:
@@ -105,7 +105,7 @@ def pending(asked: Sequence[ShardTask], out: str) -> list[ShardTask]:
     return left
 
 
-def require_usable(out: str, identity: Mapping[str, Any], overwrite: bool) -> None:
+def require_compatible(out: str, identity: Mapping[str, Any], overwrite: bool) -> None:
     """Refuse a folder of another run, or one that cannot be read.
 
     Args:
@@ -153,9 +153,7 @@ def require_writable(out: str) -> None:
         files.delete_file(probe)
 
 
-def claim(
-    out: str, identity: Mapping[str, Any], asked: Sequence[ShardTask], overwrite: bool
-) -> None:
+def claim(out: str, identity: Mapping[str, Any], asked: Sequence[Task], overwrite: bool) -> None:
     """Make the folder this run's, and remember what was asked for, for `status` and `verify`.
 
     Args:
@@ -164,7 +162,7 @@ def claim(
     Raises:
         ConfigError: see :func:`require_usable`; another run may have come first.
     """
-    require_usable(out, identity, overwrite)
+    require_compatible(out, identity, overwrite)
     files, path = storage.filesystem(out)
     known: list[dict[str, str]] = read_json(files, f"{path}/{SHARDS}") or []
     with as_config_error("write to", out):

@@ -37,18 +37,18 @@ class Crash:
 
 
 @dataclass(frozen=True)
-class Labour(Generic[T, R]):
+class RemoteMap(Generic[T, R]):
     """A plain function of many items, to be run on CPU workers."""
 
     # (items, *arguments) -> (results, busy seconds)
     function: Callable[..., tuple[Sequence[R | Crash], float]]
     arguments: tuple[Any, ...] = ()
 
-    def begin(self, items: Sequence[T]) -> Any:
+    def submit(self, items: Sequence[T]) -> Any:
         """Send a chunk away; a reference for :meth:`finish`."""
         return _remote(self.function).remote(list(items), *self.arguments)
 
-    def finish(self, reference: Any, items: Sequence[T]) -> tuple[list[R | Crash], float]:
+    def result(self, reference: Any, items: Sequence[T]) -> tuple[list[R | Crash], float]:
         """Results of a chunk, one an item, and busy seconds.
 
         Raises:
@@ -71,9 +71,9 @@ class Labour(Generic[T, R]):
 
     def _again(self, items: Sequence[T]) -> Any:
         time.sleep(PAUSE_S)
-        return _answer(self.begin(items), lambda: self.begin(items))
+        return _answer(self.submit(items), lambda: self.submit(items))
 
-    def in_order(
+    def map_ordered(
         self, items: Iterable[T], chunk_size: int, n_in_flight: int
     ) -> Iterator[tuple[T, R | Crash, float]]:
         """Each item with its result and its part of the busy time; at most ``n_in_flight`` chunks begun."""
@@ -82,11 +82,11 @@ class Labour(Generic[T, R]):
         waiting: deque[tuple[list[T], Any]] = deque()
         while True:
             for chunk in islice(chunks, n_in_flight - len(waiting)):
-                waiting.append((chunk, self.begin(chunk)))
+                waiting.append((chunk, self.submit(chunk)))
             if not waiting:
                 return
             chunk, reference = waiting.popleft()
-            results, busy = self.finish(reference, chunk)
+            results, busy = self.result(reference, chunk)
             for item, result in zip(chunk, results, strict=True):
                 yield item, result, busy / len(chunk)
 

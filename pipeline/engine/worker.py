@@ -21,12 +21,12 @@ from pipeline import storage
 from pipeline.config import fingerprint
 from pipeline.engine.cluster import worker_name
 from pipeline.engine.metrics import WorkerMetrics
-from pipeline.engine.quarantine import Care, Watch
+from pipeline.engine.quarantine import CrashRecorder, CrashSearch
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.latents.schema import Row
 from pipeline.latents.writer import ShardWriter
-from pipeline.records import ShardReport, ShardTask, Status
+from pipeline.records import Report, Status, Task
 from pipeline.storage import redact
 
 
@@ -91,7 +91,7 @@ class Worker(ABC):
 
     @abstractmethod
     def start(
-        self, task: ShardTask, stopwatch: Stopwatch, watch: Watch | None
+        self, task: Task, stopwatch: Stopwatch, recorder: CrashRecorder | None
     ) -> AbstractContextManager[Work]:
         """Open the source of a task.
 
@@ -109,7 +109,7 @@ class Worker(ABC):
         """Rows of the current task so far, for the progress bar."""
         return self._n_rows
 
-    def process(self, task: ShardTask, care: Care | None = None) -> ShardReport:
+    def process(self, task: Task, search: CrashSearch | None = None) -> Report:
         """Do one task and commit its file.
 
         care: of a task that workers died at: what is known of the sample that did it.
@@ -121,7 +121,7 @@ class Worker(ABC):
         """
         start = time.monotonic()
         try:
-            report = self._process(task, care)
+            report = self._process(task, search)
         except OutOfMemory:
             raise
         except ConfigError as error:
@@ -133,11 +133,11 @@ class Worker(ABC):
         self._metrics.add(report, time.monotonic() - start)
         return report
 
-    def _process(self, task: ShardTask, care: Care | None) -> ShardReport:
+    def _process(self, task: Task, search: CrashSearch | None) -> Report:
         self._n_rows = 0
         stopwatch = Stopwatch()
-        watch = None if care is None else Watch(self._config.out, task.output, care)
-        with self.start(task, stopwatch, watch) as work:
+        recorder = None if search is None else CrashRecorder(self._config.out, task.output, search)
+        with self.start(task, stopwatch, recorder) as work:
             writer = ShardWriter(self._config.out, task.output, work.shard, work.columns)
             try:
                 counts = self._write(work, writer, stopwatch)
@@ -153,9 +153,7 @@ class Worker(ABC):
                 writer.abandon()
                 raise
         seconds = dict(stopwatch.seconds)
-        return ShardReport(
-            task, work.n_samples, dict(counts), seconds, worker_name(), self.execution()
-        )
+        return Report(task, work.n_samples, dict(counts), seconds, worker_name(), self.execution())
 
     def _write(self, work: Work, writer: ShardWriter, stopwatch: Stopwatch) -> Counter[str]:
         """Write every row; returns how many have which status."""
@@ -168,7 +166,7 @@ class Worker(ABC):
                 self._n_rows = writer.n_rows
         return counts
 
-    def _footer(self, work: Work, task: ShardTask, counts: Counter[str]) -> dict[str, Any]:
+    def _footer(self, work: Work, task: Task, counts: Counter[str]) -> dict[str, Any]:
         return {
             **work.footer(),
             "fingerprint": fingerprint(self._config.identity),

@@ -16,7 +16,7 @@ from encoders.restyle import ReStyle
 from generators.files.checkpoint import CheckpointError, tensors_sha256
 from pipeline.config import Compile, RunConfig
 from pipeline.engine.cluster import gpu_share
-from pipeline.engine.quarantine import Watch
+from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.engine.worker import Worker, WorkerConfig
 from pipeline.errors import ConfigError
@@ -26,7 +26,7 @@ from pipeline.inversion.batches import N_AHEAD, BatchInverter
 from pipeline.inversion.scoring import Scorer
 from pipeline.latents import schema
 from pipeline.latents.schema import Row
-from pipeline.records import AlignedFace, Sample, ShardTask, Status
+from pipeline.records import AlignedFace, Sample, Status, Task
 from pipeline.shards import labels, reader
 from pipeline.storage import redact
 
@@ -117,9 +117,9 @@ class InversionActor(Worker):
 
     @contextmanager
     def start(
-        self, task: ShardTask, stopwatch: Stopwatch, watch: Watch | None
+        self, task: Task, stopwatch: Stopwatch, recorder: CrashRecorder | None
     ) -> Iterator[Inversion]:
-        yield Inversion(self, task, stopwatch, watch)
+        yield Inversion(self, task, stopwatch, recorder)
 
     def execution(self) -> str:
         """How the model runs, where there was a choice: on a GPU, or where compiling was asked for."""
@@ -134,10 +134,14 @@ class Inversion:
     """One shard on its way through an actor: read, aligned, inverted."""
 
     def __init__(
-        self, actor: InversionActor, task: ShardTask, stopwatch: Stopwatch, watch: Watch | None
+        self,
+        actor: InversionActor,
+        task: Task,
+        stopwatch: Stopwatch,
+        recorder: CrashRecorder | None,
     ) -> None:
         self._actor, self._run = actor, actor.config.run
-        self._stopwatch, self._watch = stopwatch, watch
+        self._stopwatch, self._recorder = stopwatch, recorder
         self._reading = _Reading(task.url, stopwatch, self._run)
         self.shard, self.columns = redact(task.url), actor.columns
 
@@ -148,11 +152,11 @@ class Inversion:
     def batches(self) -> Generator[list[Row], None, None]:
         """Rows, batch by batch; each sample that was read has at least one."""
         samples = self._reading.samples()
-        if self._watch is not None:
-            samples = self._watch.samples(samples)
+        if self._recorder is not None:
+            samples = self._recorder.samples(samples)
         last = -1
         with closing(
-            self._actor.inverter.rows(self.aligned(samples), self._stopwatch, self._watch)
+            self._actor.inverter.rows(self.aligned(samples), self._stopwatch, self._recorder)
         ) as batches:
             for rows in batches:
                 self._reading.add_labels(rows)

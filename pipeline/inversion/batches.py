@@ -26,7 +26,7 @@ from encoders.loop import Inversion
 from encoders.metrics.dlib_file import CHIP_SIDE
 from encoders.restyle import ReStyle, from_pixels
 from pipeline.config import RunConfig
-from pipeline.engine.quarantine import Watch
+from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import WAIT, Stopwatch
 from pipeline.engine.tasks import Crash
 from pipeline.faces import images
@@ -93,7 +93,7 @@ class BatchInverter:
         self._device = Device(model.latent_avg.device)
 
     def rows(
-        self, faces: Iterator[AlignedFace], clock: Stopwatch, watch: Watch | None = None
+        self, faces: Iterator[AlignedFace], clock: Stopwatch, recorder: CrashRecorder | None = None
     ) -> Generator[list[Row]]:
         """Batches of rows. To be closed where it is left early, which ends its threads.
 
@@ -104,10 +104,10 @@ class BatchInverter:
             OutOfMemory: the batch is too large.
             ShardError: the cluster loses every node that a comparison is sent to.
         """
-        n = self._n_ahead if watch is None else 0
+        n = self._n_ahead if recorder is None else 0
         with (
             closing(ahead(self._batches(faces), n)) as batches,
-            closing(ahead(self._inverting(batches, clock, watch), n)) as inverting,
+            closing(ahead(self._inverting(batches, clock, recorder), n)) as inverting,
             closing(ahead(self._fetched(inverting, clock), N_CUTTING if n else 0)) as fetched,
             closing(ahead(self._identified(fetched, clock), n)) as rows,
         ):
@@ -132,17 +132,17 @@ class BatchInverter:
     # The second, the device's.
 
     def _inverting(
-        self, batches: Iterator[_Batch], clock: Stopwatch, watch: Watch | None
+        self, batches: Iterator[_Batch], clock: Stopwatch, recorder: CrashRecorder | None
     ) -> Iterator[_Batch | _Inverting]:
         torch.set_num_threads(torch.get_num_threads())  # which each thread has to be told
         for batch in self._waiting(batches, clock):
-            if watch is not None:
+            if recorder is not None:
                 # Tried alone and forgotten: only whole batches add up in the same order as ever.
-                for face in watch.suspected(batch.faces):
-                    watch.note(face.index, face.index)
+                for face in recorder.suspected(batch.faces):
+                    recorder.note(face.index, face.index)
                     alone = self._fetch(self._invert(self._batch([face])), Stopwatch())
                     self._identify(alone, Stopwatch())
-                watch.note(batch.faces[0].index, batch.faces[-1].index)
+                recorder.note(batch.faces[0].index, batch.faces[-1].index)
             yield self._invert(batch) if len(batch.pixels) else batch
 
     def _waiting(self, batches: Iterator[_Batch], clock: Stopwatch) -> Iterator[_Batch]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.engine.stopwatch import Stopwatch
-from pipeline.engine.tasks import Crash, Labour
+from pipeline.engine.tasks import Crash, RemoteMap
 from pipeline.faces.prepare import AlignSettings, align_sample
 from pipeline.records import AlignedFace, Sample, Status
 
@@ -67,8 +67,8 @@ def aligned(
     Raises:
         ShardError: the cluster loses every node that a chunk of samples is sent to.
     """
-    labour: Labour[Sample, list[AlignedFace]] = Labour(_prepare_all, (settings,))
-    for sample, rows, busy in labour.in_order(samples, SAMPLES_PER_TASK, n_in_flight):
+    labour: RemoteMap[Sample, list[AlignedFace]] = RemoteMap(_prepare_all, (settings,))
+    for sample, rows, busy in labour.map_ordered(samples, SAMPLES_PER_TASK, n_in_flight):
         clock.add("align", busy)
         if isinstance(rows, Crash):
             yield _crashed(sample, rows.error)
@@ -79,7 +79,7 @@ def aligned(
 def warm_up(n_tasks: int) -> None:
     """Have CPU workers start and load dlib's models while the caller loads its own; waits for nothing."""
     for _ in range(n_tasks):
-        Labour(_load_models).begin([])
+        RemoteMap(_load_models).submit([])
 
 
 def _load_models(_: list[None]) -> tuple[list[None], float]:
@@ -90,7 +90,7 @@ def _load_models(_: list[None]) -> tuple[list[None], float]:
 
 
 # Of each row its reconstructions at the steps that are measured, [h, w, 3] uint8 -> their chips, in order.
-CHIPS: Labour[list[np.ndarray], list[np.ndarray]] = Labour(_chips_all)
+CHIPS: RemoteMap[list[np.ndarray], list[np.ndarray]] = RemoteMap(_chips_all)
 
 
 class Chips:
@@ -99,7 +99,7 @@ class Chips:
     def __init__(self, pictures: list[list[np.ndarray]]) -> None:
         """pictures: of each row, as `CHIPS` takes them."""
         chunks = [pictures[i : i + ROWS_PER_TASK] for i in range(0, len(pictures), ROWS_PER_TASK)]
-        self._chunks = [(CHIPS.begin(chunk), chunk) for chunk in chunks]
+        self._chunks = [(CHIPS.submit(chunk), chunk) for chunk in chunks]
 
     def cut(self) -> tuple[list[list[np.ndarray] | Crash], float]:
         """Of each row its chips, once all are there, and the workers' busy seconds.
@@ -107,5 +107,5 @@ class Chips:
         Raises:
             ShardError: the cluster loses every node that a chunk is sent to.
         """
-        found = [CHIPS.finish(reference, chunk) for reference, chunk in self._chunks]
+        found = [CHIPS.result(reference, chunk) for reference, chunk in self._chunks]
         return [each for results, _ in found for each in results], sum(busy for _, busy in found)

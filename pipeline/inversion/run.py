@@ -17,12 +17,12 @@ from generators.precision import dtype_of
 from pipeline import storage
 from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
 from pipeline.engine import audit, cluster, run_folder
-from pipeline.engine.run import Prepared, absolute_file, require_device, rival, runs_here
+from pipeline.engine.run import RunPlan, absolute_file, require_device, rival, runs_here
 from pipeline.errors import ConfigError
 from pipeline.inversion import batch_size
 from pipeline.inversion.actor import ActorConfig, checkpoint_hashes, load_model
 from pipeline.inversion.scoring import Scorer
-from pipeline.records import RETRYABLE, ShardTask
+from pipeline.records import RETRYABLE, Task
 from pipeline.shards import labels
 
 # Libraries whose version can change a number in the output.
@@ -41,7 +41,7 @@ def prepare(
     overwrite: bool = False,
     retry_failed: bool = False,
     dry_run: bool = False,
-) -> Prepared:
+) -> RunPlan:
     """Check input, checkpoint, cluster and output. Deletes nothing; writes nothing if ``dry_run``.
 
     retry_failed: do again the shards that hold rows which another machine or version may mend.
@@ -57,7 +57,7 @@ def prepare(
         config = replace(config, labels=_label_columns(shards, out, config, overwrite))
     identity = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
     asked = run_folder.tasks(shards, fingerprint(identity))
-    run_folder.require_usable(out, identity, overwrite)
+    run_folder.require_compatible(out, identity, overwrite)
     left = asked if overwrite else run_folder.pending(asked, out)
     again: frozenset[str] = frozenset()
     if retry_failed and not overwrite:
@@ -70,7 +70,7 @@ def prepare(
         run_folder.require_writable(out)
         cluster.require_reachable(how.address)
     workers = actor_config(config, out, identity, how, asked)
-    return Prepared(workers, out, asked, left, identity, overwrite, again, rival(out, overwrite))
+    return RunPlan(workers, out, asked, left, identity, overwrite, again, rival(out, overwrite))
 
 
 def _label_columns(
@@ -89,7 +89,7 @@ def actor_config(
     out: str,
     identity: dict[str, Any],
     how: ClusterConfig,
-    asked: Sequence[ShardTask] = (),
+    asked: Sequence[Task] = (),
 ) -> ActorConfig:
     """What the actors of an inversion are told."""
     return ActorConfig(
@@ -103,7 +103,7 @@ def actor_config(
     )
 
 
-def _is_long(asked: Sequence[ShardTask], how: ClusterConfig) -> bool:
+def _is_long(asked: Sequence[Task], how: ClusterConfig) -> bool:
     """Whether each actor is to invert so many images that compiling its model pays.
 
     Of all shards, not of those that are left: a run that goes on goes on as it began.

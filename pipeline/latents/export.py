@@ -17,14 +17,14 @@ import numpy as np
 import torch
 import webdataset
 
-from pipeline.config import METRICS, PREFIX
+from pipeline.config import LABEL_PREFIX, METRICS
 from pipeline.errors import ConfigError
 from pipeline.latents import LatentDataset
 from pipeline.latents.columns import Columns, decoded
-from pipeline.shards.labels import REST
+from pipeline.shards.labels import JSON_REST
 from pipeline.shards.packing import shard_name
 
-PLACE = ("key", "shard", "sample_index", "face")
+ROW_KEY = ("key", "shard", "sample_index", "face")
 EDIT = ("direction", "strength")  # columns of an edited data set
 # Told of the rows written since it was last called.
 Progress = Callable[[int], None]
@@ -46,7 +46,7 @@ def open_rows(path: str, where: str | None) -> LatentDataset:
     """
     ok = "status == 'ok'"
     rows = LatentDataset(path, where=ok if where is None else f"{ok} and ({where})")
-    absent = [name for name in (*PLACE, "latent") if name not in rows.schema.names]
+    absent = [name for name in (*ROW_KEY, "latent") if name not in rows.schema.names]
     if absent:
         raise ConfigError(f"{path} has no column {absent[0]!r}; is it the --out of a run?")
     if not len(rows):
@@ -140,7 +140,7 @@ def to_pairs(
     shards = [shard_name(pattern, index, len(firsts) > 1) for index in range(len(firsts))]
     _require_new(shards)
     chosen = (*METRICS, *EDIT)
-    told = [n for n in names if n in chosen or n.startswith(PREFIX)]
+    told = [n for n in names if n in chosen or n.startswith(LABEL_PREFIX)]
     exported = Exported()
     samples = _named(rows, ["latent", picture, *told], progress)
     for first, shard in zip(firsts, shards, strict=True):
@@ -169,11 +169,11 @@ def _pair(columns: Columns, row: int, picture: str, told: Sequence[str]) -> dict
 
 def _said(columns: Columns, row: int, told: Sequence[str]) -> dict[str, Any]:
     """Labels as the sample had them, and the others; a label that is named like a metric keeps its prefix."""
-    rest = json.loads(columns[REST].item(row) or "null") if REST in told else None
+    rest = json.loads(columns[JSON_REST].item(row) or "null") if JSON_REST in told else None
     said = rest if isinstance(rest, dict) else {"json": rest}
     for name in told:
-        if name != REST:
-            short = name.removeprefix(PREFIX)
+        if name != JSON_REST:
+            short = name.removeprefix(LABEL_PREFIX)
             value = _plain(columns[name].item(row))
             if value is not None:  # one that did not fit its column stands in the rest
                 said[name if short in told else short] = value
@@ -193,11 +193,11 @@ def _named(
     """Each row in stored order: its name, and where its values are."""
     edit = [name for name in EDIT if name in rows.schema.names]
     taken: dict[str, int] = {}
-    for table in rows.tables(list(dict.fromkeys([*PLACE, *edit, *columns]))):
+    for table in rows.tables(list(dict.fromkeys([*ROW_KEY, *edit, *columns]))):
         found = decoded(table)
         progress(len(table))
         for row in range(len(table)):
-            place = {name: found[name].item(row) for name in (*PLACE, *edit)}
+            place = {name: found[name].item(row) for name in (*ROW_KEY, *edit)}
             yield _unique(_name(place), taken), found, row
 
 

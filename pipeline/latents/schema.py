@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import PREFIX, RunConfig
+from pipeline.config import LABEL_PREFIX, RunConfig
 from pipeline.records import AlignedFace, Status
 
 # Key of our JSON record in a Parquet footer.
@@ -142,7 +142,7 @@ def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.Reco
             arrays.append(nested_array(values[column.name], column.type))
         elif column.name in values:
             arrays.append(pa.array(values[column.name], column.type))
-        elif column.name.startswith(PREFIX):
+        elif column.name.startswith(LABEL_PREFIX):
             labels = [row.labels.get(column.name) for row in rows]
             arrays.append(pa.array(labels, column.type))
         else:

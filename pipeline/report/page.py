@@ -17,7 +17,7 @@ from pipeline.report.metrics import Metric
 from pipeline.report.pictures import Pictures, Thumbnail
 from pipeline.report.source import Run
 from pipeline.report.statistics import Statistics
-from pipeline.shards.labels import PREFIX
+from pipeline.shards.labels import LABEL_PREFIX
 from pipeline.storage import redact
 
 MAX_LABEL = 200  # characters of a text
@@ -81,9 +81,9 @@ class Card:
     def labels(self) -> dict[str, Any]:
         """What came beside the image and was kept."""
         found = {
-            name.removeprefix(PREFIX): value
+            name.removeprefix(LABEL_PREFIX): value
             for name, value in self.row.items()
-            if name.startswith(PREFIX) and value is not None
+            if name.startswith(LABEL_PREFIX) and value is not None
         }
         return {
             name: f"{value:.4g}" if isinstance(value, float) else str(value)[:MAX_LABEL]
@@ -201,7 +201,9 @@ def _settings(run: Run) -> dict[str, str]:
         "alignment": "by face (FFHQ)" if is_aligned else "none",
         "faces": identity["faces"] if is_aligned else "",
         "precision": identity["precision"],
-        "labels": ", ".join(n.removeprefix(PREFIX) for n in identity if n.startswith(PREFIX)),
+        "labels": ", ".join(
+            n.removeprefix(LABEL_PREFIX) for n in identity if n.startswith(LABEL_PREFIX)
+        ),
         "run": footer["fingerprint"],
         "measured on": footer["metric_protocol"],
         "versions": ", ".join(f"{name} {v}" for name, v in footer["versions"].items()),

@@ -13,14 +13,18 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from pipeline.config import COLUMN_KEY, FIELDS, PREFIX
+from pipeline.config import COLUMN_KEY, LABEL_MEMBERS, LABEL_PREFIX
 from pipeline.errors import ShardError
 from pipeline.records import Sample
 from pipeline.shards import reader
 
-REST = "label_json"  # what has no column of its own, as JSON
+JSON_REST = "label_json"  # what has no column of its own, as JSON
 # Columns that a field always has, with their Arrow type.
-FIXED = {"json": {REST: "string"}, "txt": {"label_txt": "string"}, "cls": {"label_cls": "int64"}}
+FIXED = {
+    "json": {JSON_REST: "string"},
+    "txt": {"label_txt": "string"},
+    "cls": {"label_cls": "int64"},
+}
 MAX_COLUMNS = 256  # keys that are different in each sample are values, not names
 # Shards (first, middle, last) and samples of each that are looked at for columns.
 N_SHARDS, N_SAMPLES = 3, 100
@@ -37,7 +41,7 @@ def columns(
     """Label columns of these shards: ``{"label_smile": "double", ...}``, names to Arrow types.
 
     Args:
-        fields: some of :data:`FIELDS`.
+        fields: some of :data:`LABEL_MEMBERS`.
         declared: columns of which the user said the type, whether they are seen or not.
 
     Another key of a .json has the type that most of its values have. A shard that breaks off says what it
@@ -50,8 +54,8 @@ def columns(
     for value in _some_objects(urls):
         for key, item in value.items():
             kind = _kind(item)
-            if kind and COLUMN_KEY.fullmatch(key) and key not in FIELDS:
-                kinds.setdefault(PREFIX + key, Counter())[kind] += 1
+            if kind and COLUMN_KEY.fullmatch(key) and key not in LABEL_MEMBERS:
+                kinds.setdefault(LABEL_PREFIX + key, Counter())[kind] += 1
     for name, counts in islice(kinds.items(), MAX_COLUMNS):
         # Numbers with and without a point are one type.
         if counts["double"]:
@@ -62,7 +66,7 @@ def columns(
 
 def of_settings(settings: Mapping[str, Any]) -> dict[str, str]:
     """The label columns of a run, and their types, from its recorded settings."""
-    return {name: kind for name, kind in settings.items() if name.startswith(PREFIX)}
+    return {name: kind for name, kind in settings.items() if name.startswith(LABEL_PREFIX)}
 
 
 def _some_objects(urls: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -97,16 +101,16 @@ def values(sample: Sample, names: Mapping[str, str]) -> tuple[dict[str, Any], st
 def _from_json(data: bytes, names: Mapping[str, str]) -> dict[str, Any]:
     value = _json(data)
     if not isinstance(value, dict):
-        return {REST: json.dumps(value)}
+        return {JSON_REST: json.dumps(value)}
     found: dict[str, Any] = {}
     rest = {}
     for key, item in value.items():
-        wanted = names.get(PREFIX + key) if key not in FIELDS else None
+        wanted = names.get(LABEL_PREFIX + key) if key not in LABEL_MEMBERS else None
         if wanted is None or not (item is None or _fits(item, wanted)):
             rest[key] = item
         elif item is not None:
-            found[PREFIX + key] = PYTHON_TYPE[wanted](item)
-    return found | ({REST: json.dumps(rest)} if rest else {})
+            found[LABEL_PREFIX + key] = PYTHON_TYPE[wanted](item)
+    return found | ({JSON_REST: json.dumps(rest)} if rest else {})
 
 
 def _from_txt(data: bytes, names: Mapping[str, str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import webdataset
 
-from pipeline.config import FIELDS
+from pipeline.config import LABEL_MEMBERS
 from pipeline.errors import ConfigError
 from pipeline.records import IMAGE_EXTENSIONS
 
@@ -66,7 +66,7 @@ def _is_image(path: Path) -> bool:
 
 def _labels(image: Path) -> list[Path]:
     """What lies beside an image under its name: `a.json` of `a.jpg`."""
-    return [p for field in FIELDS if (p := image.with_suffix(f".{field}")).is_file()]
+    return [p for field in LABEL_MEMBERS if (p := image.with_suffix(f".{field}")).is_file()]
 
 
 def _key(relative: Path, taken: set[str]) -> str:

@@ -9,11 +9,11 @@ from click.testing import CliRunner
 from jobs.cli import cli
 from pipeline.config import RunConfig
 from pipeline.engine import run_folder
-from pipeline.engine.progress import Begun, Journal
+from pipeline.engine.progress import ActiveShard, RunLog
 from pipeline.latents import schema
 from pipeline.latents.schema import Row
 from pipeline.latents.writer import ShardWriter
-from pipeline.records import AlignedFace, ShardTask, Status
+from pipeline.records import AlignedFace, Status, Task
 
 CONFIG = RunConfig(steps=1, metrics=(), align="none")
 
@@ -23,7 +23,7 @@ def out(tmp_path):
     """Four shards asked for, one of them done."""
     out = str(tmp_path / "latents")
     run_folder.require_writable(out)
-    asked = [ShardTask(f"{i}.tar", "", f"{i}.parquet") for i in range(4)]
+    asked = [Task(f"{i}.tar", "", f"{i}.parquet") for i in range(4)]
     run_folder.claim(out, CONFIG.settings(), asked, overwrite=False)
     writer = ShardWriter(out, "0.parquet", "0.tar", schema.schema(CONFIG, 2, 3))
     bad = AlignedFace(0, "0", Status.CRASHED, "died")
@@ -35,9 +35,9 @@ def out(tmp_path):
 @pytest.fixture
 def run(out):
     """A run that has begun one shard and given up another."""
-    log = Journal(out, 4, 0)
+    log = RunLog(out, 4, 0)
     failures = [{"shard": "1.tar", "error": "ShardError: 1.tar is not a whole tar file"}]
-    begun = [Begun("2.tar", "node gpu 0 pid 7", 5, 61.0)]
+    begun = [ActiveShard("2.tar", "node gpu 0 pid 7", 5, 61.0)]
     facts = {"n_done": 1, "n_rows": 6, "n_by_status": {"crashed": 1}, "n_failed": 1}
     return log, replace(log.blank(), begun=begun, failures=failures, **facts)
 

@@ -88,13 +88,13 @@ def test_a_condition_named_twice_is_one():
 def test_only_sure_rows_teach_and_a_rare_yes_loses_none():
     normal = pa.chunked_array([np.random.default_rng(0).normal(size=1000)])
     found = sides(normal, "smile")
-    assert np.abs(normal.to_numpy()[~found.is_sure]).max() < 0.6
-    assert 0.3 < 1 - found.is_sure.mean() < 0.45
+    assert np.abs(normal.to_numpy()[~found.is_confident]).max() < 0.6
+    assert 0.3 < 1 - found.is_confident.mean() < 0.45
     rare = pa.chunked_array([np.arange(1000) < 30])
     for values in (rare, rare.cast(pa.int64())):
         found = sides(values, "glasses")
-        assert found.is_sure.all()
-        assert found.is_yes.sum() == 30
+        assert found.is_confident.all()
+        assert found.is_positive.sum() == 30
 
 
 def test_a_label_of_nothing_is_told_no_better_than_by_chance(world):

@@ -85,10 +85,10 @@ def test_refusals(make_latents, tmp_path):
 
 
 def test_of_no_latents_there_are_no_pictures(latents):
-    from pipeline.editing.painter import Painter
+    from pipeline.editing.painter import LatentRenderer
     from pipeline.latents import LatentDataset
 
-    painter = Painter(LatentDataset(latents.path).footer)
+    painter = LatentRenderer(LatentDataset(latents.path).footer)
     assert painter.draw(np.zeros((0, *latents.shape), np.float32)) == []
 
 

@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.latents import footer, schema
 from pipeline.latents.schema import FOOTER_KEY, Row
 from pipeline.latents.writer import ShardWriter
-from pipeline.records import AlignedFace, ShardTask, Status
+from pipeline.records import AlignedFace, Status, Task
 
 CONFIG = RunConfig(steps=1, metrics=())
 
@@ -23,7 +23,7 @@ def latents(tmp_path):
     """A sound data set of two shards, and the third still to do."""
     out = str(tmp_path / "latents")
     run_folder.require_writable(out)
-    asked = [ShardTask(f"{i}.tar", "", f"{i}.parquet") for i in range(3)]
+    asked = [Task(f"{i}.tar", "", f"{i}.parquet") for i in range(3)]
     run_folder.claim(out, CONFIG.settings(), asked, overwrite=False)
     for i in range(2):
         writer = ShardWriter(out, f"{i}.parquet", f"{i}.tar", schema.schema(CONFIG, 2, 3))

@@ -17,8 +17,8 @@ from pipeline.config import ClusterConfig, RunConfig
 from pipeline.editing import edit
 from pipeline.engine import audit, pool, progress
 from pipeline.engine import cluster as clusters
-from pipeline.engine.pool import Crew
-from pipeline.engine.run import Prepared, execute
+from pipeline.engine.pool import ActorPool
+from pipeline.engine.run import RunPlan, execute
 from pipeline.inversion import run
 from pipeline.inversion.actor import checkpoint_hashes, load_model
 
@@ -96,15 +96,15 @@ def test_samples_that_crash_are_rows_and_are_retried_on_request(
 
 def test_a_retry_that_fails_again_is_said(tmp_path):
     from pipeline.engine.driver import Summary
-    from pipeline.records import ShardTask
+    from pipeline.records import Task
 
-    task = ShardTask("s.tar", "", "s.parquet")
+    task = Task("s.tar", "", "s.parquet")
     (tmp_path / "s.parquet").touch()
     again = frozenset({"s.parquet"})
     workers = run.actor_config(RunConfig(), str(tmp_path), {}, ClusterConfig())
-    prepared = Prepared(workers, str(tmp_path), [task], [task], {}, False, again)
+    prepared = RunPlan(workers, str(tmp_path), [task], [task], {}, False, again)
     summary = Summary(failures=[(task, "died")])
-    run._believe_storage(prepared, summary)
+    run.reconcile_with_storage(prepared, summary)
     assert summary.failures == [(task, "died")]
 
 
@@ -116,8 +116,8 @@ def test_gpus_are_shared_as_asked_and_never_more(cluster, tiny_inverter, each, o
     config = RunConfig(model=str(tiny_inverter), align="none", metrics=())
     with clusters.cluster(how):
         hashes = checkpoint_hashes(load_model(config))
-        actors = Crew(run.actor_config(config, "out", hashes, how), how)
-        actors.grow(n_wanted=9)
+        actors = ActorPool(run.actor_config(config, "out", hashes, how), how)
+        actors.scale_up(n_wanted=9)
         names = ray.get(list(actors.loading))
     gpus = Counter(re.search(r"gpu (\S+) pid", name)[1] for name in names)
     assert gpus == {"0": on_each_gpu, "1": on_each_gpu}
@@ -209,7 +209,7 @@ def test_a_second_run_beside_a_first_is_said_and_overwriting_it_refused(
     out = str(tmp_path / "out")
     config = RunConfig(model=str(tiny_inverter), align="none", metrics=())
     shards = [str(make_shards(1, 2, {}))]
-    with progress.Journal(out, 1, 0):
+    with progress.RunLog(out, 1, 0):
         prepared = run.prepare(shards, out, config, ClusterConfig())
         assert f"pid {os.getpid()}" in prepared.rival
         with pytest.raises(errors.ConfigError, match=f"is being written by .*{os.getpid()}; stop"):

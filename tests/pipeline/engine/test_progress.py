@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.engine import progress
-from pipeline.engine.progress import Begun, Journal, Progress
+from pipeline.engine.progress import ActiveShard, Progress, RunLog
 
 
 @pytest.fixture(autouse=True)
@@ -21,23 +21,23 @@ def lines(out):
 
 
 def test_progress_and_log_of_a_run(tmp_path):
-    with Journal(str(tmp_path), 10, 4) as log:
+    with RunLog(str(tmp_path), 10, 4) as log:
         first = progress.read(str(tmp_path))
         log.log("done", "s.tar", rows={"ok": 3})
-        begun = [Begun("t.tar", "node gpu 0", 5, 1.5)]
+        begun = [ActiveShard("t.tar", "node gpu 0", 5, 1.5)]
         rows = {"n_done": 2, "n_by_status": {"ok": 4}, "n_rows": 6}
-        log.beat(replace(log.blank(), **rows, begun=begun))
+        log.heartbeat(replace(log.blank(), **rows, begun=begun))
         found = progress.read(str(tmp_path))
         assert found.is_alive()
         assert progress.rival(str(tmp_path), log.run) is None
         assert progress.rival(str(tmp_path), "another").run == log.run
     assert (first.n_asked, first.n_before, first.seconds_left) == (10, 4, None)
-    assert found.begun == begun
+    assert found.active == begun
     assert found.rows_per_s > 0
     # Four shards of two rows are left, and two of their rows are there.
     assert found.seconds_left == pytest.approx(6 * found.seconds / 6)
     last = progress.read(str(tmp_path))
-    assert (last.state, last.n_done, last.begun, last.is_alive()) == ("finished", 2, [], False)
+    assert (last.state, last.n_done, last.active, last.is_alive()) == ("finished", 2, [], False)
     events = [(line["event"], line["shard"]) for line in lines(tmp_path)]
     assert events == [("run_started", None), ("done", "s.tar"), ("run_ended", None)]
     assert {line["run"] for line in lines(tmp_path)} == {log.run}
@@ -45,10 +45,10 @@ def test_progress_and_log_of_a_run(tmp_path):
 
 def test_every_run_is_kept_and_the_last_even_when_it_was_killed(tmp_path):
     for n in (1, 2):
-        with Journal(str(tmp_path), 3, 0, "f") as log:
-            log.beat(replace(log.blank(), n_samples=n))
-    killed = Journal(str(tmp_path), 3, 0, "f")
-    killed.beat(replace(killed.blank(), n_samples=4))
+        with RunLog(str(tmp_path), 3, 0, "f") as log:
+            log.heartbeat(replace(log.blank(), n_samples=n))
+    killed = RunLog(str(tmp_path), 3, 0, "f")
+    killed.heartbeat(replace(killed.blank(), n_samples=4))
     (tmp_path / "_run" / "runs" / "foreign.json").write_text("[]")
     found = progress.runs(str(tmp_path))
     assert sorted(run.n_samples for run in found) == [1, 2, 4]
@@ -58,31 +58,31 @@ def test_every_run_is_kept_and_the_last_even_when_it_was_killed(tmp_path):
 
 
 def test_how_a_run_ended(tmp_path):
-    with pytest.raises(KeyboardInterrupt), Journal(str(tmp_path), 1, 0):
+    with pytest.raises(KeyboardInterrupt), RunLog(str(tmp_path), 1, 0):
         raise KeyboardInterrupt
     assert progress.read(str(tmp_path)).state == "stopped"
-    with Journal(str(tmp_path), 1, 0) as log:
+    with RunLog(str(tmp_path), 1, 0) as log:
         failures = [{"shard": "s.tar", "error": "truncated"}]
-        log.beat(replace(log.blank(), n_failed=1, failures=failures))
+        log.heartbeat(replace(log.blank(), n_failed=1, failures=failures))
     assert progress.read(str(tmp_path)).state == "unfinished"
     assert progress.read(str(tmp_path)).failures == failures
 
 
 def test_a_second_run_leaves_the_progress_of_the_first_alone(tmp_path):
-    with Journal(str(tmp_path), 1, 0) as first:
-        with Journal(str(tmp_path), 1, 0):
+    with RunLog(str(tmp_path), 1, 0) as first:
+        with RunLog(str(tmp_path), 1, 0):
             assert progress.read(str(tmp_path)).run == first.run
         assert progress.read(str(tmp_path)).run == first.run
-    with Journal(str(tmp_path), 1, 0) as third:
+    with RunLog(str(tmp_path), 1, 0) as third:
         assert progress.read(str(tmp_path)).run == third.run
 
 
 @pytest.mark.parametrize("jump", [-86400.0, 86400.0])
 def test_a_clock_that_jumps_gives_no_negative_numbers(tmp_path, monkeypatch, jump):
-    with Journal(str(tmp_path), 4, 0) as log:
+    with RunLog(str(tmp_path), 4, 0) as log:
         now = progress.time.time()
         monkeypatch.setattr(progress.time, "time", lambda: now + jump)
-        log.beat(replace(log.blank(), n_done=1, n_rows=3, n_by_status={"ok": 3}))
+        log.heartbeat(replace(log.blank(), n_done=1, n_rows=3, n_by_status={"ok": 3}))
         found = progress.read(str(tmp_path))
         assert found.is_alive()
         assert not found.is_alive(now)
@@ -93,7 +93,7 @@ def test_a_clock_that_jumps_gives_no_negative_numbers(tmp_path, monkeypatch, jum
 
 def test_progress_that_cannot_be_replaced_leaves_no_parts(tmp_path):
     (tmp_path / progress.PROGRESS).mkdir(parents=True)
-    with Journal(str(tmp_path), 1, 0):
+    with RunLog(str(tmp_path), 1, 0):
         assert sorted(path.name for path in (tmp_path / "_run").iterdir()) == [
             "logs",
             "progress.json",
@@ -102,9 +102,9 @@ def test_progress_that_cannot_be_replaced_leaves_no_parts(tmp_path):
 
 def test_a_journal_that_cannot_be_written_ends_no_run(tmp_path):
     (tmp_path / "_run").write_text("a file where a folder is wanted")
-    with Journal(str(tmp_path), 1, 0) as log:
+    with RunLog(str(tmp_path), 1, 0) as log:
         log.log("done", "s.tar")
-        log.beat(log.blank())
+        log.heartbeat(log.blank())
     assert progress.read(str(tmp_path)) is None
 
 

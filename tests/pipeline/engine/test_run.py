@@ -4,16 +4,16 @@ import pytest
 
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.engine.driver import Summary
-from pipeline.engine.run import Prepared, _believe_storage
+from pipeline.engine.run import RunPlan, reconcile_with_storage
 from pipeline.inversion import run
-from pipeline.records import ShardTask
+from pipeline.records import Task
 
 
 @pytest.fixture
 def prepared(tmp_path):
-    tasks = [ShardTask(f"{i}.tar", "", f"{i}.parquet") for i in range(3)]
+    tasks = [Task(f"{i}.tar", "", f"{i}.parquet") for i in range(3)]
     workers = run.actor_config(RunConfig(), str(tmp_path), {}, ClusterConfig())
-    return Prepared(workers, str(tmp_path), tasks, tasks, {}, overwrite=False)
+    return RunPlan(workers, str(tmp_path), tasks, tasks, {}, overwrite=False)
 
 
 def test_storage_is_believed_not_workers(prepared, tmp_path):
@@ -22,7 +22,7 @@ def test_storage_is_believed_not_workers(prepared, tmp_path):
     # The first was reported as failed, but a worker that was thought dead finished it; of the third a
     # worker said that it was done.
     summary = Summary(n_shards=2, failures=[(prepared.left[0], "died")])
-    _believe_storage(prepared, summary)
+    reconcile_with_storage(prepared, summary)
     assert [task.url for task, _ in summary.failures] == ["2.tar"]
     assert "on storage that nodes share" in summary.failures[0][1]
 

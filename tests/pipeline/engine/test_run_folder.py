@@ -135,7 +135,7 @@ def test_a_folder_of_other_settings_is_refused_with_the_difference(tmp_path):
 def test_a_folder_of_foreign_parquet_files_is_refused(tmp_path):
     (tmp_path / "theirs.parquet").touch()
     with pytest.raises(ConfigError, match="another origin"):
-        run_folder.require_usable(str(tmp_path), {}, overwrite=False)
+        run_folder.require_compatible(str(tmp_path), {}, overwrite=False)
 
 
 def test_an_output_that_cannot_be_written_is_refused(tmp_path):
@@ -165,7 +165,7 @@ def test_a_damaged_record_is_said(tmp_path):
     (tmp_path / "_run").mkdir()
     (tmp_path / "_run" / "settings.json").touch()
     with pytest.raises(ConfigError, match="cannot read .*settings.json"):
-        run_folder.require_usable(str(tmp_path), {}, overwrite=False)
+        run_folder.require_compatible(str(tmp_path), {}, overwrite=False)
 
 
 def test_fingerprints_follow_settings_not_paths():

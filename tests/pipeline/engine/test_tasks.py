@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from pipeline.engine.tasks import Crash, Labour
+from pipeline.engine.tasks import Crash, RemoteMap
 
 DEADLY, ONCE = 7, 12
 
@@ -21,8 +21,8 @@ def tenfold(numbers, folder):
 
 
 def test_the_item_that_kills_workers_is_found_and_the_others_are_done(joined, tmp_path):
-    labour = Labour(tenfold, (str(tmp_path),))
-    found = list(labour.in_order(range(16), 4, 3))
+    labour = RemoteMap(tenfold, (str(tmp_path),))
+    found = list(labour.map_ordered(range(16), 4, 3))
     assert [item for item, _, _ in found] == list(range(16))
     crashed = {item for item, result, _ in found if isinstance(result, Crash)}
     assert crashed == {DEADLY}
@@ -31,10 +31,10 @@ def test_the_item_that_kills_workers_is_found_and_the_others_are_done(joined, tm
 
 def test_a_bounded_number_is_begun(joined, tmp_path):
     taken = count()
-    labour = Labour(tenfold, (str(tmp_path),))
+    labour = RemoteMap(tenfold, (str(tmp_path),))
     # Numbers above those that kill.
     source = (100 + next(taken) for _ in range(40))
-    results = labour.in_order(source, 2, 3)
+    results = labour.map_ordered(source, 2, 3)
     for n_done in range(1, 11):
         next(results)
         n_begun = next(taken)
@@ -43,6 +43,6 @@ def test_a_bounded_number_is_begun(joined, tmp_path):
 
 
 def test_an_error_of_python_is_no_death(joined, tmp_path):
-    labour = Labour(tenfold, (str(tmp_path / "absent"),))
+    labour = RemoteMap(tenfold, (str(tmp_path / "absent"),))
     with pytest.raises(FileNotFoundError):
-        list(labour.in_order([ONCE], 1, 1))
+        list(labour.map_ordered([ONCE], 1, 1))

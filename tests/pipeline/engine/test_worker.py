@@ -39,7 +39,7 @@ class Keys(Worker):
         """There is none."""
 
     @contextmanager
-    def start(self, task, stopwatch, watch) -> Iterator[Work]:
+    def start(self, task, stopwatch, recorder) -> Iterator[Work]:
         yield KeysOfShard(task.url, self._config.raises)
 
 

@@ -14,7 +14,7 @@ from encoders.metrics import distances
 from pipeline import errors
 from pipeline.config import RunConfig
 from pipeline.engine import stopwatch
-from pipeline.engine.quarantine import Care, Watch
+from pipeline.engine.quarantine import CrashRecorder, CrashSearch
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.faces import images
 from pipeline.inversion import batch_size, batches
@@ -186,7 +186,7 @@ def test_a_watched_shard_is_noted_step_by_step(model, inverter, faces, tmp_path)
     """What is noted is what is being done: nothing is under way when the next note is written."""
     events = []
 
-    class Noting(Watch):
+    class Noting(CrashRecorder):
         def note(self, first, last):
             events.append(("note", first, last))
 
@@ -195,8 +195,8 @@ def test_a_watched_shard_is_noted_step_by_step(model, inverter, faces, tmp_path)
             events.append(("inverted", len(pixels), threading.current_thread()))
             return super().invert_pixels(pixels, n_steps)
 
-    watch = Noting(str(tmp_path), "s.parquet", Care(batch=(6, 8)))
-    for rows in inverter(model=Telling(model)).rows(iter(faces), Stopwatch(), watch):
+    recorder = Noting(str(tmp_path), "s.parquet", CrashSearch(batch=(6, 8)))
+    for rows in inverter(model=Telling(model)).rows(iter(faces), Stopwatch(), recorder):
         events.append(("rows", rows[0].face.index, rows[-1].face.index))
     here = threading.current_thread()
     alone = [(("note", i, i), ("inverted", 1, here)) for i in (6, 7, 8)]

@@ -6,8 +6,8 @@ from stores import FolderStore
 
 from pipeline import storage
 from pipeline.engine import audit, progress, quarantine, run_folder
-from pipeline.engine.progress import Journal
-from pipeline.engine.quarantine import Care, Watch
+from pipeline.engine.progress import RunLog
+from pipeline.engine.quarantine import CrashRecorder, CrashSearch
 from pipeline.errors import ConfigError
 from pipeline.storage import retry
 from pipeline.storage.sources import FileSource
@@ -39,10 +39,10 @@ def fail(n, at=""):
         audit.files,
         lambda out: storage.identity(f"{out}/s.tar"),
         lambda out: storage.expand([f"{out}/*.tar"]),
-        lambda out: run_folder.require_usable(out, {}, overwrite=True),
+        lambda out: run_folder.require_compatible(out, {}, overwrite=True),
         lambda out: run_folder.claim(out, {}, [], overwrite=False),
         lambda out: audit.with_rows(out, ["s.tar"], {"ok"}),
-        lambda out: Watch(out, "s.parquet", Care()).note(0, 1),
+        lambda out: CrashRecorder(out, "s.parquet", CrashSearch()).note(0, 1),
     ],
 )
 def test_every_exception_becomes_a_sentence(out, ask):
@@ -61,28 +61,28 @@ def test_what_verify_cannot_read_is_a_problem(out):
 
 def test_journals_and_notes_that_fail_end_no_run(out):
     fail(99)
-    with Journal(out, 1, 0):
-        assert quarantine.place_of_death(out, "s.parquet") is None
+    with RunLog(out, 1, 0):
+        assert quarantine.pop_last_position(out, "s.parquet") is None
         assert progress.read(out) is None
 
 
 def test_folders_are_made_for_logs_and_notes(out, tmp_path):
-    with Journal(out, 1, 0) as log:
+    with RunLog(out, 1, 0) as log:
         assert progress.read(out).run == log.run
     assert progress.read(out).state == "finished"
     [path] = (tmp_path / "_run" / "logs").iterdir()
     assert path.read_text().count("\n") == 2
-    Watch(out, "s.parquet", Care()).note(8, 15)
-    assert quarantine.place_of_death(out, "s.parquet") == (8, 15)
+    CrashRecorder(out, "s.parquet", CrashSearch()).note(8, 15)
+    assert quarantine.pop_last_position(out, "s.parquet") == (8, 15)
 
 
 def test_the_last_lines_are_tried_again_and_hold_nothing_back(out, tmp_path):
-    with Journal(out, 1, 0):
+    with RunLog(out, 1, 0):
         fail(99, "logs/")
     assert progress.read(out).state == "finished"
     assert not (tmp_path / "_run" / "logs").exists() or not [*(tmp_path / "_run/logs").iterdir()]
     fail(0)
-    with Journal(out, 1, 0):
+    with RunLog(out, 1, 0):
         fail(3, "logs/")
     [path] = (tmp_path / "_run" / "logs").iterdir()
     assert path.read_text().count("\n") == 2
