@@ -29,7 +29,8 @@ from PIL import Image
 from benchmarks.stand_in import SHARD, TimedConfig
 from pipeline import portraits
 from pipeline.config import ClusterConfig, RunConfig
-from pipeline.engine import cluster, driver, run_folder, stopwatch
+from pipeline.engine import driver, run_folder, stopwatch
+from pipeline.engine.cluster import connect
 from pipeline.faces import images
 from pipeline.inversion import run
 from pipeline.shards import packing
@@ -55,21 +56,21 @@ def write_photos(folder: Path, n: int, side: int) -> None:
 class Bench:
     """One shard, run as often as asked, each time into a folder of its own."""
 
-    def __init__(self, shard: str, folder: Path, config: RunConfig, how: ClusterConfig) -> None:
-        self._shard, self._folder, self._config, self._how = shard, folder, config, how
+    def __init__(self, shard: str, folder: Path, config: RunConfig, cluster: ClusterConfig) -> None:
+        self._shard, self._folder, self._config, self._cluster = shard, folder, config, cluster
         self._n = 0
 
     def measure(self, sleep_ms: float | None, n_ahead: int | None = None) -> dict[str, Any]:
         """Seconds of the shard and of its stages; n_ahead 0: one stage after the other."""
         self._n += 1
         out = str(self._folder / f"out{self._n}")
-        prepared = run.prepare([self._shard], out, self._config, self._how)
-        told = {**vars(prepared.workers), "sleep_ms": sleep_ms}
+        plan = run.plan_inversion([self._shard], out, self._config, self._cluster)
+        told = {**vars(plan.workers), "sleep_ms": sleep_ms}
         if n_ahead is not None:
             told["n_ahead"] = n_ahead
         workers = TimedConfig(**told)
-        run_folder.claim(out, prepared.identity, prepared.asked, overwrite=False)
-        summary = driver.run(prepared.left, workers, self._how, lambda *_: None)
+        run_folder.write_run_record(out, plan.settings, plan.tasks, overwrite=False)
+        summary = driver.run(plan.pending, workers, self._cluster, lambda *_: None)
         assert not summary.failures, summary.failures
         assert set(summary.n_by_status) == {"ok"}, summary.n_by_status
         seconds = dict(summary.seconds)
@@ -155,9 +156,9 @@ def main() -> None:
         root = Path(folder)
         write_photos(root / "photos", args.photos, args.side)
         shard = packing.pack(str(root / "photos"), str(root / "%06d.tar"), args.photos).shards[0]
-        how = ClusterConfig(n_actors=1, batch_size=args.batch_size, compile=args.compile)
-        bench = Bench(shard, root, config, how)
-        with cluster.cluster(ClusterConfig()):
+        cluster = ClusterConfig(n_actors=1, batch_size=args.batch_size, compile=args.compile)
+        bench = Bench(shard, root, config, cluster)
+        with connect(ClusterConfig()):
             bench.measure(0.0)  # CPU workers start, and load dlib's models
             if args.stand_in:
                 sleep_ms = None if args.stand_in == "auto" else float(args.stand_in)

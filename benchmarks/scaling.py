@@ -44,11 +44,11 @@ def _resident(field: str) -> float:
 def on_ray(n: int, n_actors: int = 2) -> dict[str, float]:
     """Time and memory of the driver's process for n shards, with Ray itself."""
     from pipeline.config import ClusterConfig
-    from pipeline.engine import cluster
+    from pipeline.engine.cluster import connect
 
-    how = ClusterConfig(n_actors=n_actors, gpus_per_actor=0)
-    with cluster.cluster(how):
-        return _measured(n, how, n_actors)
+    cluster = ClusterConfig(n_actors=n_actors, gpus_per_actor=0)
+    with connect(cluster):
+        return _measured(n, cluster, n_actors)
 
 
 def simulated(n: int, n_gpus: int = 64) -> dict[str, float]:
@@ -60,17 +60,17 @@ def simulated(n: int, n_gpus: int = 64) -> dict[str, float]:
     return _measured(n, ClusterConfig(), n_gpus)
 
 
-def _measured(n: int, how: Any, n_actors: int) -> dict[str, float]:
+def _measured(n: int, cluster: Any, n_actors: int) -> dict[str, float]:
     from benchmarks.costless import CostlessConfig
     from pipeline.engine import driver
 
-    config = CostlessConfig(out="out", identity={})
+    config = CostlessConfig(out="out", settings={})
     # The first shards start workers and are not counted.
-    driver.run(_tasks(20, "warm"), config, how, lambda *_: None)
+    driver.run(_tasks(20, "warm"), config, cluster, lambda *_: None)
     before = _resident("VmRSS")
     tasks = _tasks(n, "shards")
     wall, thread = time.perf_counter(), time.thread_time()
-    summary = driver.run(tasks, config, how, lambda *_: None)
+    summary = driver.run(tasks, config, cluster, lambda *_: None)
     wall, thread = time.perf_counter() - wall, time.thread_time() - thread
     assert summary.n_shards == n
     growth = _resident("VmRSS") - before
@@ -103,7 +103,7 @@ def planning(n: int) -> dict[str, float]:
         for i in range(n):
             os.close(os.open(shards / f"{i:06}.tar", os.O_CREAT))
         run_folder.require_writable(str(out))
-        run_folder.claim(str(out), {}, [], overwrite=False)
+        run_folder.write_run_record(str(out), {}, [], overwrite=False)
         start = time.perf_counter()
         tasks = run_folder.tasks([f"{shards}/*.tar"], RUN)
         listed = time.perf_counter()
@@ -112,7 +112,7 @@ def planning(n: int) -> dict[str, float]:
         begun = time.perf_counter()
         left = run_folder.pending(tasks, str(out))
         pending = time.perf_counter()
-        run_folder.claim(str(out), {}, tasks, overwrite=False)
+        run_folder.write_run_record(str(out), {}, tasks, overwrite=False)
         end = time.perf_counter()
     assert len(left) == n - n // 2
     return {

@@ -54,41 +54,41 @@ class ProgressBar:
         self._bar.set_postfix_str(postfix, refresh=True)
 
 
-def print_plan(prepared: RunPlan) -> None:
+def print_plan(plan: RunPlan) -> None:
     """What a run would do: how many shards, and the first of them."""
     from pipeline.storage import redact
 
-    n_left = len(prepared.left)
-    click.echo(f"{len(prepared.asked)} shards, {n_left} to do, into {redact(prepared.out)}")
-    for task in prepared.left[:10]:
+    n_left = len(plan.pending)
+    click.echo(f"{len(plan.tasks)} shards, {n_left} to do, into {redact(plan.out)}")
+    for task in plan.pending[:10]:
         click.echo(f"  {redact(task.url)} -> {task.output}")
 
 
-def print_labels(prepared: RunPlan) -> None:
+def print_labels(plan: RunPlan) -> None:
     """The columns that labels have in this run, and their types."""
     from pipeline.shards import labels
 
-    found = [f"{name} {kind}" for name, kind in labels.of_settings(prepared.identity).items()]
+    found = [f"{name} {kind}" for name, kind in labels.of_settings(plan.settings).items()]
     if found:
         more = f" and {len(found) - N_LABELS_SHOWN} more" if len(found) > N_LABELS_SHOWN else ""
         click.echo(f"labels: {', '.join(found[:N_LABELS_SHOWN])}{more}")
 
 
-def warn_of_rival(prepared: RunPlan) -> None:
+def warn_of_concurrent_run(plan: RunPlan) -> None:
     """Say so where another run is writing to the same folder."""
-    if prepared.rival:
+    if plan.concurrent_run:
         click.echo(
-            f"warning: {prepared.rival} is writing to the same folder now; both will write the same "
+            f"warning: {plan.concurrent_run} is writing to the same folder now; both will write the same "
             "rows, so one of them is wasted work",
             err=True,
         )
 
 
-def print_summary(prepared: RunPlan, summary: Summary, seconds: float) -> None:
+def print_summary(plan: RunPlan, summary: Summary, seconds: float) -> None:
     """The last lines: rows by status, time by stage, unfinished shards, where the output is."""
-    n_before = len(prepared.asked) - len(prepared.left)
+    n_before = len(plan.tasks) - len(plan.pending)
     if n_before:
-        click.echo(f"{n_before} of {len(prepared.asked)} shards were finished before")
+        click.echo(f"{n_before} of {len(plan.tasks)} shards were finished before")
     if summary.n_shards:
         rows = ", ".join(f"{n} {status}" for status, n in sorted(summary.n_by_status.items()))
         rate = summary.n_rows / max(seconds, 1e-9)
@@ -115,4 +115,4 @@ def print_summary(prepared: RunPlan, summary: Summary, seconds: float) -> None:
             f"{len(summary.failures)} shards are unfinished; mend them and run the same command again",
             err=True,
         )
-    click.echo(f"latents: {redact(prepared.out)}")
+    click.echo(f"latents: {redact(plan.out)}")

@@ -57,12 +57,12 @@ def demo(out: str, portraits: int) -> None:
     from pipeline.inversion import run
 
     config = RunConfig(latents="all", save_images=True, identity_steps="all")
-    how = ClusterConfig()
-    prepared = run.prepare([str(shards)], str(folder / "latents"), config, how)
+    cluster = ClusterConfig()
+    plan = run.plan_inversion([str(shards)], str(folder / "latents"), config, cluster)
     start = time.monotonic()
-    with ProgressBar(len(prepared.left)) as progress:
-        summary = execute(prepared, how, progress)
-    print_summary(prepared, summary, time.monotonic() - start)
+    with ProgressBar(len(plan.pending)) as progress:
+        summary = execute(plan, cluster, progress)
+    print_summary(plan, summary, time.monotonic() - start)
     if summary.failures:
         sys.exit(1)
     report.write(str(folder / "latents"), folder / "report.html")

@@ -63,26 +63,26 @@ def edit(
     The same command continues an edit that was stopped.
     """
     from pipeline.config import ClusterConfig
-    from pipeline.editing.edit import EditConfig, prepare
+    from pipeline.editing.edit import EditConfig, plan_edit
 
     config = EditConfig(directions, numbers(strengths, "--strengths"), **settings)  # type: ignore[arg-type]
-    how = ClusterConfig(
+    cluster = ClusterConfig(
         address=address, n_actors=actors, gpus_per_actor=gpus_per_actor, batch_size=batch_size
     )
     if not config.save_images and gpus_per_actor is None:
-        how = replace(how, gpus_per_actor=0)  # a sum of two vectors keeps no GPU
+        cluster = replace(cluster, gpus_per_actor=0)  # a sum of two vectors keeps no GPU
 
-    from jobs.console import ProgressBar, print_plan, print_summary, warn_of_rival
+    from jobs.console import ProgressBar, print_plan, print_summary, warn_of_concurrent_run
     from pipeline.engine.run import execute
 
-    prepared = prepare(latents, out, config, how, overwrite=overwrite, dry_run=dry_run)
+    plan = plan_edit(latents, out, config, cluster, overwrite=overwrite, dry_run=dry_run)
     if dry_run:
-        print_plan(prepared)
+        print_plan(plan)
         return
-    warn_of_rival(prepared)
+    warn_of_concurrent_run(plan)
     start = time.monotonic()
-    with ProgressBar(len(prepared.left), "editing") as progress:
-        summary = execute(prepared, how, progress)
-    print_summary(prepared, summary, time.monotonic() - start)
+    with ProgressBar(len(plan.pending), "editing") as progress:
+        summary = execute(plan, cluster, progress)
+    print_summary(plan, summary, time.monotonic() - start)
     if summary.failures:
         sys.exit(1)

@@ -128,7 +128,7 @@ def invert(
     from pipeline.config import ClusterConfig, RunConfig
 
     config = RunConfig(metrics=words(metrics), keep_fields=words(keep_fields), **settings)  # type: ignore[arg-type]
-    how = ClusterConfig(
+    cluster = ClusterConfig(
         address=address,
         n_actors=actors,
         gpus_per_actor=gpus_per_actor,
@@ -141,15 +141,15 @@ def invert(
     from pipeline.inversion import run
 
     again = {"overwrite": overwrite, "retry_failed": retry_failed}
-    prepared = run.prepare(shards, out, config, how, dry_run=dry_run, **again)
-    console.print_labels(prepared)
+    plan = run.plan_inversion(shards, out, config, cluster, dry_run=dry_run, **again)
+    console.print_labels(plan)
     if dry_run:
-        console.print_plan(prepared)
+        console.print_plan(plan)
         return
-    console.warn_of_rival(prepared)
+    console.warn_of_concurrent_run(plan)
     start = time.monotonic()
-    with console.ProgressBar(len(prepared.left)) as progress:
-        summary = execute(prepared, how, progress)
-    console.print_summary(prepared, summary, time.monotonic() - start)
+    with console.ProgressBar(len(plan.pending)) as progress:
+        summary = execute(plan, cluster, progress)
+    console.print_summary(plan, summary, time.monotonic() - start)
     if summary.failures:
         sys.exit(1)

@@ -117,9 +117,9 @@ class ClusterConfig:
             raise ConfigError(f"--gpus-per-actor must be whole above 1, not {each:g}")
 
 
-def fingerprint(identity: Mapping[str, Any]) -> str:
+def fingerprint(settings: Mapping[str, Any]) -> str:
     """Hash of a run's identity (settings and checkpoint hashes), 16 hex digits."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ class Task:
     """One shard to invert."""
 
     url: str
-    identity: str  # size and modification time or etag; "" where the source tells neither
+    version: str  # size and modification time or etag; "" where the source tells neither
     output: str  # name of the Parquet file
 
 

@@ -176,13 +176,13 @@ def write_latents(tmp_path, monkeypatch):
         defaults = {"steps": 2, "metrics": ("mse", "identity"), "align": "none"}
         kept = {"keep_fields": ("json", "txt", "cls"), "labels": labels, "save_images": True}
         config = RunConfig(**{**defaults, **kept, **settings})
-        identity = {**config.settings(), "encoder_sha256": "e"}
+        settings = {**config.settings(), "encoder_sha256": "e"}
         first = 0
         for number, n in enumerate(sizes):
             columns = schema.schema(config, *shape)
             out = ShardWriter(str(tmp_path / folder), name.format(number), f"{number}.tar", columns)
             out.add([row(i, shape, config.steps) for i in range(first, first + n)])
-            record = {"fingerprint": fingerprint(identity), "identity": identity, "n_samples": n}
+            record = {"fingerprint": fingerprint(settings), "identity": settings, "n_samples": n}
             out.commit({**record, "latent_avg": "AACAPwAAAEA=", "latent_avg_shape": [2]})
             first += n
         return str(tmp_path / folder)

@@ -15,8 +15,9 @@ from pipeline.config import ClusterConfig, Precision, fingerprint
 from pipeline.editing import expression, painter
 from pipeline.editing.actor import EditorConfig
 from pipeline.editing.rows import Edits
-from pipeline.engine import cluster, run_folder
-from pipeline.engine.run import RunPlan, absolute_file, require_device, rival
+from pipeline.engine import run_folder
+from pipeline.engine.cluster import require_reachable
+from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.where import Where
@@ -47,11 +48,11 @@ class EditConfig:
             raise ConfigError("--strengths names a number twice")
 
 
-def prepare(
+def plan_edit(
     latents: str,
     out: str,
     config: EditConfig,
-    how: ClusterConfig,
+    cluster: ClusterConfig,
     *,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -72,31 +73,31 @@ def prepare(
     config = replace(
         config, model=absolute_file(config.model), generator=absolute_file(config.generator)
     )
-    _require_usable(config, columns, record, how)
+    _require_usable(config, columns, record, cluster)
     edits = _edits(config, parsed, columns, record)
-    identity = _identity(record, config, [one.identity() for one in parsed])
-    run = fingerprint(identity)
-    asked = [run_folder.task(url, storage.identity(url), run) for url in urls]
-    run_folder.require_compatible(out, identity, overwrite)
-    left = asked if overwrite else run_folder.pending(asked, out)
+    settings = _settings(record, config, [one.signature() for one in parsed])
+    run = fingerprint(settings)
+    tasks = [run_folder.task(url, storage.version(url), run) for url in urls]
+    run_folder.require_compatible(out, settings, overwrite)
+    pending = tasks if overwrite else run_folder.pending(tasks, out)
     if not dry_run:
         run_folder.require_writable(out)
-        cluster.require_reachable(how.address)
+        require_reachable(cluster.address)
     workers = EditorConfig(
         out=storage.absolute(out),
         edits=edits,
         columns=columns,
         where=config.where,
         source_fingerprint=record["fingerprint"],
-        identity=identity,
+        settings=settings,
         save_images=config.save_images,
         model=config.model,
         generator=config.generator,
         precision=config.precision,
-        batch_size=how.batch_size or N_DRAWN,
+        batch_size=cluster.batch_size or N_DRAWN,
     )
-    found = rival(out, overwrite)
-    return RunPlan(workers, out, asked, left, identity, overwrite, rival=found)
+    found = concurrent_run(out, overwrite)
+    return RunPlan(workers, out, tasks, pending, settings, overwrite, concurrent_run=found)
 
 
 def require_same_run(first: Mapping[str, Any], record: Mapping[str, Any], url: str) -> None:
@@ -142,14 +143,14 @@ def _first(url: str) -> tuple[pa.Schema, dict[str, Any]]:
 
 
 def _require_usable(
-    config: EditConfig, columns: pa.Schema, record: Mapping[str, Any], how: ClusterConfig
+    config: EditConfig, columns: pa.Schema, record: Mapping[str, Any], cluster: ClusterConfig
 ) -> None:
     """Refuse here what the first worker would refuse."""
     if config.where is not None:
         Where(config.where, columns)
     if config.save_images:
         painter.load(record, config.model, config.generator)
-        require_device(config.precision, how)
+        require_device(config.precision, cluster)
 
 
 def _edits(
@@ -171,7 +172,7 @@ def _edits(
     return Edits(tuple(one.name for one in parsed), np.stack(vectors), config.strengths)
 
 
-def _identity(
+def _settings(
     record: Mapping[str, Any], config: EditConfig, directions: list[str]
 ) -> dict[str, Any]:
     """The source's settings and hashes, which hold for the edits too, and what makes the edits."""

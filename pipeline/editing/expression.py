@@ -47,7 +47,7 @@ class Expression:
     name: str  # for the column `direction`
     terms: tuple[Term, ...]
 
-    def identity(self) -> str:
+    def signature(self) -> str:
         """What decides the numbers: contents of files, not their names; for the fingerprint."""
         from generators.files.checkpoint import file_sha256
 

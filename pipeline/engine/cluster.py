@@ -51,7 +51,7 @@ def gpu_share() -> float:
 
 
 @contextmanager
-def cluster(config: ClusterConfig) -> Iterator[None]:
+def connect(config: ClusterConfig) -> Iterator[None]:
     """Join the Ray cluster at the address, or start one here for the time of the run.
 
     Raises:

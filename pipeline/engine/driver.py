@@ -67,11 +67,11 @@ Progress = Callable[[Summary, int], None]
 def run(
     tasks: Sequence[Task],
     config: WorkerConfig,
-    how: ClusterConfig,
+    cluster: ClusterConfig,
     progress: Progress,
     journal: RunLog | None = None,
 ) -> Summary:
-    """Invert, or edit, every shard; called inside :func:`pipeline.engine.cluster.cluster`.
+    """Invert, or edit, every shard; called inside :func:`pipeline.engine.cluster.connect`.
 
     journal: where what happens is written down.
 
@@ -81,7 +81,7 @@ def run(
         ConfigError, CheckpointError: something that no retry mends (out of memory, other weights on a
             node, the cluster's head is gone).
     """
-    work = _Run(tasks, config, how, journal)
+    work = _Run(tasks, config, cluster, journal)
     while work.goes_on:
         work.step()
         progress(work.summary, work.n_rows_begun)
@@ -96,12 +96,12 @@ class _Run:
         self,
         tasks: Sequence[Task],
         config: WorkerConfig,
-        how: ClusterConfig,
+        cluster: ClusterConfig,
         journal: RunLog | None,
     ) -> None:
-        self._out, self._how, self._journal = config.out, how, journal
+        self._out, self._cluster, self._journal = config.out, cluster, journal
         self._queue = deque(Attempt(task) for task in tasks)
-        self._pool = ActorPool(config, how)
+        self._pool = ActorPool(config, cluster)
         self._metrics = DriverMetrics()
         self.summary = Summary()
         self.n_rows_begun = 0
@@ -174,7 +174,7 @@ class _Run:
 
     def _erred(self, attempt: Attempt, error: BaseException) -> None:
         n_errors = attempt.n_errors + 1
-        if n_errors >= self._how.n_attempts:
+        if n_errors >= self._cluster.n_attempts:
             self._give_up(attempt.task, _one_line(error))
             return
         wait = RETRY_BASE_S * 2 ** (n_errors - 1)

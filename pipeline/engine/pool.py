@@ -53,8 +53,8 @@ class Work:
 class ActorPool:
     """The actors: as many as the cluster has room for. Work is given to those that have loaded."""
 
-    def __init__(self, config: WorkerConfig, how: ClusterConfig) -> None:
-        self._config, self._how = config, how
+    def __init__(self, config: WorkerConfig, cluster: ClusterConfig) -> None:
+        self._config, self._cluster = config, cluster
         self.idle: deque[Any] = deque()
         self.loading: dict[ray.ObjectRef, Any] = {}
         self.busy: dict[ray.ObjectRef, Work] = {}
@@ -121,17 +121,17 @@ class ActorPool:
         n_gpus = sum(node.get("GPU", 0) for node in nodes)
         is_first = self._each is None
         if self._each is None:
-            asked = self._how.gpus_per_actor
+            asked = self._cluster.gpus_per_actor
             self._each = (1.0 if n_gpus else 0.0) if asked is None else asked
         if not self._each:
-            return self._how.n_actors or len(nodes)
+            return self._cluster.n_actors or len(nodes)
         fitting = sum(_n_fitting(node.get("GPU", 0), self._each) for node in nodes)
         if not fitting and is_first:
             raise ConfigError(
                 f"--gpus-per-actor {self._each:g} fits nowhere: the cluster has {n_gpus:g} GPUs; leave "
                 "it out to run on CPUs"
             )
-        return min(self._how.n_actors or fitting, fitting)
+        return min(self._cluster.n_actors or fitting, fitting)
 
     def assign(self, attempt: Attempt) -> str:
         """Have an idle actor begin a shard; returns the actor's name."""

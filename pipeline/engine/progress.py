@@ -128,7 +128,7 @@ def _is_like(value: Any, blank: Any) -> bool:
     return isinstance(value, int | float if isinstance(blank, int | float) else type(blank))
 
 
-def rival(out: str, run: str = "") -> Progress | None:
+def concurrent_run(out: str, run: str = "") -> Progress | None:
     """Another run that is writing to the folder now."""
     found = read(out)
     return found if found is not None and found.run != run and found.is_alive() else None
@@ -147,7 +147,7 @@ class RunLog:
         self._n_parts = 0
         self._start = time.monotonic()
         self._next_beat, self._next_upload = 0.0, self._start + UPLOAD_S
-        self._yields = rival(out, self.run) is not None  # progress.json is another run's
+        self._yields = concurrent_run(out, self.run) is not None  # progress.json is another run's
         self._last = Progress(
             self.run,
             fingerprint,
@@ -205,7 +205,7 @@ class RunLog:
 
     def _write_progress(self) -> None:
         if self._yields:
-            self._yields = rival(self._out, self.run) is not None
+            self._yields = concurrent_run(self._out, self.run) is not None
         if not self._yields:
             self._put(PROGRESS, self._content())
 

@@ -11,7 +11,8 @@ import torch
 from encoders import require_precision
 from pipeline import storage
 from pipeline.config import ClusterConfig, Precision, fingerprint
-from pipeline.engine import cluster, driver, progress, run_folder
+from pipeline.engine import driver, progress, run_folder
+from pipeline.engine.cluster import connect
 from pipeline.engine.driver import Progress, Summary
 from pipeline.engine.progress import RunLog
 from pipeline.engine.worker import WorkerConfig
@@ -25,51 +26,51 @@ class RunPlan:
 
     workers: WorkerConfig  # what each is given
     out: str
-    asked: list[Task]
-    left: list[Task]  # those without a committed file, and those to be done again
-    identity: dict[str, Any]  # settings and checkpoint hashes
+    tasks: list[Task]
+    pending: list[Task]  # those without a committed file, and those to be done again
+    settings: dict[str, Any]  # settings and checkpoint hashes
     overwrite: bool  # delete what another run left, once the run can start
-    again: frozenset[str] = frozenset()  # files that are there and to be replaced
-    rival: str = ""  # who else is writing to the folder now
+    redo: frozenset[str] = frozenset()  # files that are there and to be replaced
+    concurrent_run: str = ""  # who else is writing to the folder now
 
 
-def execute(prepared: RunPlan, how: ClusterConfig, progress: Progress) -> Summary:
+def execute(plan: RunPlan, cluster: ClusterConfig, progress: Progress) -> Summary:
     """Invert, or edit, what is left; rows are committed shard by shard as it goes.
 
     Raises:
         ConfigError, CheckpointError: see :func:`driver.run`.
     """
-    out, asked = prepared.out, prepared.asked
-    if not prepared.left:
-        run_folder.claim(out, prepared.identity, asked, overwrite=False)
+    out, tasks = plan.out, plan.tasks
+    if not plan.pending:
+        run_folder.write_run_record(out, plan.settings, tasks, overwrite=False)
         return Summary()
-    n_before = len(asked) - len(prepared.left)
-    with cluster.cluster(how):
-        run_folder.claim(out, prepared.identity, asked, prepared.overwrite)
-        with RunLog(out, len(asked), n_before, fingerprint(prepared.identity)) as log:
-            summary = driver.run(prepared.left, prepared.workers, how, progress, log)
-    reconcile_with_storage(prepared, summary)
-    if prepared.rival and not summary.failures:  # both have written what was asked for
-        run_folder.claim(out, prepared.identity, asked, overwrite=False)
+    n_before = len(tasks) - len(plan.pending)
+    with connect(cluster):
+        run_folder.write_run_record(out, plan.settings, tasks, plan.overwrite)
+        with RunLog(out, len(tasks), n_before, fingerprint(plan.settings)) as log:
+            summary = driver.run(plan.pending, plan.workers, cluster, progress, log)
+    reconcile_with_storage(plan, summary)
+    if plan.concurrent_run and not summary.failures:  # both have written what was asked for
+        run_folder.write_run_record(out, plan.settings, tasks, overwrite=False)
     return summary
 
 
-def reconcile_with_storage(prepared: RunPlan, summary: Summary) -> None:
+def reconcile_with_storage(plan: RunPlan, summary: Summary) -> None:
     """What lies in the folder decides, not what workers said of it."""
     # Of a shard that was done again, the file there may be the old one.
-    unsure = prepared.again & {t.output for t, _ in summary.failures}
-    there = set(run_folder.committed(prepared.out)) - unsure
+    unsure = plan.redo & {t.output for t, _ in summary.failures}
+    there = set(run_folder.committed(plan.out)) - unsure
     summary.failures = [(t, why) for t, why in summary.failures if t.output not in there]
     known = {t.output for t, _ in summary.failures} | there
     reason = (
         "its worker wrote a file that is not in the folder; is --out on storage that nodes share?"
     )
-    summary.failures += [(t, reason) for t in prepared.left if t.output not in known]
+    summary.failures += [(t, reason) for t in plan.pending if t.output not in known]
 
 
-def rival(out: str, overwrite: bool) -> str:
+def concurrent_run(out: str, overwrite: bool) -> str:
     """Who else is writing to a folder now; nobody: ""."""
-    found = progress.rival(out)
+    found = progress.concurrent_run(out)
     if found is None:
         return ""
     if overwrite:
@@ -85,16 +86,16 @@ def absolute_file(path: str | None) -> str | None:
     return path if path in (None, "demo") else os.path.abspath(path)
 
 
-def runs_here(how: ClusterConfig) -> bool:
+def runs_here(cluster: ClusterConfig) -> bool:
     """Whether a run starts Ray on this machine, and joins no cluster."""
-    return not (how.address or os.environ.get("RAY_ADDRESS"))
+    return not (cluster.address or os.environ.get("RAY_ADDRESS"))
 
 
-def require_device(precision: Precision, how: ClusterConfig) -> None:
+def require_device(precision: Precision, cluster: ClusterConfig) -> None:
     """Refuse what this machine cannot do; what a cluster can is seen when it is joined."""
-    if not runs_here(how) or torch.cuda.is_available():
+    if not runs_here(cluster) or torch.cuda.is_available():
         return
-    if how.gpus_per_actor:
+    if cluster.gpus_per_actor:
         raise ConfigError("--gpus-per-actor needs a GPU and there is none here; leave it out")
     try:
         require_precision(precision, "cpu")

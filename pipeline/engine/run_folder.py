@@ -23,22 +23,22 @@ from pipeline.storage.urls import redacted_message
 
 SETTINGS = f"{RUN_FOLDER}/settings.json"
 SHARDS = f"{RUN_FOLDER}/shards.json"
-# <stem>.<16 digits of the URL's hash>.<8 of the content identity's and the fingerprint's>.parquet
+# <stem>.<16 digits of the URL's hash>.<8 of the content's version's and the fingerprint's>.parquet
 OUTPUT_NAME = re.compile(r"^(.*\.[0-9a-f]{16})\.[0-9a-f]{8}\.parquet$")
-# Sources are asked for their identity side by side: a HEAD request is all waiting.
-N_IDENTITY_THREADS = 32
+# Sources are asked for their version side by side: a HEAD request is all waiting.
+N_VERSION_THREADS = 32
 
 
 def _digest(text: str, n: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:n]
 
 
-def task(url: str, identity: str, run: str) -> Task:
+def task(url: str, version: str, run: str) -> Task:
     """The task of one shard; its output's name follows from its arguments alone.
 
     Args:
         url: a tar, or a Parquet file that an earlier run put out.
-        identity: of the shard's content.
+        version: of the shard's content.
         run: the run's fingerprint.
     """
     address = storage.redact(url)
@@ -47,8 +47,8 @@ def task(url: str, identity: str, run: str) -> Task:
     earlier = OUTPUT_NAME.match(name)  # its hashes are not carried on
     stem = earlier[1].rpartition(".")[0] if earlier else name.split(".tar")[0]
     stem = re.sub(r"[^\w-]+", "_", stem)[-60:]
-    content = _digest(f"{identity} {run}", 8)
-    return Task(url, identity, f"{stem}.{_digest(address, 16)}.{content}.parquet")
+    content = _digest(f"{version} {run}", 8)
+    return Task(url, version, f"{stem}.{_digest(address, 16)}.{content}.parquet")
 
 
 def tasks(patterns: Sequence[str], run: str) -> list[Task]:
@@ -61,13 +61,13 @@ def tasks(patterns: Sequence[str], run: str) -> list[Task]:
         ConfigError: nothing matches, a named shard does not exist, or two cannot be told apart.
     """
     known = storage.expand(patterns)
-    unknown = [url for url, identity in known.items() if identity is None]
-    with ThreadPoolExecutor(N_IDENTITY_THREADS) as pool:
-        asked = dict(zip(unknown, pool.map(storage.identity, unknown), strict=True))
+    unknown = [url for url, version in known.items() if version is None]
+    with ThreadPoolExecutor(N_VERSION_THREADS) as pool:
+        asked = dict(zip(unknown, pool.map(storage.version, unknown), strict=True))
     found: dict[str, Task] = {}
     for url, told in known.items():
-        identity = asked[url] if told is None else told
-        new = task(url, identity, run)
+        version = asked[url] if told is None else told
+        new = task(url, version, run)
         if new.output in found:
             raise ConfigError(
                 f"two shards are both {storage.redact(url)} once secrets are left out; pass one, or "
@@ -105,7 +105,7 @@ def pending(asked: Sequence[Task], out: str) -> list[Task]:
     return left
 
 
-def require_compatible(out: str, identity: Mapping[str, Any], overwrite: bool) -> None:
+def require_compatible(out: str, settings: Mapping[str, Any], overwrite: bool) -> None:
     """Refuse a folder of another run, or one that cannot be read.
 
     Args:
@@ -120,15 +120,15 @@ def require_compatible(out: str, identity: Mapping[str, Any], overwrite: bool) -
     old = read_json(files, f"{path}/{SETTINGS}")
     if overwrite:
         return
-    if old is not None and old.get("protocol") != identity.get("protocol"):
+    if old is not None and old.get("protocol") != settings.get("protocol"):
         raise ConfigError(
             f"{where} was begun by another release, which computes and measures otherwise (protocol "
-            f"{old.get('protocol')}, here {identity.get('protocol')}): it can be read, edited and "
+            f"{old.get('protocol')}, here {settings.get('protocol')}): it can be read, edited and "
             "reported as ever, but not continued; choose another --out, or pass --overwrite"
         )
-    if old is not None and fingerprint(old) != fingerprint(identity):
+    if old is not None and fingerprint(old) != fingerprint(settings):
         raise ConfigError(
-            f"{where} holds latents of other settings ({difference(old, identity)}); choose another "
+            f"{where} holds latents of other settings ({difference(old, settings)}); choose another "
             "--out, or pass --overwrite"
         )
     if old is None and committed(out):
@@ -153,7 +153,9 @@ def require_writable(out: str) -> None:
         files.delete_file(probe)
 
 
-def claim(out: str, identity: Mapping[str, Any], asked: Sequence[Task], overwrite: bool) -> None:
+def write_run_record(
+    out: str, settings: Mapping[str, Any], asked: Sequence[Task], overwrite: bool
+) -> None:
     """Make the folder this run's, and remember what was asked for, for `status` and `verify`.
 
     Args:
@@ -162,7 +164,7 @@ def claim(out: str, identity: Mapping[str, Any], asked: Sequence[Task], overwrit
     Raises:
         ConfigError: see :func:`require_usable`; another run may have come first.
     """
-    require_compatible(out, identity, overwrite)
+    require_compatible(out, settings, overwrite)
     files, path = storage.filesystem(out)
     known: list[dict[str, str]] = read_json(files, f"{path}/{SHARDS}") or []
     with as_config_error("write to", out):
@@ -172,7 +174,7 @@ def claim(out: str, identity: Mapping[str, Any], asked: Sequence[Task], overwrit
                 files.delete_file(f"{path}/{name}")
         by_url = {item["url"]: item for item in known}
         by_url |= {(url := storage.redact(t.url)): vars(t) | {"url": url} for t in asked}
-        _write_json(files, f"{path}/{SETTINGS}", dict(identity))
+        _write_json(files, f"{path}/{SETTINGS}", dict(settings))
         _write_json(files, f"{path}/{SHARDS}", list(by_url.values()))
 
 

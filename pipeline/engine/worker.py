@@ -35,7 +35,7 @@ class WorkerConfig(ABC):
     """What every worker is given; it travels to the worker's process."""
 
     out: str  # folder or object-store prefix
-    identity: Mapping[str, Any]  # settings and checkpoint hashes
+    settings: Mapping[str, Any]  # settings and checkpoint hashes
     n_in_flight: int = 0  # CPU tasks of one shard submitted at once; set from the cluster's size
     n_threads: int = 0  # of torch on the CPU; set from the cluster's size
 
@@ -141,7 +141,7 @@ class Worker(ABC):
             writer = ShardWriter(self._config.out, task.output, work.shard, work.columns)
             try:
                 counts = self._write(work, writer, stopwatch)
-                if storage.identity(task.url, retry_unreachable=True) != task.identity:
+                if storage.version(task.url, retry_unreachable=True) != task.version:
                     raise ShardError(
                         f"{redact(task.url)} has changed since the run began; run again"
                     )
@@ -169,9 +169,9 @@ class Worker(ABC):
     def _footer(self, work: Work, task: Task, counts: Counter[str]) -> dict[str, Any]:
         return {
             **work.footer(),
-            "fingerprint": fingerprint(self._config.identity),
-            "identity": dict(self._config.identity),
-            "input_identity": task.identity,
+            "fingerprint": fingerprint(self._config.settings),
+            "identity": dict(self._config.settings),
+            "input_identity": task.version,
             "n_samples": work.n_samples,
             "n_by_status": dict(sorted(counts.items())),
         }

@@ -109,7 +109,7 @@ class InversionActor(Worker):
 
     def _require_same_weights(self, hashes: Mapping[str, str]) -> None:
         for name, value in hashes.items():
-            if self.config.identity[name] != value:
+            if self.config.settings[name] != value:
                 raise ConfigError(
                     f"a checkpoint of {self.config.run.model} holds other weights on this node ({name} "
                     "differs); copy the same files to every node"

@@ -16,8 +16,9 @@ from encoders.execution import WORTH_COMPILING
 from generators.precision import dtype_of
 from pipeline import storage
 from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
-from pipeline.engine import audit, cluster, run_folder
-from pipeline.engine.run import RunPlan, absolute_file, require_device, rival, runs_here
+from pipeline.engine import audit, run_folder
+from pipeline.engine.cluster import require_reachable
+from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device, runs_here
 from pipeline.errors import ConfigError
 from pipeline.inversion import batch_size
 from pipeline.inversion.actor import ActorConfig, checkpoint_hashes, load_model
@@ -32,11 +33,11 @@ BYTES_PER_IMAGE = 100_000  # of a shard, about
 N_MAPS_ALIVE = 4
 
 
-def prepare(
+def plan_inversion(
     shards: Sequence[str],
     out: str,
     config: RunConfig,
-    how: ClusterConfig,
+    cluster: ClusterConfig,
     *,
     overwrite: bool = False,
     retry_failed: bool = False,
@@ -49,28 +50,30 @@ def prepare(
     Raises:
         ConfigError, CheckpointError: one sentence that says what to do.
     """
-    require_device(config.precision, how)
+    require_device(config.precision, cluster)
     model = load_model(config)
-    if runs_here(how) and not torch.cuda.is_available():
-        _require_memory(model, config, how.batch_size or batch_size.ON_CPU)
+    if runs_here(cluster) and not torch.cuda.is_available():
+        _require_memory(model, config, cluster.batch_size or batch_size.ON_CPU)
     if config.keep_fields:
         config = replace(config, labels=_label_columns(shards, out, config, overwrite))
-    identity = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
-    asked = run_folder.tasks(shards, fingerprint(identity))
-    run_folder.require_compatible(out, identity, overwrite)
-    left = asked if overwrite else run_folder.pending(asked, out)
-    again: frozenset[str] = frozenset()
+    settings = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
+    tasks = run_folder.tasks(shards, fingerprint(settings))
+    run_folder.require_compatible(out, settings, overwrite)
+    pending = tasks if overwrite else run_folder.pending(tasks, out)
+    redo: frozenset[str] = frozenset()
     if retry_failed and not overwrite:
-        undone = {t.output for t in left}
-        done = [t.output for t in asked if t.output not in undone]
-        again = frozenset(audit.with_rows(out, done, RETRYABLE))
-        wanted = again | undone
-        left = [t for t in asked if t.output in wanted]
+        undone = {t.output for t in pending}
+        done = [t.output for t in tasks if t.output not in undone]
+        redo = frozenset(audit.with_rows(out, done, RETRYABLE))
+        wanted = redo | undone
+        pending = [t for t in tasks if t.output in wanted]
     if not dry_run:
         run_folder.require_writable(out)
-        cluster.require_reachable(how.address)
-    workers = actor_config(config, out, identity, how, asked)
-    return RunPlan(workers, out, asked, left, identity, overwrite, again, rival(out, overwrite))
+        require_reachable(cluster.address)
+    workers = actor_config(config, out, settings, cluster, tasks)
+    return RunPlan(
+        workers, out, tasks, pending, settings, overwrite, redo, concurrent_run(out, overwrite)
+    )
 
 
 def _label_columns(
@@ -87,31 +90,31 @@ def _label_columns(
 def actor_config(
     config: RunConfig,
     out: str,
-    identity: dict[str, Any],
-    how: ClusterConfig,
-    asked: Sequence[Task] = (),
+    settings: dict[str, Any],
+    cluster: ClusterConfig,
+    tasks: Sequence[Task] = (),
 ) -> ActorConfig:
     """What the actors of an inversion are told."""
     return ActorConfig(
         run=_absolute(config),
         out=storage.absolute(out),
-        identity=identity,
+        settings=settings,
         versions={name: _version(name) for name in RECORDED},
-        batch_size=how.batch_size,
-        compile=how.compile,
-        is_long=_is_long(asked, how),
+        batch_size=cluster.batch_size,
+        compile=cluster.compile,
+        is_long=_is_long(tasks, cluster),
     )
 
 
-def _is_long(asked: Sequence[Task], how: ClusterConfig) -> bool:
+def _is_long(tasks: Sequence[Task], cluster: ClusterConfig) -> bool:
     """Whether each actor is to invert so many images that compiling its model pays.
 
     Of all shards, not of those that are left: a run that goes on goes on as it began.
     """
-    sizes = [re.match(r"size=(\d+)", task.identity) for task in asked]
+    sizes = [re.match(r"size=(\d+)", task.version) for task in tasks]
     # A source that does not tell its size is taken for a large one.
     n_images = sum(int(s[1]) / BYTES_PER_IMAGE if s else WORTH_COMPILING for s in sizes)
-    return n_images > WORTH_COMPILING * (how.n_actors or 1)
+    return n_images > WORTH_COMPILING * (cluster.n_actors or 1)
 
 
 def _version(name: str) -> str:

@@ -77,8 +77,8 @@ def collect(
         size = DEFAULT_INPUT_SIZE if restyle is None else restyle.input_size
         edited.show(content, restyle, limit, size)
         return content
-    n_steps = run.identity["steps"]
-    measured = {metric(name): source.values(run, name, n_steps) for name in run.identity["metrics"]}
+    n_steps = run.settings["steps"]
+    measured = {metric(name): source.values(run, name, n_steps) for name in run.settings["metrics"]}
     found = [statistics(m, values) for m, values in measured.items()]
     content.statistics = [s for s in found if s is not None]
     content.choice = choose(source.statuses(run), measured, limit)
@@ -92,12 +92,12 @@ def _show(content: Content, model: ReStyle | None, metrics: Sequence[Metric]) ->
     """Read and draw the chosen rows, and keep as many as a page holds."""
     run, choice = content.run, content.choice
     # Not both: the latents of every step end with the latent.
-    unused = ["latent"] if run.identity["latents"] == "all" else []
+    unused = ["latent"] if run.settings["latents"] == "all" else []
     rows = source.rows(run, [*choice.shown, *choice.failed], unused)
     input_size = model.input_size if model is not None else DEFAULT_INPUT_SIZE
     seen = pictures.collect(rows, input_size, content.notes)
     n = len(choice.shown)
-    drawn = drawing.steps(rows[:n], model, run.identity["steps"])
+    drawn = drawing.steps(rows[:n], model, run.settings["steps"])
     cards = [
         Card(
             row,

@@ -51,7 +51,7 @@ def load(run: Run, model: str | None, generator: str | None, notes: list[str]) -
 
 
 def _require_same(found: ReStyle, run: Run, path: str) -> None:
-    ours, theirs = checkpoint_hashes(found)["generator_sha256"], run.identity["generator_sha256"]
+    ours, theirs = checkpoint_hashes(found)["generator_sha256"], run.settings["generator_sha256"]
     if ours != theirs:
         raise ConfigError(
             f"the generator of {PurePath(path).name} is not the one that the latents were made for "

@@ -148,27 +148,27 @@ def render(content: Content) -> str:
         content=content,
         run=run,
         title=PurePath(redact(run.latents.rstrip("/"))).name,
-        noun="faces" if run.identity["faces"] == "all" else "images",
+        noun="faces" if run.settings["faces"] == "all" else "images",
         headline=charts.headline(content.statistics),
         typical=typical(content.cards),
         tiles=_tiles(content),
         settings=_settings(run),
         charts=charts,
         # Without alignment nothing is cropped.
-        seen="crop" if run.identity["align"] == "face" else "input",
+        seen="crop" if run.settings["align"] == "face" else "input",
     )
 
 
 def _tiles(content: Content) -> list[Fact]:
     run = content.run
     n_shards = len(run.files)
-    is_aligned = run.identity["align"] == "face"
+    is_aligned = run.settings["align"] == "face"
     share = f", {run.n_failed / run.n_rows:.1%}" if run.n_failed else ""
     facts = [
         Fact(f"{run.n_samples:,}", f"images in {n_shards:,} shard{'s' * (n_shards != 1)}"),
         Fact(f"{run.n_ok:,}", f"{'faces' if is_aligned else 'images'} inverted"),
         Fact(f"{run.n_failed:,}", f"failed{share}"),
-        Fact(str(run.identity["steps"]), "steps each"),
+        Fact(str(run.settings["steps"]), "steps each"),
     ]
     if run.n_edits:
         facts[1] = Fact(f"{run.n_ok:,}", "edits")
@@ -185,24 +185,24 @@ def _tiles(content: Content) -> list[Fact]:
 
 def _settings(run: Run) -> dict[str, str]:
     """What the run was told, by label; "" where that says nothing. Of paths the last part only."""
-    identity, footer = run.identity, run.footer
+    settings, footer = run.settings, run.footer
     n_styles, w_dim = footer["latent_avg_shape"]
-    is_aligned = identity["align"] == "face"
+    is_aligned = settings["align"] == "face"
     return {
-        "edits of the run": identity.get("edit_source", ""),
-        "directions": "; ".join(identity.get("edit_directions", [])),
+        "edits of the run": settings.get("edit_source", ""),
+        "directions": "; ".join(settings.get("edit_directions", [])),
         "model": PurePath(footer["model"]).name,
         "then": PurePath(footer.get("then") or "").name,
         "generator": PurePath(footer.get("generator") or "").name,
-        "encoder sha256": identity["encoder_sha256"],
-        "generator sha256": identity["generator_sha256"],
-        "latent": f"{n_styles} × {w_dim}, {identity['latent_dtype']}",
-        "latents kept": "every step" if identity["latents"] == "all" else "last step",
+        "encoder sha256": settings["encoder_sha256"],
+        "generator sha256": settings["generator_sha256"],
+        "latent": f"{n_styles} × {w_dim}, {settings['latent_dtype']}",
+        "latents kept": "every step" if settings["latents"] == "all" else "last step",
         "alignment": "by face (FFHQ)" if is_aligned else "none",
-        "faces": identity["faces"] if is_aligned else "",
-        "precision": identity["precision"],
+        "faces": settings["faces"] if is_aligned else "",
+        "precision": settings["precision"],
         "labels": ", ".join(
-            n.removeprefix(LABEL_PREFIX) for n in identity if n.startswith(LABEL_PREFIX)
+            n.removeprefix(LABEL_PREFIX) for n in settings if n.startswith(LABEL_PREFIX)
         ),
         "run": footer["fingerprint"],
         "measured on": footer["metric_protocol"],

@@ -40,7 +40,7 @@ class File:
 
     name: str
     shard: str  # URL
-    input_identity: str  # of the shard's content; "" where its source does not tell
+    version: str  # of the shard's content; "" where its source does not tell
     n_rows: int
 
 
@@ -56,7 +56,7 @@ class Run:
     n_unfinished: int = 0  # shards that were asked for and have no file
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Settings and checkpoint hashes."""
         return self.footer["identity"]
 
@@ -75,12 +75,12 @@ class Run:
     @property
     def directions(self) -> list[str]:
         """Names of the directions that its rows are edits along; none where they are inversions."""
-        return [text.partition("=")[0] for text in self.identity.get("edit_directions", [])]
+        return [text.partition("=")[0] for text in self.settings.get("edit_directions", [])]
 
     @property
     def strengths(self) -> list[float]:
         """How far along each direction."""
-        return self.identity.get("edit_strengths", [])
+        return self.settings.get("edit_strengths", [])
 
     @property
     def n_edits(self) -> int:
@@ -111,8 +111,8 @@ def open_run(latents: str) -> Run:
             record, n_rows = _record(file, path), file.metadata.num_rows
         _require_same(record, run.footer, path)
         run.footer = run.footer or record
-        shard, identity = record.get("shard", ""), record.get("input_identity", "")
-        run.files.append(File(name, shard, identity, n_rows))
+        shard, version = record.get("shard", ""), record.get("input_identity", "")
+        run.files.append(File(name, shard, version, n_rows))
         run.n_samples += record["n_samples"]
         run.n_by_status.update(record["n_by_status"])
     run.n_unfinished = len(audit.unfinished(latents, names))
@@ -123,10 +123,10 @@ def _record(file: pq.ParquetFile, path: str) -> dict[str, Any]:
     """The footer of a file that has all that a report reads."""
     try:
         found = footer(file.metadata)
-        identity = found["identity"]
-        columns = {*COLUMNS, *(metric(name).name for name in identity["metrics"])}
+        settings = found["identity"]
+        columns = {*COLUMNS, *(metric(name).name for name in settings["metrics"])}
         missing = [name for name in NEEDED if name not in found]
-        missing += [name for name in SETTINGS if name not in identity]
+        missing += [name for name in SETTINGS if name not in settings]
         missing += sorted(columns - set(file.schema_arrow.names))
     except (ValueError, KeyError, TypeError) as error:
         missing = [str(error)]

@@ -192,7 +192,7 @@ def _told(files: pafs.FileSystem, info: pafs.FileInfo) -> str | None:
     return f"size={info.size} mtime_ns={mtime_ns}"
 
 
-def identity(url: str, retry_unreachable: bool = False) -> str:
+def version(url: str, retry_unreachable: bool = False) -> str:
     """What tells one content of a URL from another; "" where the source does not say.
 
     Args:
@@ -203,27 +203,27 @@ def identity(url: str, retry_unreachable: bool = False) -> str:
     """
     if url.startswith(PIPE):
         return ""
-    ask = _http_identity if url.startswith(HTTP) else _file_identity
+    ask = _http_version if url.startswith(HTTP) else _file_version
     return _ask(lambda: ask(url), url, "reach", retry_unreachable)
 
 
-def _file_identity(url: str) -> str:
+def _file_version(url: str) -> str:
     files, path = filesystem(url)
     info = files.get_file_info(path)
     if info.type != pafs.FileType.File:
         raise ConfigError(f"no shard matches {redact(url)}: there is no such file")
     told = _told(files, info)
-    return told if told is not None else _fsspec_identity(files, path, info.size)
+    return told if told is not None else _fsspec_version(files, path, info.size)
 
 
-def _fsspec_identity(files: pafs.PyFileSystem, path: str, size: int) -> str:
+def _fsspec_version(files: pafs.PyFileSystem, path: str, size: int) -> str:
     """pyarrow takes only "mtime" over from fsspec, which few of its packages give."""
     told: Mapping[str, Any] = files.handler.fs.info(path)
     tag = next((f"{name}={told[name]}" for name in FSSPEC_FIELDS if told.get(name)), "")
     return f"size={size} {tag}".rstrip()
 
 
-def _http_identity(url: str) -> str:
+def _http_version(url: str) -> str:
     if "@" in urlsplit(url).netloc:
         raise ConfigError(
             f"{redact(url)} was given with a user name, which is not sent; pass 'pipe:curl -u ...'"

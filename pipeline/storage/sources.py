@@ -8,7 +8,7 @@ from urllib.error import HTTPError
 
 from pipeline.errors import ShardError
 from pipeline.storage.filesystems import filesystem
-from pipeline.storage.listing import HTTP_TIMEOUT_S, identity
+from pipeline.storage.listing import HTTP_TIMEOUT_S, version
 from pipeline.storage.urls import redact
 
 SKIP_BLOCK = 1 << 20
@@ -41,9 +41,9 @@ class FileSource:
         file = files.open_input_file(path)
         try:
             # Stores tell their etag as they open; for the others it is asked for.
-            version = file.metadata() or identity(self.url, retry_unreachable=True)
-            self._version = self._version or version
-            if version != self._version:
+            found = file.metadata() or version(self.url, retry_unreachable=True)
+            self._version = self._version or found
+            if found != self._version:
                 raise _changed(self.url)
             self.n_bytes = file.size()
             file.seek(offset)

@@ -44,7 +44,7 @@ def find_shards(
 
 
 def execute(
-    make: Maker, config: LoopConfig, settings: Mapping[str, Any], how: WorkersConfig, notes: str
+    make: Maker, config: LoopConfig, settings: Mapping[str, Any], workers: WorkersConfig, notes: str
 ) -> None:
     """Train, here or on a group of workers.
 
@@ -59,8 +59,8 @@ def execute(
             f"training writes to a folder of the file system, not to {storage.redact(config.out)}; pass "
             "one, and copy the result"
         )
-    alone = how.n_workers == 1 and how.address is None
-    with_gpu = alone and torch.cuda.is_available() and how.gpus_per_worker != 0
+    alone = workers.n_workers == 1 and workers.address is None
+    with_gpu = alone and torch.cuda.is_available() and workers.gpus_per_worker != 0
     try:
         trainer = make("cuda:0" if with_gpu else "cpu")
     except CheckpointError:
@@ -68,7 +68,7 @@ def execute(
     except ValueError as error:
         raise ConfigError(str(error)) from None
     folder = Path(config.out).resolve()
-    state.claim(folder, {**settings, "n_workers": how.n_workers}, MAY_DIFFER)
+    state.claim(folder, {**settings, "n_workers": workers.n_workers}, MAY_DIFFER)
     if alone:
         train(trainer, config, notes)
         return
@@ -76,4 +76,4 @@ def execute(
     from pipeline.training.workers import train_on_workers
 
     # Workers have other working directories.
-    train_on_workers(make, replace(config, out=str(folder)), how, notes)
+    train_on_workers(make, replace(config, out=str(folder)), workers, notes)

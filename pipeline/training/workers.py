@@ -16,7 +16,7 @@ import torch
 from generators import CheckpointError
 from generators.training.protocol import NotFinite
 from pipeline.config import ClusterConfig
-from pipeline.engine import cluster
+from pipeline.engine.cluster import connect
 from pipeline.errors import ConfigError
 from pipeline.training.config import N_RESTARTS, LoopConfig, Maker, WorkersConfig
 from pipeline.training.loop import train
@@ -25,7 +25,7 @@ from pipeline.training.record import LOG, line_of
 FOLLOW_S = 2.0  # between two looks at the log
 
 
-def train_on_workers(make: Maker, config: LoopConfig, how: WorkersConfig, notes: str) -> None:
+def train_on_workers(make: Maker, config: LoopConfig, workers: WorkersConfig, notes: str) -> None:
     """Run :func:`loop.train` on every worker; a group that loses one goes on from the last checkpoint.
 
     Raises:
@@ -40,9 +40,9 @@ def train_on_workers(make: Maker, config: LoopConfig, how: WorkersConfig, notes:
         raise ConfigError(
             f"training on several workers needs Ray Train ({error}); pip install 'restyle-batch[train]'"
         ) from None
-    with cluster.cluster(ClusterConfig(address=how.address)):
-        each = _gpus_each(how)
-        _require_room(how.n_workers, each)
+    with connect(ClusterConfig(address=workers.address)):
+        each = _gpus_each(workers)
+        _require_room(workers.n_workers, each)
         trainer = TorchTrainer(
             _work,
             train_loop_config={
@@ -52,7 +52,7 @@ def train_on_workers(make: Maker, config: LoopConfig, how: WorkersConfig, notes:
                 "folder": os.getcwd(),
             },
             scaling_config=ScalingConfig(
-                num_workers=how.n_workers,
+                num_workers=workers.n_workers,
                 use_gpu=bool(each),
                 resources_per_worker={"GPU": each} if each else {"CPU": 1},
             ),
@@ -125,9 +125,9 @@ def _shown(log: Path) -> Iterator[None]:
         thread.join()
 
 
-def _gpus_each(how: WorkersConfig) -> float:
-    if how.gpus_per_worker is not None:
-        return how.gpus_per_worker
+def _gpus_each(workers: WorkersConfig) -> float:
+    if workers.gpus_per_worker is not None:
+        return workers.gpus_per_worker
     return 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.pipeline import Bench, write_photos
 from pipeline.config import ClusterConfig, RunConfig
-from pipeline.engine import cluster
+from pipeline.engine.cluster import connect
 from pipeline.shards import packing
 
 N = 5
@@ -15,7 +15,7 @@ N = 5
 def bench(tmp_path):
     write_photos(tmp_path / "photos", N, 256)
     [shard] = packing.pack(str(tmp_path / "photos"), str(tmp_path / "%d.tar"), N).shards
-    with cluster.cluster(ClusterConfig()):
+    with connect(ClusterConfig()):
         yield Bench(shard, tmp_path, RunConfig(), ClusterConfig(n_actors=1, batch_size=2))
 
 

@@ -91,7 +91,7 @@ def invert_to(cluster, tiny_inverter):
         defaults = {"model": str(tiny_inverter), "align": "none", "metrics": ("mse",), "steps": 2}
         config = RunConfig(**{**defaults, **settings})
         how = ClusterConfig(**{"address": cluster, "n_actors": 1, **(how or {})})
-        prepared = run.prepare([str(shards)], out, config, how, retry_failed=retry_failed)
+        prepared = run.plan_inversion([str(shards)], out, config, how, retry_failed=retry_failed)
         return execute(prepared, how, progress or (lambda summary, n_rows_begun: None))
 
     return start

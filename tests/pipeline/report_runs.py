@@ -75,7 +75,7 @@ class Run:
 
     def add(self, name: str, rows: list[Row], shard: str) -> None:
         inverter = load_inverter(self.model)
-        identity = {**self.config.settings(), **checkpoint_hashes(inverter)}
+        settings = {**self.config.settings(), **checkpoint_hashes(inverter)}
         writer = ShardWriter(str(self.folder), name, shard, schema(self.config, N_STYLES, 16))
         writer.add(rows)
         counts: dict[str, int] = {}
@@ -83,8 +83,8 @@ class Run:
             counts[str(each.status)] = counts.get(str(each.status), 0) + 1
         writer.commit(
             {
-                "fingerprint": fingerprint(identity),
-                "identity": identity,
+                "fingerprint": fingerprint(settings),
+                "identity": settings,
                 "model": str(self.config.model),
                 "generator": None,
                 "shard": shard,

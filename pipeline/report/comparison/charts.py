@@ -101,7 +101,7 @@ def whiskers(found: MetricComparison, runs: Sequence[Compared]) -> Whiskers:
 def tradeoff(found: MetricComparison, runs: Sequence[Compared]) -> Tradeoff | None:
     """Steps are taken to be of one length; None where no run was timed."""
     timed = [
-        (i, run.name, run.throughput.model_s_per_image / run.run.identity["steps"], course)
+        (i, run.name, run.throughput.model_s_per_image / run.run.settings["steps"], course)
         for i, (run, course) in enumerate(zip(runs, found.courses, strict=True))
         if run.throughput is not None and run.throughput.invert_s > 0
     ]

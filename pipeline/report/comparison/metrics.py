@@ -65,7 +65,7 @@ def compare_metric(
     """None where no row was measured in every run."""
     values, courses = [], []
     for compared, numbers in zip(runs, common.numbers, strict=True):
-        found = source.values(compared.run, name, compared.run.identity["steps"])[numbers]
+        found = source.values(compared.run, name, compared.run.settings["steps"])[numbers]
         measured = np.flatnonzero(np.isfinite(found).any(axis=0))
         if not len(measured):
             return None
@@ -113,11 +113,11 @@ def _best(known: Metric, there: np.ndarray, resampled: np.ndarray) -> int | None
 def comparable(runs: Sequence[Compared]) -> tuple[list[str], list[str]]:
     """Names of the metrics that all runs have, and of those that some have, or measured otherwise."""
     first = runs[0].run
-    names = list(dict.fromkeys(n for compared in runs for n in compared.run.identity["metrics"]))
+    names = list(dict.fromkeys(n for compared in runs for n in compared.run.settings["metrics"]))
     same = [
         name
         for name in names
-        if name in first.identity["metrics"]
+        if name in first.settings["metrics"]
         and all(measures_the_same(first, compared.run, name) for compared in runs[1:])
     ]
     return same, [name for name in names if name not in same]

@@ -67,7 +67,7 @@ def write(found: Comparison, out: str | os.PathLike[str], *, limit: int = 48) ->
         notes=notes,
         charts=charts,
         geometry=geometry,
-        seen="crop" if found.runs[0].run.identity["align"] == "face" else "input",
+        seen="crop" if found.runs[0].run.settings["align"] == "face" else "input",
     )
     output.put(goal, text.encode())
     return notes

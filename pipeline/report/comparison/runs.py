@@ -95,7 +95,7 @@ def _names(folders: Sequence[str]) -> list[str]:
 
 def _told(run: Run) -> list[str]:
     words = []
-    for name, value in run.identity.items():
+    for name, value in run.settings.items():
         if name in NOT_TOLD:
             continue
         if name.endswith("_sha256"):
@@ -106,13 +106,13 @@ def _told(run: Run) -> list[str]:
 
 def _require_same_input(first_name: str, first: Run, name: str, run: Run) -> None:
     for setting in ROWS_DEPEND_ON:
-        ours, theirs = first.identity[setting], run.identity[setting]
+        ours, theirs = first.settings[setting], run.settings[setting]
         if ours != theirs:
             raise ConfigError(
                 f"{first_name} was run with --{setting} {ours} and {name} with --{setting} {theirs}, "
                 "so their rows are of other pictures; compare runs with the same"
             )
-    ours, theirs = ({f.shard: f.input_identity for f in r.files} for r in (first, run))
+    ours, theirs = ({f.shard: f.version for f in r.files} for r in (first, run))
     for here, there, shards in ((first_name, name, ours), (name, first_name, theirs)):
         missing = sorted(shards.keys() - (theirs if shards is ours else ours).keys())
         if missing:
@@ -139,10 +139,10 @@ def _require_same_protocol(first_name: str, first: Run, name: str, run: Run) -> 
 
 def measures_the_same(first: Run, run: Run, metric: str) -> bool:
     """Whether a metric is in both runs and of the same network, where it needs one."""
-    if metric not in run.identity["metrics"]:
+    if metric not in run.settings["metrics"]:
         return False
     by = f"{metric}_sha256"
-    return first.identity.get(by) == run.identity.get(by)
+    return first.settings.get(by) == run.settings.get(by)
 
 
 def common_rows(runs: Sequence[Compared]) -> Common:

@@ -24,7 +24,7 @@ def make_latents(tiny_inverter):
 
     def make(folder, n_shards=2, n_rows=6, labels=None, latents=None, dtype="float32", quad=None):
         config = RunConfig(model=str(tiny_inverter), metrics=("mse",), steps=2, latent_dtype=dtype)
-        identity = {**config.settings(), **hashes}
+        settings = {**config.settings(), **hashes}
         columns = schema(config, n_styles, w_dim)
         folder.mkdir(exist_ok=True)
         if latents is None:
@@ -65,8 +65,8 @@ def make_latents(tiny_inverter):
                 arrays.append(pa.array(label[rows]))
                 fields.append(pa.field(f"label_{name}", arrays[-1].type))
             record = {
-                "fingerprint": fingerprint(identity),
-                "identity": identity,
+                "fingerprint": fingerprint(settings),
+                "identity": settings,
                 "model": str(tiny_inverter),
                 "then": None,
                 "generator": None,

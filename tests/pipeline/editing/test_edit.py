@@ -15,10 +15,10 @@ from generators import CheckpointError, directions
 from pipeline import LatentDataset
 from pipeline.config import ClusterConfig
 from pipeline.editing.actor import EditorActor
-from pipeline.editing.edit import EditConfig, prepare
+from pipeline.editing.edit import EditConfig, plan_edit
 from pipeline.engine import audit
 from pipeline.engine.run import execute
-from pipeline.engine.run_folder import claim
+from pipeline.engine.run_folder import write_run_record
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
 from pipeline.latents.schema import FOOTER_KEY, dense
@@ -44,7 +44,7 @@ def prepared(cluster, home):
     def make(out, latents="latents", **settings):
         usual = {"directions": (f"{home[0]}/smile.safetensors",), "strengths": (-2.0, 2.0)}
         config = EditConfig(**{**usual, "save_images": True, **settings})
-        return prepare(str(home[0] / latents), str(home[0] / out), config, how), how
+        return plan_edit(str(home[0] / latents), str(home[0] / out), config, how), how
 
     return make
 
@@ -67,7 +67,7 @@ def here(monkeypatch):
     monkeypatch.setattr("pipeline.engine.worker.worker_name", lambda: "here")
 
     def process(plan, tasks):
-        claim(plan.out, plan.identity, plan.asked, overwrite=False)
+        write_run_record(plan.out, plan.settings, plan.tasks, overwrite=False)
         editor = EditorActor(replace(plan.workers, n_threads=2))  # as on the cluster
         editor.load()
         return [editor.process(task) for task in tasks]
@@ -108,19 +108,19 @@ def test_pictures_are_those_of_the_edited_latents(home, edited):
 def test_robbed_of_its_worker_or_continued_it_comes_to_the_same_bytes(home, edited, prepared, here):
     assert edited[1].n_deaths >= 1
     plan, _ = prepared("again")
-    here(plan, plan.left[:2])
+    here(plan, plan.pending[:2])
     rest, _ = prepared("again")
-    assert rest.left == plan.left[2:]
-    here(rest, rest.left)
+    assert rest.pending == plan.pending[2:]
+    here(rest, rest.pending)
     assert content(home[0] / "again") == content(edited[0])
     assert not list(Path(edited[0], "_run", "parts").iterdir())
-    assert not prepared("edited")[0].left
+    assert not prepared("edited")[0].pending
 
 
 def test_rows_are_chosen_by_their_columns(home, prepared, here):
     where = "status == 'ok' and label_smile >= 3"
     plan, _ = prepared("chosen", where=where, save_images=False)
-    [report] = here(plan, plan.left[:1])
+    [report] = here(plan, plan.pending[:1])
     assert (report.n_samples, report.n_by_status) == (2, {"ok": 4})
     out = str(home[0] / "chosen")
     rows = LatentDataset(out).table(["key"])["key"].to_pylist()
@@ -138,7 +138,7 @@ def test_a_source_file_that_is_cut_or_of_another_run_is_refused(home, prepared, 
     record = json.loads(table.schema.metadata[FOOTER_KEY]) | {"fingerprint": "other"}
     pq.write_table(table.replace_schema_metadata({FOOTER_KEY: json.dumps(record)}), foreign)
     plan, _ = prepared("never", "broken", save_images=False)
-    for task, says in zip(plan.left[1:3], ("Parquet", "different run"), strict=True):
+    for task, says in zip(plan.pending[1:3], ("Parquet", "different run"), strict=True):
         with pytest.raises(ShardError, match=says):
             here(plan, [task])
     assert not content(home[0] / "never")
@@ -151,7 +151,7 @@ def test_refusals_before_ray_starts(home, make_inverter, tmp_path, monkeypatch):
 
     def refused(says, latents="latents", out="refused", kind=ConfigError, **settings):
         with pytest.raises(kind, match=says):
-            prepare(latents, out, EditConfig(**{**base, **settings}), how)
+            plan_edit(latents, out, EditConfig(**{**base, **settings}), how)
 
     refused("holds no Parquet file", latents=str(tmp_path))
     refused("--out is the folder that the latents are in", out="latents/")

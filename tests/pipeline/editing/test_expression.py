@@ -66,12 +66,12 @@ def test_directions_of_the_demo_come_with_it():
 
 
 def test_identity_follows_the_content_not_the_name(smile):
-    first = expression.parse("x=smile.safetensors@0-3").identity()
+    first = expression.parse("x=smile.safetensors@0-3").signature()
     directions.save("moved.safetensors", smile, {}, "")
-    assert expression.parse("x=moved.safetensors@0-3").identity() == first
-    assert expression.parse("x=moved.safetensors@0-2").identity() != first
+    assert expression.parse("x=moved.safetensors@0-3").signature() == first
+    assert expression.parse("x=moved.safetensors@0-2").signature() != first
     directions.save("moved.safetensors", smile + 1, {}, "")
-    assert expression.parse("x=moved.safetensors@0-3").identity() != first
+    assert expression.parse("x=moved.safetensors@0-3").signature() != first
 
 
 def test_refusals(smile):

@@ -24,7 +24,7 @@ def latents(tmp_path):
     out = str(tmp_path / "latents")
     run_folder.require_writable(out)
     asked = [Task(f"{i}.tar", "", f"{i}.parquet") for i in range(3)]
-    run_folder.claim(out, CONFIG.settings(), asked, overwrite=False)
+    run_folder.write_run_record(out, CONFIG.settings(), asked, overwrite=False)
     for i in range(2):
         writer = ShardWriter(out, f"{i}.parquet", f"{i}.tar", schema.schema(CONFIG, 2, 3))
         good = [AlignedFace(n, f"{n}", Status.OK, face=0, n_faces=1) for n in range(3)]

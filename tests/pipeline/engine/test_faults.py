@@ -16,7 +16,7 @@ from pipeline import LatentDataset, errors
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.editing import edit
 from pipeline.engine import audit, pool, progress
-from pipeline.engine import cluster as clusters
+from pipeline.engine.cluster import connect
 from pipeline.engine.pool import ActorPool
 from pipeline.engine.run import RunPlan, execute
 from pipeline.inversion import run
@@ -114,7 +114,7 @@ def test_gpus_are_shared_as_asked_and_never_more(cluster, tiny_inverter, each, o
 
     how = ClusterConfig(address=cluster, gpus_per_actor=each)
     config = RunConfig(model=str(tiny_inverter), align="none", metrics=())
-    with clusters.cluster(how):
+    with connect(how):
         hashes = checkpoint_hashes(load_model(config))
         actors = ActorPool(run.actor_config(config, "out", hashes, how), how)
         actors.scale_up(n_wanted=9)
@@ -131,7 +131,7 @@ def test_what_prometheus_reads(cluster, invert, make_shards, tmp_path):
     config = edit.EditConfig(("sefa:0",), (1.0,), save_images=True)
     how = ClusterConfig(address=cluster, gpus_per_actor=0, n_actors=1)
     out, edited = str(tmp_path / "out"), str(tmp_path / "edited")
-    assert not execute(edit.prepare(out, edited, config, how), how, lambda *_: None).failures
+    assert not execute(edit.plan_edit(out, edited, config, how), how, lambda *_: None).failures
     ray.init(address=cluster, log_to_driver=False)
     ports = {node["MetricsExportPort"] for node in ray.nodes()}
     ray.shutdown()
@@ -210,11 +210,14 @@ def test_a_second_run_beside_a_first_is_said_and_overwriting_it_refused(
     config = RunConfig(model=str(tiny_inverter), align="none", metrics=())
     shards = [str(make_shards(1, 2, {}))]
     with progress.RunLog(out, 1, 0):
-        prepared = run.prepare(shards, out, config, ClusterConfig())
-        assert f"pid {os.getpid()}" in prepared.rival
+        prepared = run.plan_inversion(shards, out, config, ClusterConfig())
+        assert f"pid {os.getpid()}" in prepared.concurrent_run
         with pytest.raises(errors.ConfigError, match=f"is being written by .*{os.getpid()}; stop"):
-            run.prepare(shards, out, config, ClusterConfig(), overwrite=True)
-    assert run.prepare(shards, out, config, ClusterConfig(), overwrite=True).rival == ""
+            run.plan_inversion(shards, out, config, ClusterConfig(), overwrite=True)
+    assert (
+        run.plan_inversion(shards, out, config, ClusterConfig(), overwrite=True).concurrent_run
+        == ""
+    )
 
 
 def test_files_of_a_retried_shard_are_those_of_its_statuses(tmp_path):

@@ -29,8 +29,8 @@ def test_progress_and_log_of_a_run(tmp_path):
         log.heartbeat(replace(log.blank(), **rows, begun=begun))
         found = progress.read(str(tmp_path))
         assert found.is_alive()
-        assert progress.rival(str(tmp_path), log.run) is None
-        assert progress.rival(str(tmp_path), "another").run == log.run
+        assert progress.concurrent_run(str(tmp_path), log.run) is None
+        assert progress.concurrent_run(str(tmp_path), "another").run == log.run
     assert (first.n_asked, first.n_before, first.seconds_left) == (10, 4, None)
     assert found.active == begun
     assert found.rows_per_s > 0

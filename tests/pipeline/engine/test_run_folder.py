@@ -123,12 +123,12 @@ def test_a_changed_shard_is_refused(shards, tmp_path):
 def test_a_folder_of_other_settings_is_refused_with_the_difference(tmp_path):
     out = str(tmp_path / "out")
     run_folder.require_writable(out)
-    run_folder.claim(out, RunConfig(steps=5).settings(), [], overwrite=False)
-    run_folder.claim(out, RunConfig(steps=5).settings(), [], overwrite=False)
+    run_folder.write_run_record(out, RunConfig(steps=5).settings(), [], overwrite=False)
+    run_folder.write_run_record(out, RunConfig(steps=5).settings(), [], overwrite=False)
     with pytest.raises(ConfigError, match=r"\(steps: 5 there, 3 now\)"):
-        run_folder.claim(out, RunConfig(steps=3).settings(), [], overwrite=False)
+        run_folder.write_run_record(out, RunConfig(steps=3).settings(), [], overwrite=False)
     (tmp_path / "out" / "old.parquet").touch()
-    run_folder.claim(out, RunConfig(steps=3).settings(), [], overwrite=True)
+    run_folder.write_run_record(out, RunConfig(steps=3).settings(), [], overwrite=True)
     assert run_folder.committed(out) == []
 
 
@@ -152,11 +152,11 @@ def test_what_was_asked_for_is_remembered_over_several_runs(shards, tmp_path):
         records = json.loads((tmp_path / "out" / "_run" / "shards.json").read_text())
         return [item["url"] for item in records]
 
-    run_folder.claim(out, {}, run_folder.tasks(shards[:2], RUN), overwrite=False)
+    run_folder.write_run_record(out, {}, run_folder.tasks(shards[:2], RUN), overwrite=False)
     os.utime(shards[1], ns=(1, 1))  # inverted again after its file was deleted
-    run_folder.claim(out, {}, run_folder.tasks(shards[1:], RUN), overwrite=False)
+    run_folder.write_run_record(out, {}, run_folder.tasks(shards[1:], RUN), overwrite=False)
     assert recorded() == shards
-    run_folder.claim(out, {}, run_folder.tasks(shards[:1], RUN), overwrite=True)
+    run_folder.write_run_record(out, {}, run_folder.tasks(shards[:1], RUN), overwrite=True)
     assert recorded() == shards[:1]
     assert sorted(os.listdir(tmp_path / "out" / "_run")) == ["settings.json", "shards.json"]
 

@@ -69,7 +69,7 @@ def data(tmp_path, write_tar):
 
 def work_on(url, out, **settings):
     """A loaded worker and its one task."""
-    worker = Keys(KeysConfig(out=str(out), identity={"a": 1}, n_threads=1, **settings))
+    worker = Keys(KeysConfig(out=str(out), settings={"a": 1}, n_threads=1, **settings))
     assert "pid" in worker.load()
     [task] = run_folder.tasks([url], "0123456789abcdef")
     return worker, task
@@ -91,7 +91,7 @@ def test_rows_are_committed_and_counted(data, tmp_path):
     assert found["kind"] == "keys"
     assert found["identity"] == {"a": 1}
     assert found["n_by_status"] == report.n_by_status
-    assert found["input_identity"] == task.identity
+    assert found["input_identity"] == task.version
 
 
 @pytest.mark.parametrize(

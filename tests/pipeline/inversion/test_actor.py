@@ -45,11 +45,11 @@ def start(joined, one_thread, shard, tiny_inverter, tmp_path):
             keep_fields=("json",),
         )
         how = ClusterConfig(batch_size=batch_size)
-        prepared = run.prepare([shard], str(tmp_path / out), config, how)
+        prepared = run.plan_inversion([shard], str(tmp_path / out), config, how)
         workers = replace(prepared.workers, n_in_flight=2, n_threads=1, **changes)
         actor = InversionActor(workers)
         actor.load()
-        return actor, prepared.left[0], tmp_path / out
+        return actor, prepared.pending[0], tmp_path / out
 
     return make
 

@@ -100,7 +100,7 @@ def prepare(tiny_inverter, write_tar, photo, tmp_path):
 
     def start(how=None, **settings):
         config = RunConfig(str(tiny_inverter), align="none", metrics=("mse",), steps=2, **settings)
-        return run.prepare([shard], str(tmp_path / "out"), config, how or ClusterConfig())
+        return run.plan_inversion([shard], str(tmp_path / "out"), config, how or ClusterConfig())
 
     return start
 
@@ -112,8 +112,8 @@ def test_tf32_is_refused_where_there_is_no_such_gpu(prepare):
 
 def test_a_folder_of_an_earlier_protocol_is_not_continued_in_silence(prepare, tmp_path):
     prepared = prepare()
-    old = {**prepared.identity, "protocol": PROTOCOL - 1}
-    run_folder.claim(str(tmp_path / "out"), old, prepared.asked, overwrite=False)
+    old = {**prepared.settings, "protocol": PROTOCOL - 1}
+    run_folder.write_run_record(str(tmp_path / "out"), old, prepared.tasks, overwrite=False)
     with pytest.raises(
         ConfigError, match=r"begun by another release.*protocol 1, here 2.*not cont"
     ):
@@ -130,7 +130,7 @@ def process(prepare, joined, one_thread):
         prepared = prepare(how=ClusterConfig(**how))
         actor = InversionActor(replace(prepared.workers, n_in_flight=2, n_threads=1))
         actor.load()
-        [task] = prepared.left
+        [task] = prepared.pending
         report = actor.process(task)
         return report, footer(pq.read_metadata(f"{prepared.out}/{task.output}"))
 
@@ -159,10 +159,10 @@ def test_rows_are_read_with_their_precision(process, tmp_path):
 def test_a_long_run_compiles_and_a_resumed_one_decides_as_before(prepare):
     short = prepare().workers
     assert not short.is_long
-    tasks = [replace(prepare().asked[0], identity="size=700000000 mtime=1")]
+    tasks = [replace(prepare().tasks[0], version="size=700000000 mtime=1")]
     assert run._is_long(tasks, ClusterConfig())
     assert not run._is_long(tasks, ClusterConfig(n_actors=2))
-    assert run._is_long([replace(tasks[0], identity="")] * 2, ClusterConfig())
+    assert run._is_long([replace(tasks[0], version="")] * 2, ClusterConfig())
 
 
 def test_the_command_takes_each_choice_and_no_other(tmp_path):

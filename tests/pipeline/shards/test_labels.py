@@ -126,14 +126,14 @@ def test_shards_that_are_added_have_the_columns_of_the_run(shard, tmp_path, tiny
         config = RunConfig(
             model=str(tiny_inverter), align="none", metrics=(), keep_fields=keep_fields
         )
-        return run.prepare(urls, out, config, ClusterConfig(), overwrite=overwrite)
+        return run.plan_inversion(urls, out, config, ClusterConfig(), overwrite=overwrite)
 
     old, new = shard("old.tar", [{"smile": 0.5}]), shard("new.tar", [{"new": 1}])
     first = prepare(old)
-    run_folder.claim(out, first.identity, first.asked, overwrite=False)
+    run_folder.write_run_record(out, first.settings, first.tasks, overwrite=False)
     again = prepare(new, old)
-    assert again.identity == first.identity
-    assert again.identity["label_smile"] == "double"
+    assert again.settings == first.settings
+    assert again.settings["label_smile"] == "double"
     with pytest.raises(ConfigError, match="keep_fields: json,cls there, None now"):
         prepare(old, keep_fields=())
     with pytest.raises(ConfigError, match="label_smile: double there, string now"):

@@ -37,10 +37,10 @@ def fail(n, at=""):
         run_folder.committed,
         run_folder.require_writable,
         audit.files,
-        lambda out: storage.identity(f"{out}/s.tar"),
+        lambda out: storage.version(f"{out}/s.tar"),
         lambda out: storage.expand([f"{out}/*.tar"]),
         lambda out: run_folder.require_compatible(out, {}, overwrite=True),
-        lambda out: run_folder.claim(out, {}, [], overwrite=False),
+        lambda out: run_folder.write_run_record(out, {}, [], overwrite=False),
         lambda out: audit.with_rows(out, ["s.tar"], {"ok"}),
         lambda out: CrashRecorder(out, "s.parquet", CrashSearch()).note(0, 1),
     ],
@@ -90,16 +90,16 @@ def test_the_last_lines_are_tried_again_and_hold_nothing_back(out, tmp_path):
 
 def test_a_lost_connection_is_no_change(out):
     fail(2, "s.tar")
-    known = storage.identity(f"{out}/s.tar", retry_unreachable=True)
+    known = storage.version(f"{out}/s.tar", retry_unreachable=True)
     source = FileSource(f"{out}/s.tar")
     source.at(0).close()
-    assert storage.identity(f"{out}/s.tar") == known
+    assert storage.version(f"{out}/s.tar") == known
 
 
 def test_what_has_changed_is_seen(out, tmp_path):
-    known = storage.identity(f"{out}/s.tar")
+    known = storage.version(f"{out}/s.tar")
     (tmp_path / "s.tar").write_bytes(b"another")
-    assert storage.identity(f"{out}/s.tar") != known
+    assert storage.version(f"{out}/s.tar") != known
 
 
 @pytest.mark.parametrize(

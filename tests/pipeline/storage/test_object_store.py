@@ -114,7 +114,7 @@ def test_throttling_is_waited_for(store, tar):
     assert read(address("busy/s.tar")) == tar[1]
     app.faults = [Fault("GET", "/data", status=503, n=2)]
     [task] = run_folder.tasks([address("busy/*.tar")], RUN)
-    assert task.identity == storage.identity(task.url)
+    assert task.version == storage.version(task.url)
 
 
 def test_a_shard_that_is_replaced_while_it_is_read_is_an_error(store, tar):
@@ -153,15 +153,15 @@ def test_one_listing_tells_every_identity(store, many, pattern):
     app, address = store
     tasks = run_folder.tasks([address(pattern)], RUN)
     assert len(app.requests) == 1
-    assert [t.identity.split()[0] for t in tasks] == [f"size={i}" for i in range(12)]
-    assert tasks[7].identity == storage.identity(tasks[7].url)
+    assert [t.version.split()[0] for t in tasks] == [f"size={i}" for i in range(12)]
+    assert tasks[7].version == storage.version(tasks[7].url)
 
 
 def test_a_store_that_may_not_be_listed_is_asked_for_each(store, many):
     app, address = store
     app.faults = [Fault("GET", "/data", status=403, n=ALWAYS)]
     tasks = run_folder.tasks([address("many/{000..011}.tar")], RUN)
-    assert [t.identity.split()[0] for t in tasks] == [f"size={i}" for i in range(12)]
+    assert [t.version.split()[0] for t in tasks] == [f"size={i}" for i in range(12)]
 
 
 def test_a_shard_that_the_listing_lacks_is_refused(store, many):
@@ -253,7 +253,7 @@ def test_google_cloud_storage(tar, monkeypatch):
             put(address(f"in/{i}.tar"), data)
         tasks = run_folder.tasks([address("in/*.tar")], RUN)
         assert [storage.redact(t.url) for t in tasks] == [f"gs://data/in/{i}.tar" for i in range(3)]
-        assert tasks[1].identity == storage.identity(tasks[1].url)
+        assert tasks[1].version == storage.version(tasks[1].url)
         assert read(tasks[1].url) == samples
         source = FileSource(tasks[2].url)
         source.at(0).close()
@@ -263,7 +263,7 @@ def test_google_cloud_storage(tar, monkeypatch):
         with pytest.raises(ShardError, match="has changed"):
             source.at(5)
         run_folder.require_writable(address("out"))
-        run_folder.claim(address("out"), {"steps": 1}, tasks, overwrite=False)
+        run_folder.write_run_record(address("out"), {"steps": 1}, tasks, overwrite=False)
         write(address("out"), tasks[0].output)
         write(address("out"), tasks[0].output)
         assert run_folder.pending(tasks, address("out")) == tasks[1:]

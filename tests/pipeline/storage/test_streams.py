@@ -124,14 +124,14 @@ def test_a_busy_server_is_waited_for(site, samples, status):
     site.statuses = [status] * 3
     assert read(site.url) == samples
     site.statuses = [status] * 3
-    assert storage.identity(site.url) == f'size={len(site.data)} tag="1"'
+    assert storage.version(site.url) == f'size={len(site.data)} tag="1"'
     site.statuses = [status] * 100
     with pytest.raises(ShardError, match=f"cannot read http.*{status}") as error:
         read(site.url)
     assert len(site.statuses) == 100 - retry.N_TRIES
     assert "SECRET" not in str(error.value)
     with pytest.raises(ConfigError, match=f"cannot reach .*{status}") as error:
-        storage.identity(site.url)
+        storage.version(site.url)
     assert "SECRET" not in str(error.value)
 
 
@@ -162,12 +162,12 @@ def test_a_server_that_tells_no_version_is_not_trusted_with_the_rest(site, sampl
 
 
 def test_a_check_may_be_patient_with_a_lost_connection(site, samples, monkeypatch):
-    known = storage.identity(site.url)
+    known = storage.version(site.url)
     monkeypatch.setattr(retry.time, "sleep", lambda _: setattr(site, "is_closed", False))
     site.is_closed = True
     with pytest.raises(ConfigError, match="cannot reach"):
-        storage.identity(site.url)
-    assert storage.identity(site.url, retry_unreachable=True) == known
+        storage.version(site.url)
+    assert storage.version(site.url, retry_unreachable=True) == known
 
 
 def test_what_a_command_has_started_ends_with_it(tmp_path):

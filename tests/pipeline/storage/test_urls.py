@@ -91,7 +91,7 @@ def test_errors_that_repeat_an_address_are_cleaned(url, text):
 )
 def test_the_libraries_own_errors_are_cleaned(url):
     with pytest.raises(errors.ConfigError) as error:
-        storage.identity(url)
+        storage.version(url)
     assert "SECRET" not in str(error.value)
 
 
