@@ -4,7 +4,7 @@
 
 ray       driver.run on a Ray of this machine, with two actors that answer at once.
 many      the same with 64 actors.
-driver    the same loop with Ray simulated (benchmarks/costless.py): 64 GPUs.
+driver    the same loop with Ray simulated (benchmarks/null_actor.py): 64 GPUs.
 crowd     the same with 1,000 GPUs.
 planning  100,000 shards against 50,000 finished ones, on a local disk.
 actor     one shard from tar to Parquet without a model: reading, decoding, rows of 18 x 512 latents, writing.
@@ -53,7 +53,7 @@ def on_ray(n: int, n_actors: int = 2) -> dict[str, float]:
 
 def simulated(n: int, n_gpus: int = 64) -> dict[str, float]:
     """The same of the loop alone: Ray answers at once, and costs nothing."""
-    from benchmarks.costless import simulate
+    from benchmarks.null_actor import simulate
     from pipeline.config import ClusterConfig
 
     simulate(n_gpus)
@@ -61,10 +61,10 @@ def simulated(n: int, n_gpus: int = 64) -> dict[str, float]:
 
 
 def _measured(n: int, cluster: Any, n_actors: int) -> dict[str, float]:
-    from benchmarks.costless import CostlessConfig
+    from benchmarks.null_actor import NullConfig
     from pipeline.engine import driver
 
-    config = CostlessConfig(out="out", settings={})
+    config = NullConfig(out="out", settings={})
     # The first shards start workers and are not counted.
     driver.run(_tasks(20, "warm"), config, cluster, lambda *_: None)
     before = _resident("VmRSS")

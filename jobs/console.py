@@ -61,7 +61,7 @@ def print_plan(plan: RunPlan) -> None:
     n_left = len(plan.pending)
     click.echo(f"{len(plan.tasks)} shards, {n_left} to do, into {redact(plan.out)}")
     for task in plan.pending[:10]:
-        click.echo(f"  {redact(task.url)} -> {task.output}")
+        click.echo(f"  {redact(task.source)} -> {task.output}")
 
 
 def print_labels(plan: RunPlan) -> None:
@@ -109,7 +109,7 @@ def print_summary(plan: RunPlan, summary: Summary, seconds: float) -> None:
         click.echo(waited)
 
     for task, error in summary.failures:
-        click.echo(f"unfinished: {redact(task.url)}: {error}", err=True)
+        click.echo(f"unfinished: {redact(task.source)}: {error}", err=True)
     if summary.failures:
         click.echo(
             f"{len(summary.failures)} shards are unfinished; mend them and run the same command again",

@@ -37,7 +37,7 @@ CRASHED_ERROR = "each process that worked on it died (a crash inside a library, 
 class Task:
     """One shard to invert."""
 
-    url: str
+    source: str  # its URL
     version: str  # size and modification time or etag; "" where the source tells neither
     output: str  # name of the Parquet file
 

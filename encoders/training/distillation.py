@@ -23,7 +23,7 @@ from encoders.metrics.distances import detail_l1, ms_ssim, mse, multi_scale_l1, 
 from encoders.restyle import ReStyle
 from encoders.training.distillation_config import DistillationConfig, new_model
 from encoders.training.disturbance import disturb
-from encoders.training.optimizers import Average
+from encoders.training.optimizers import EMA
 from encoders.training.residual_batch import random_source
 from generators import save_discriminator, save_generator
 from generators.discriminator import Discriminator, DiscriminatorConfig
@@ -61,7 +61,7 @@ class DistillationTrainer:
         for conv in self.model.generator.synthesis.convs:  # the demo has no noise
             conv.get_parameter("noise_strength").requires_grad_(False)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.average = Average(self.ema)
+        self.average = EMA(self.ema)
         shape = DiscriminatorConfig(config.resolution, config.critic_channels)
         self.critic = Discriminator(shape).to(device)
         for network in (self.model, self.critic):
@@ -166,7 +166,7 @@ class DistillationTrainer:
             )  # forgets its image, which moves with the weights
         n_images = self.config.batch_size * n_workers() / self.config.n_steps
         keep = 0.5 ** (n_images / self.config.ema_half_life)
-        self.average.follow(self.model, keep, check.failed)
+        self.average.update(self.model, keep, check.failed)
 
     def _objective(
         self, image: Tensor, target: Tensor, name: str, judged: bool

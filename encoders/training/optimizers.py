@@ -73,7 +73,7 @@ def ranger(parameters: Iterable[nn.Parameter], learning_rate: float) -> Lookahea
     return Lookahead(radam, k=6, alpha=0.5)
 
 
-class Average:
+class EMA:
     """A network that holds the exponential average of another one's weights over time."""
 
     def __init__(
@@ -84,8 +84,8 @@ class Average:
         self.n_updates = 0
 
     @torch.no_grad()
-    def follow(self, other: nn.Module, keep: float, failed: Tensor | None = None) -> None:
-        """Keep this part of what is there, at first less: the n-th update keeps at most 1 - 1/n.
+    def update(self, other: nn.Module, decay: float, failed: Tensor | None = None) -> None:
+        """Move towards another network: decay is the part that stays, at most 1 - 1/n at the n-th update.
 
         The statistics of normalisations are copied.
 
@@ -93,9 +93,9 @@ class Average:
             failed: a scalar on the network's device; where it is 1, no tensor changes.
         """
         self.n_updates += 1
-        keep = min(keep, 1 - 1 / self.n_updates)
+        decay = min(decay, 1 - 1 / self.n_updates)
         failed = next(self.network.parameters()).new_zeros(()) if failed is None else failed
-        share = (1 - keep) * (1 - failed)
+        share = (1 - decay) * (1 - failed)
         for mine, theirs in zip(self.network.parameters(), other.parameters(), strict=True):
             mine.lerp_(theirs, share)
         for kept, latest in zip(self.network.buffers(), other.buffers(), strict=True):

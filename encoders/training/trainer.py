@@ -23,7 +23,7 @@ from encoders.training.config import PRESETS, EncoderTrainConfig
 from encoders.training.critics import Critics
 from encoders.training.initialisation import new_model
 from encoders.training.losses import Objective
-from encoders.training.optimizers import Average, Lookahead, ranger
+from encoders.training.optimizers import EMA, Lookahead, ranger
 from encoders.training.residual_batch import Part, mirrored, parts_of, random_source
 from encoders.training.validation import validate
 from generators import Generator
@@ -59,7 +59,7 @@ class EncoderTrainer:
         self.optimizer = _optimizer(config, list(self.encoder.parameters()))
         # What is validated and saved; float32 throughout, whatever the precision of training.
         self.finished = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.average = Average(self.finished.encoder)
+        self.average = EMA(self.finished.encoder)
         self.model.train()
         self._is_half = config.precision == "bf16"
         if self._is_half:
@@ -164,7 +164,7 @@ class EncoderTrainer:
         self.optimizer.zero_grad()
         if self.config.ema_half_life:
             keep = 0.5 ** (n_images * n_workers() / self.config.ema_half_life)
-            self.average.follow(self.encoder, keep, check.failed)
+            self.average.update(self.encoder, keep, check.failed)
 
     def _teach_critics(
         self, images: Tensor, parts: list[Part], draw: torch.Generator

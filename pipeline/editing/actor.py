@@ -21,7 +21,7 @@ from pipeline.engine.worker import Worker, WorkerConfig
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.faces import images
 from pipeline.latents import footer
-from pipeline.latents.where import Where
+from pipeline.latents.where import RowFilter
 from pipeline.latents.writer import ROW_GROUP_IMAGE_BYTES, ROW_GROUP_ROWS
 from pipeline.records import Task
 from pipeline.storage import redact
@@ -72,11 +72,11 @@ class EditorActor(Worker):
     def start(
         self, task: Task, stopwatch: Stopwatch, recorder: CrashRecorder | None
     ) -> Iterator[Edit]:
-        with _naming(task.url):
-            files, path = storage.filesystem(task.url)
+        with _naming(task.source):
+            files, path = storage.filesystem(task.source)
             file = files.open_input_file(path)
         with file:
-            with _naming(task.url):
+            with _naming(task.source):
                 edit = Edit(self, task, stopwatch, pq.ParquetFile(file))
             yield edit
 
@@ -109,7 +109,7 @@ class Edit:
 
     def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """Edited rows, about a row group at a time."""
-        with _naming(self._task.url):
+        with _naming(self._task.source):
             for batch in self._edited():
                 self._samples.update(batch.column("sample_index").to_pylist())
                 yield batch
@@ -146,7 +146,7 @@ class Edit:
 
     def footer(self) -> dict[str, Any]:
         """The source's own, for its model and latent average are those of the edits too."""
-        return {**self._record, "source": redact(self._task.url)}
+        return {**self._record, "source": redact(self._task.source)}
 
 
 @contextmanager
@@ -165,7 +165,7 @@ class _Chosen:
 
     def __init__(self, config: EditorConfig, source: pa.Schema, columns: pa.Schema) -> None:
         self._kept = config.edits.needed(source, columns)
-        self._where = None if config.where is None else Where(config.where, source)
+        self._where = None if config.where is None else RowFilter(config.where, source)
         asked = [] if self._where is None else self._where.columns
         self.columns = list(dict.fromkeys([*self._kept, *asked]))  # to be read
 

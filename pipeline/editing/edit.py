@@ -20,7 +20,7 @@ from pipeline.engine.cluster import require_reachable
 from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
-from pipeline.latents.where import Where
+from pipeline.latents.where import RowFilter
 
 PROTOCOL = 1  # raised when the same settings would write other numbers or columns than before
 
@@ -147,7 +147,7 @@ def _require_usable(
 ) -> None:
     """Refuse here what the first worker would refuse."""
     if config.where is not None:
-        Where(config.where, columns)
+        RowFilter(config.where, columns)
     if config.save_images:
         painter.load(record, config.model, config.generator)
         require_device(config.precision, cluster)

@@ -223,7 +223,7 @@ class _Run:
 
     def _log(self, event: str, task: Task | None, **facts: Any) -> None:
         if self._journal is not None:
-            self._journal.log(event, None if task is None else redact(task.url), **facts)
+            self._journal.log(event, None if task is None else redact(task.source), **facts)
 
     def _heartbeat(self) -> None:
         pool, summary = self._pool, self.summary
@@ -245,7 +245,7 @@ class _Run:
                 begun=pool.active(),
                 n_failed=len(summary.failures),
                 failures=[
-                    {"shard": redact(task.url), "error": error}
+                    {"shard": redact(task.source), "error": error}
                     for task, error in summary.failures[:MAX_LISTED]
                 ],
             )

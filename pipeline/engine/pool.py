@@ -189,7 +189,7 @@ class ActorPool:
         now = time.monotonic()
         return [
             ActiveShard(
-                shard=redact(work.attempt.task.url),
+                shard=redact(work.attempt.task.source),
                 worker=self._names[work.actor],
                 n_rows=work.n_rows,
                 seconds=round(now - work.since, 1),

@@ -99,7 +99,7 @@ def pending(asked: Sequence[Task], out: str) -> list[Task]:
         stale = by_shard.get(t.output.rsplit(".", 2)[0])
         if stale:
             raise ConfigError(
-                f"{storage.redact(t.url)} has changed since it was inverted; delete {stale} in "
+                f"{storage.redact(t.source)} has changed since it was inverted; delete {stale} in "
                 f"{storage.redact(out)} to invert it again, or choose another --out"
             )
     return left
@@ -154,7 +154,7 @@ def require_writable(out: str) -> None:
 
 
 def write_run_record(
-    out: str, settings: Mapping[str, Any], asked: Sequence[Task], overwrite: bool
+    out: str, settings: Mapping[str, Any], tasks: Sequence[Task], overwrite: bool
 ) -> None:
     """Make the folder this run's, and remember what was asked for, for `status` and `verify`.
 
@@ -162,7 +162,7 @@ def write_run_record(
         overwrite: delete what another run left, and forget what it was asked for.
 
     Raises:
-        ConfigError: see :func:`require_usable`; another run may have come first.
+        ConfigError: see :func:`require_compatible`; another run may have come first.
     """
     require_compatible(out, settings, overwrite)
     files, path = storage.filesystem(out)
@@ -173,7 +173,9 @@ def write_run_record(
             for name in committed(out):
                 files.delete_file(f"{path}/{name}")
         by_url = {item["url"]: item for item in known}
-        by_url |= {(url := storage.redact(t.url)): vars(t) | {"url": url} for t in asked}
+        for task in tasks:
+            url = storage.redact(task.source)
+            by_url[url] = {"url": url, "identity": task.version, "output": task.output}
         _write_json(files, f"{path}/{SETTINGS}", dict(settings))
         _write_json(files, f"{path}/{SHARDS}", list(by_url.values()))
 

@@ -141,9 +141,9 @@ class Worker(ABC):
             writer = ShardWriter(self._config.out, task.output, work.shard, work.columns)
             try:
                 counts = self._write(work, writer, stopwatch)
-                if storage.version(task.url, retry_unreachable=True) != task.version:
+                if storage.version(task.source, retry_unreachable=True) != task.version:
                     raise ShardError(
-                        f"{redact(task.url)} has changed since the run began; run again"
+                        f"{redact(task.source)} has changed since the run began; run again"
                     )
                 if counts[Status.CRASHED]:
                     _require_no_worse(writer.standing(), counts)

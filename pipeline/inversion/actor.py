@@ -142,8 +142,8 @@ class Inversion:
     ) -> None:
         self._actor, self._run = actor, actor.config.run
         self._stopwatch, self._recorder = stopwatch, recorder
-        self._reading = _Reading(task.url, stopwatch, self._run)
-        self.shard, self.columns = redact(task.url), actor.columns
+        self._reading = _Reading(task.source, stopwatch, self._run)
+        self.shard, self.columns = redact(task.source), actor.columns
 
     @property
     def n_samples(self) -> int:

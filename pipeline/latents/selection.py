@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.latents import columns as columns_
 from pipeline.latents.columns import Columns
 from pipeline.latents.files import N_WAITING_THREADS, LatentFiles
-from pipeline.latents.where import Where
+from pipeline.latents.where import RowFilter
 
 
 class Selection:
@@ -33,7 +33,7 @@ class Selection:
         self.columns = files.schema.names if columns is None else list(columns)
         self.require(self.columns)
         # Rows of each group that are meant; None: all.
-        self._where = None if where is None else self._chosen(Where(where, files.schema))
+        self._where = None if where is None else self._chosen(RowFilter(where, files.schema))
         sizes = [self.n_rows(group) for group in range(len(files.groups))]
         self.ends = np.cumsum([0, *sizes])[1:]  # of each group, among the rows that are meant
         self._n_steps = files.footer.get("identity", {}).get("steps", 0)
@@ -45,7 +45,7 @@ class Selection:
                 known = ", ".join(self.files.schema.names)
                 raise ConfigError(f"{self.files.address} has no column {name!r}; it has {known}")
 
-    def _chosen(self, where: Where) -> list[np.ndarray]:
+    def _chosen(self, where: RowFilter) -> list[np.ndarray]:
         # Small columns of many files: all waiting, in an object store.
         tables = self.files.read_ahead(self.files.groups, where.columns, N_WAITING_THREADS)
         return [np.flatnonzero(where.mask(table)).astype(np.int32) for table in tables]

@@ -31,7 +31,7 @@ GRAMMAR = (
 )
 
 
-class Where:
+class RowFilter:
     """A condition on the columns of a table.
 
     A metric has one value a step: its name means the last step, ``mse[0]`` the first. A column whose name is

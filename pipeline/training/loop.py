@@ -18,7 +18,7 @@ from pipeline.faces.prepare import AlignSettings
 from pipeline.training import state
 from pipeline.training.batches import Batch, Batches, first_images
 from pipeline.training.config import LoopConfig, Trainer
-from pipeline.training.record import Record, Silence
+from pipeline.training.record import NullLogger, TrainingLogger
 from pipeline.training.stream import Position, SampleStream
 
 LAST, BEST, BAD_BATCH = "last.safetensors", "best.safetensors", "not_finite.{}.pt"
@@ -76,11 +76,11 @@ class _Progress:
     best: float = math.inf  # score of the best validation so far
 
 
-def _record(folder: Path, config: LoopConfig, progress: _Progress) -> Record | Silence:
+def _record(folder: Path, config: LoopConfig, progress: _Progress) -> TrainingLogger | NullLogger:
     if parallel.rank():
-        return Silence()
+        return NullLogger()
     n_images = config.batch_size * parallel.n_workers()
-    return Record(folder, n_images, config.log_every, config.n_batches, progress.n_done)
+    return TrainingLogger(folder, n_images, config.log_every, config.n_batches, progress.n_done)
 
 
 def _step(trainer: Trainer, batch: Batch, folder: Path) -> dict[str, float]:

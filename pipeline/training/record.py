@@ -18,7 +18,7 @@ LOG = "log.jsonl"
 BOARD = "tensorboard"
 
 
-class Record:
+class TrainingLogger:
     """Takes the terms of every batch and tells their means now and then."""
 
     def __init__(
@@ -93,7 +93,7 @@ def line_of(entry: dict[str, Any]) -> str:
     return f"batch {entry['batch']}: {values}"
 
 
-class Silence:
+class NullLogger:
     """The record of a worker that is not the first."""
 
     def batch(self, n_done: int, terms: dict[str, float], extra: dict[str, float]) -> None: ...

@@ -11,11 +11,11 @@ ROOT = Path(__file__).parent.parent.parent
 DEATHS = """
 import json, tempfile
 from ray.exceptions import RayActorError
-from benchmarks import costless, scaling
+from benchmarks import null_actor, scaling
 from pipeline.engine import driver, quarantine
 from pipeline.config import ClusterConfig
 
-class Mortal(costless.Costless):
+class Mortal(null_actor.NullActor):
     "Each shard holds a sample that kills: sample 7."
     def __init__(self, config):
         self.out = config.out
@@ -26,9 +26,9 @@ class Mortal(costless.Costless):
             raise RayActorError
         return super().process(task)
 
-costless.simulate(1, Mortal)
+null_actor.simulate(1, Mortal)
 with tempfile.TemporaryDirectory() as out:
-    config = costless.CostlessConfig(out=out, identity={})
+    config = null_actor.NullConfig(out=out, identity={})
     tasks = scaling._tasks(40, "shards")
     summary = driver.run(tasks, config, ClusterConfig(), lambda *_: None)
 print(json.dumps([summary.n_shards, len(summary.failures), summary.n_deaths]))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from encoders.training.optimizers import Average, Lookahead, ranger
+from encoders.training.optimizers import EMA, Lookahead, ranger
 
 
 def a_weight():
@@ -67,12 +67,12 @@ def test_a_parameter_without_gradient_stays():
 
 def test_an_average_keeps_less_at_first_and_copies_statistics():
     network, mean = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
-    average = Average(mean.requires_grad_(False))
+    average = EMA(mean.requires_grad_(False))
     expected = None
     for n, value in enumerate([4.0, 1.0, -2.0, 5.0], start=1):
         nn.init.constant_(network.weight, value)
         network.running_mean.fill_(value)
-        average.follow(network, keep=0.6)
+        average.update(network, decay=0.6)
         keep = min(0.6, 1 - 1 / n)
         expected = value if expected is None else keep * expected + (1 - keep) * value
         assert mean.weight.tolist() == pytest.approx([expected] * 2)

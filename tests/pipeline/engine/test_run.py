@@ -23,7 +23,7 @@ def test_storage_is_believed_not_workers(prepared, tmp_path):
     # worker said that it was done.
     summary = Summary(n_shards=2, failures=[(prepared.pending[0], "died")])
     reconcile_with_storage(prepared, summary)
-    assert [task.url for task, _ in summary.failures] == ["2.tar"]
+    assert [task.source for task, _ in summary.failures] == ["2.tar"]
     assert "on storage that nodes share" in summary.failures[0][1]
 
 

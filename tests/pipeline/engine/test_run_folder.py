@@ -21,7 +21,7 @@ def shards(tmp_path, write_tar):
 
 
 def urls(*patterns):
-    return [task.url for task in run_folder.tasks(patterns, RUN)]
+    return [task.source for task in run_folder.tasks(patterns, RUN)]
 
 
 def test_braces_globs_folders_and_paths_name_the_same_shards(shards, tmp_path, monkeypatch):
@@ -85,7 +85,7 @@ def test_names_do_not_depend_on_credentials():
 
 
 def test_two_shards_that_cannot_be_told_apart_are_refused(monkeypatch):
-    monkeypatch.setattr(storage, "identity", lambda url: "")
+    monkeypatch.setattr(storage, "version", lambda url: "")
     with pytest.raises(ConfigError, match="two shards are both https://host/a.tar"):
         run_folder.tasks([f"https://host/a.tar?token={i}" for i in range(2)], RUN)
 
@@ -150,6 +150,7 @@ def test_what_was_asked_for_is_remembered_over_several_runs(shards, tmp_path):
 
     def recorded():
         records = json.loads((tmp_path / "out" / "_run" / "shards.json").read_text())
+        assert all(item.keys() == {"url", "identity", "output"} for item in records)  # as ever
         return [item["url"] for item in records]
 
     run_folder.write_run_record(out, {}, run_folder.tasks(shards[:2], RUN), overwrite=False)

@@ -40,7 +40,7 @@ class Keys(Worker):
 
     @contextmanager
     def start(self, task, stopwatch, recorder) -> Iterator[Work]:
-        yield KeysOfShard(task.url, self._config.raises)
+        yield KeysOfShard(task.source, self._config.raises)
 
 
 @dataclass

@@ -105,7 +105,7 @@ def test_whatever_fails_nothing_is_left(start, monkeypatch, where, what):
     actor, task, out = start(batch_size=2)
     before = set(threading.enumerate())
     if what is None:  # the reader's thread
-        Path(task.url).rename(f"{task.url}.away")
+        Path(task.source).rename(f"{task.source}.away")
     else:
         monkeypatch.setattr(where, what, fail)
     try:
@@ -113,7 +113,7 @@ def test_whatever_fails_nothing_is_left(start, monkeypatch, where, what):
             actor.process(task)
     finally:
         if what is None:
-            Path(f"{task.url}.away").rename(task.url)
+            Path(f"{task.source}.away").rename(task.source)
     assert set(threading.enumerate()) <= before
     assert not list(out.glob("*.parquet"))
     assert not list((out / "_run" / "parts").iterdir())

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.latents.where import Where
+from pipeline.latents.where import RowFilter
 
 TABLE = pa.table(
     {
@@ -18,7 +18,7 @@ TABLE = pa.table(
 
 
 def rows(text, table=TABLE):
-    return Where(text, TABLE.schema).mask(table).nonzero()[0].tolist()
+    return RowFilter(text, TABLE.schema).mask(table).nonzero()[0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,10 @@ def test_which_rows(text, found):
 
 
 def test_only_its_columns_are_read():
-    assert Where("smile > 1 and identity[0] > smile", TABLE.schema).columns == ["smile", "identity"]
+    assert RowFilter("smile > 1 and identity[0] > smile", TABLE.schema).columns == [
+        "smile",
+        "identity",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -63,17 +66,17 @@ def test_only_its_columns_are_read():
 )  # fmt: skip
 def test_what_is_no_filter_is_refused(text):
     with pytest.raises(ConfigError, match="cannot be read: it may compare columns|no column"):
-        Where(text, TABLE.schema)
+        RowFilter(text, TABLE.schema)
 
 
 def test_columns_that_are_not_there_or_do_not_fit_are_named():
     with pytest.raises(ConfigError, match="no column 'identiy' to filter by; there are status, id"):
-        Where("identiy > 1", TABLE.schema)
+        RowFilter("identiy > 1", TABLE.schema)
     for text in ("status > 1", "latent > 1", "status in [1, 2]", "smile == 'a'"):
         with pytest.raises(ConfigError, match="does not fit its columns"):
-            Where(text, TABLE.schema)
+            RowFilter(text, TABLE.schema)
 
 
 def test_a_number_that_no_column_holds_is_refused():
     with pytest.raises(ConfigError, match="does not fit its columns"):
-        Where(f"identity > {10**30}", TABLE.schema).mask(TABLE)
+        RowFilter(f"identity > {10**30}", TABLE.schema).mask(TABLE)

@@ -114,7 +114,7 @@ def test_throttling_is_waited_for(store, tar):
     assert read(address("busy/s.tar")) == tar[1]
     app.faults = [Fault("GET", "/data", status=503, n=2)]
     [task] = run_folder.tasks([address("busy/*.tar")], RUN)
-    assert task.version == storage.version(task.url)
+    assert task.version == storage.version(task.source)
 
 
 def test_a_shard_that_is_replaced_while_it_is_read_is_an_error(store, tar):
@@ -154,7 +154,7 @@ def test_one_listing_tells_every_identity(store, many, pattern):
     tasks = run_folder.tasks([address(pattern)], RUN)
     assert len(app.requests) == 1
     assert [t.version.split()[0] for t in tasks] == [f"size={i}" for i in range(12)]
-    assert tasks[7].version == storage.version(tasks[7].url)
+    assert tasks[7].version == storage.version(tasks[7].source)
 
 
 def test_a_store_that_may_not_be_listed_is_asked_for_each(store, many):
@@ -252,14 +252,16 @@ def test_google_cloud_storage(tar, monkeypatch):
         for i in range(3):
             put(address(f"in/{i}.tar"), data)
         tasks = run_folder.tasks([address("in/*.tar")], RUN)
-        assert [storage.redact(t.url) for t in tasks] == [f"gs://data/in/{i}.tar" for i in range(3)]
-        assert tasks[1].version == storage.version(tasks[1].url)
-        assert read(tasks[1].url) == samples
-        source = FileSource(tasks[2].url)
+        assert [storage.redact(t.source) for t in tasks] == [
+            f"gs://data/in/{i}.tar" for i in range(3)
+        ]
+        assert tasks[1].version == storage.version(tasks[1].source)
+        assert read(tasks[1].source) == samples
+        source = FileSource(tasks[2].source)
         source.at(0).close()
         with source.at(len(data) // 3) as rest:
             assert rest.read(50_000) == data[len(data) // 3 :][:50_000]
-        put(tasks[2].url, data[:-1])
+        put(tasks[2].source, data[:-1])
         with pytest.raises(ShardError, match="has changed"):
             source.at(5)
         run_folder.require_writable(address("out"))
@@ -280,7 +282,7 @@ def test_what_fsspec_knows(tar, monkeypatch):
     tasks = run_folder.tasks(["memory://in/*/s.tar"], RUN)
     assert [t.url for t in tasks] == ["memory://in/a/s.tar", "memory://in/b/s.tar"]
     assert run_folder.tasks(["memory://in/a"], RUN) == tasks[:1]
-    assert read(tasks[0].url) == samples
+    assert read(tasks[0].source) == samples
     put("memory://in/a/s.tar", data)
     assert run_folder.tasks(["memory://in/a"], RUN) != tasks[:1]
     run_folder.require_writable("memory://out")
@@ -302,4 +304,4 @@ def test_an_address_to_which_nothing_can_be_written():
 def test_a_local_file_may_be_named_by_url(tmp_path, write_tar):
     write_tar(tmp_path / "a b.tar", [("a.jpg", b"1")])
     [task] = run_folder.tasks([f"file://{tmp_path}/a%20b.tar"], RUN)
-    assert task.url == str(tmp_path / "a b.tar")
+    assert task.source == str(tmp_path / "a b.tar")
