@@ -100,9 +100,9 @@ def _edit(latents: Path, out: Path) -> None:
 
     from generators import directions
     from pipeline import LatentDataset
-    from pipeline.editing.painter import LatentRenderer
     from pipeline.editing.sheet import sheet
     from pipeline.faces import images
+    from pipeline.models import LatentRenderer
 
     columns = ["latent", "mse", "aligned_image"]
     ds = LatentDataset(str(latents), where="status == 'ok'", columns=columns)

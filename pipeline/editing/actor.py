@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.config import Precision
-from pipeline.editing.painter import LatentRenderer, n_fitting
 from pipeline.editing.rows import Edits
 from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import Stopwatch
@@ -23,6 +22,7 @@ from pipeline.faces import images
 from pipeline.latents import footer
 from pipeline.latents.where import RowFilter
 from pipeline.latents.writer import ROW_GROUP_IMAGE_BYTES, ROW_GROUP_ROWS
+from pipeline.models import LatentRenderer
 from pipeline.records import Task
 from pipeline.storage import redact
 
@@ -52,21 +52,21 @@ class EditorActor(Worker):
     def __init__(self, config: EditorConfig) -> None:
         super().__init__(config)
         self.config = config
-        self._painter: LatentRenderer | None = None
+        self._renderer: LatentRenderer | None = None
 
     def load_models(self) -> None:
         """Nothing yet."""
 
-    def painter(self, record: Mapping[str, Any]) -> LatentRenderer:
+    def renderer(self, record: Mapping[str, Any]) -> LatentRenderer:
         """What draws latents of the model that a footer names.
 
         Raises:
             CheckpointError: no generator, or another one than the latents are of.
         """
-        if self._painter is None:
+        if self._renderer is None:
             c = self.config
-            self._painter = LatentRenderer(record, c.model, c.generator, c.precision, c.batch_size)
-        return self._painter
+            self._renderer = LatentRenderer(record, c.model, c.generator, c.precision, c.batch_size)
+        return self._renderer
 
     @contextmanager
     def start(
@@ -116,18 +116,20 @@ class Edit:
 
     def _edited(self) -> Iterator[pa.RecordBatch]:
         config, source = self._config, self._source
-        painter = self._editor.painter(self._record) if config.save_images else None
+        renderer = self._editor.renderer(self._record) if config.save_images else None
         n_rows = ROW_GROUP_ROWS
-        if painter is not None:
-            n_rows = min(n_rows, n_fitting(int(np.prod(painter.size)), ROW_GROUP_IMAGE_BYTES))
+        if renderer is not None:
+            n_rows = min(
+                n_rows, images.n_jpegs_within(ROW_GROUP_IMAGE_BYTES, int(np.prod(renderer.size)))
+            )
         chosen = _Chosen(config, source.schema_arrow, self.columns)
         for batch in self._read(chosen.columns, max(1, n_rows // config.edits.n_each)):
             with self._stopwatch("edit"):
                 edited, latents = config.edits.apply(chosen.rows(batch))
             pictures: Sequence[bytes | None] | None = None
-            if painter is not None:
+            if renderer is not None:
                 with self._stopwatch("draw"):
-                    pictures = _drawn(painter, latents, edited)
+                    pictures = _drawn(renderer, latents, edited)
             yield from config.edits.batches(edited, pictures, self.columns)
 
     def _read(self, columns: Sequence[str], n_rows: int) -> Iterator[pa.RecordBatch]:
@@ -175,8 +177,8 @@ class _Chosen:
         return batch.select(self._kept)
 
 
-def _drawn(painter: LatentRenderer, latents: np.ndarray, edited: pa.Table) -> list[bytes | None]:
+def _drawn(renderer: LatentRenderer, latents: np.ndarray, edited: pa.Table) -> list[bytes | None]:
     """A JPEG of each row that has a latent."""
-    drawn = iter(painter.draw(latents))
+    drawn = iter(renderer.draw(latents))
     is_valid = edited.column("latent").is_valid().to_pylist()
     return [images.encode_jpeg(next(drawn)) if valid else None for valid in is_valid]

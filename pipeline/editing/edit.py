@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.config import ClusterConfig, Precision, fingerprint
-from pipeline.editing import expression, painter
+from pipeline.editing import expression
 from pipeline.editing.actor import EditorConfig
 from pipeline.editing.rows import Edits
 from pipeline.engine import run_folder
@@ -20,7 +20,9 @@ from pipeline.engine.cluster import require_reachable
 from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
+from pipeline.latents.schema import latent_shape
 from pipeline.latents.where import RowFilter
+from pipeline.models import load_generating_model
 
 PROTOCOL = 1  # raised when the same settings would write other numbers or columns than before
 
@@ -149,7 +151,7 @@ def _require_usable(
     if config.where is not None:
         RowFilter(config.where, columns)
     if config.save_images:
-        painter.load(record, config.model, config.generator)
+        load_generating_model(record, config.model, config.generator)
         require_device(config.precision, cluster)
 
 
@@ -159,13 +161,13 @@ def _edits(
     columns: pa.Schema,
     record: Mapping[str, Any],
 ) -> Edits:
-    n_styles, w_dim = painter.shape(columns.field("latent").type)
+    n_styles, w_dim = latent_shape(columns.field("latent").type)
     vectors = [
         expression.resolve(
             one,
             n_styles,
             w_dim,
-            lambda: painter.load(record, config.model, config.generator).generator,
+            lambda: load_generating_model(record, config.model, config.generator).generator,
         ).numpy()
         for one in parsed
     ]

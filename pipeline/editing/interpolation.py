@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.config import Precision
-from pipeline.editing import animation, expression, painter
+from pipeline.editing import animation, expression
 from pipeline.editing.edit import require_same_run, sources
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.schema import dense
+from pipeline.models import LatentRenderer, load_generating_model
 
 COLUMNS = ["key", "shard", "face", "status"]
 
@@ -54,7 +55,7 @@ def interpolate(latents: str, out: str, config: PathConfig) -> int:
     """
     animation.require(out)
     points, record = _found(latents, config.keys)
-    artist = painter.LatentRenderer(
+    renderer = LatentRenderer(
         record, config.model, config.generator, config.precision, config.batch_size
     )
     if config.direction is not None:
@@ -63,16 +64,16 @@ def interpolate(latents: str, out: str, config: PathConfig) -> int:
             expression.parse(config.direction),
             n_styles,
             w_dim,
-            lambda: painter.load(record, config.model, config.generator).generator,
+            lambda: load_generating_model(record, config.model, config.generator).generator,
         ).numpy()
         offsets = np.multiply.outer(np.asarray(config.strengths, np.float32), step)
         points = (points[:, None] + offsets[None]).reshape(-1, *step.shape)
     frames = along(points, config.steps, config.loop)
-    animation.require_fitting(out, len(frames), artist.size)
+    animation.require_fitting(out, len(frames), renderer.size)
     drawn = (
         picture
         for first in range(0, len(frames), config.batch_size)
-        for picture in artist.draw(frames[first : first + config.batch_size])
+        for picture in renderer.draw(frames[first : first + config.batch_size])
     )
     animation.write(out, drawn, config.frames_per_s)
     return len(frames)

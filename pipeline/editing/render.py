@@ -16,12 +16,12 @@ from pipeline import storage
 from pipeline.config import Precision
 from pipeline.editing import animation, names
 from pipeline.editing.edit import require_same_run, sources
-from pipeline.editing.painter import LatentRenderer
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
 from pipeline.faces.paste import FEATHER, paste
 from pipeline.latents import footer
 from pipeline.latents.schema import dense
+from pipeline.models import LatentRenderer
 from pipeline.shards import reader
 from pipeline.storage import redact
 

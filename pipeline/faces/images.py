@@ -10,6 +10,7 @@ What becomes of the less common pictures:
 """
 
 import io
+import math
 import re
 from typing import Any
 
@@ -188,3 +189,8 @@ def to_u8(image: Any) -> np.ndarray:
     """
     scaled = image.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
     return scaled.cpu().numpy().astype(np.uint8).transpose(1, 2, 0)
+
+
+def n_jpegs_within(n_bytes: int, n_pixels: int) -> int:
+    """How many pictures of n_pixels together take about so many bytes as JPEG, at least one."""
+    return max(1, math.floor(n_bytes / (0.3 * n_pixels)))

@@ -10,10 +10,7 @@ from typing import Any
 
 import torch
 
-from encoders import Bootstrap, bootstrap, load_inverter
 from encoders.execution import Execution
-from encoders.restyle import ReStyle
-from generators.files.checkpoint import CheckpointError, tensors_sha256
 from pipeline.config import Compile, RunConfig
 from pipeline.engine.cluster import gpu_share
 from pipeline.engine.quarantine import CrashRecorder
@@ -26,44 +23,10 @@ from pipeline.inversion.batches import N_AHEAD, BatchInverter
 from pipeline.inversion.scoring import Scorer
 from pipeline.latents import schema
 from pipeline.latents.schema import Row
+from pipeline.models import checkpoint_hashes, load_model
 from pipeline.records import AlignedFace, Sample, Status, Task
 from pipeline.shards import labels, reader
 from pipeline.storage import redact
-
-
-def load_model(run: RunConfig) -> ReStyle | Bootstrap:
-    """The model of a run on the CPU in float32; two of them where the second goes on from the first.
-
-    Raises:
-        CheckpointError, ConfigError: a file cannot be used, or the two, or the steps, do not fit.
-    """
-    if run.then is None:
-        model = load_inverter(run.model, run.generator, compile="never")
-        if model.max_steps is not None and run.steps > model.max_steps:
-            raise ConfigError(
-                f"{run.model} is a single-pass encoder (pSp, e4e), which has one step, not "
-                f"{run.steps}; pass --steps 1, or add a ReStyle encoder with --then"
-            )
-        return model
-    first = load_inverter(run.model, compile="never")
-    try:
-        return bootstrap(first, load_inverter(run.then, run.generator, compile="never"))
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"--then {run.then} cannot follow {run.model}: {error}") from None
-
-
-def checkpoint_hashes(model: ReStyle | Bootstrap) -> dict[str, str]:
-    """Identity of the weights in use, whatever files they came in; of a model in float32."""
-    if isinstance(model, Bootstrap):
-        first, second = checkpoint_hashes(model.first), checkpoint_hashes(model.second)
-        return second | {f"first_{name}": found for name, found in first.items()}
-    encoder = {**model.encoder.state_dict(), "latent_avg": model.latent_avg}
-    return {
-        "encoder_sha256": tensors_sha256(encoder),
-        "generator_sha256": tensors_sha256(model.generator.state_dict()),
-    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,16 +7,12 @@ from collections.abc import Callable, Sequence
 import torch
 
 from pipeline.errors import OutOfMemory
+from pipeline.models import is_out_of_memory
 
 SIZES = (32, 16, 8, 4, 2, 1)  # tried in this order; beyond 32 a GPU becomes no faster
 ON_CPU = 8  # memory decides nothing there, and larger batches are no faster
 # Of a GPU's memory, what a search may use: the rest is for its context, and for what fragments.
 SHARE_TRIED = 0.9
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """torch.OutOfMemoryError on a GPU; on a CPU a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def tries(work: Callable[[int], object], n: int) -> bool:

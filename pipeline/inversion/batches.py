@@ -30,12 +30,13 @@ from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import WAIT, Stopwatch
 from pipeline.engine.tasks import Crash
 from pipeline.faces import images
-from pipeline.inversion.batch_size import is_out_of_memory, too_large
+from pipeline.inversion.batch_size import too_large
 from pipeline.inversion.device import Device, Download, images_to_u8
 from pipeline.inversion.feed import Chips
 from pipeline.inversion.prefetch import ahead
 from pipeline.inversion.scoring import Scorer
 from pipeline.latents.schema import Row
+from pipeline.models import is_out_of_memory
 from pipeline.records import AlignedFace, Status
 
 T = TypeVar("T")

@@ -21,8 +21,9 @@ from pipeline.engine.cluster import require_reachable
 from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device, runs_here
 from pipeline.errors import ConfigError
 from pipeline.inversion import batch_size
-from pipeline.inversion.actor import ActorConfig, checkpoint_hashes, load_model
+from pipeline.inversion.actor import ActorConfig
 from pipeline.inversion.scoring import Scorer
+from pipeline.models import checkpoint_hashes, load_model
 from pipeline.records import RETRYABLE, Task
 from pipeline.shards import labels
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import LABEL_PREFIX, RunConfig
+from pipeline.errors import ConfigError
 from pipeline.records import AlignedFace, Status
 
 # Key of our JSON record in a Parquet footer.
@@ -154,3 +155,15 @@ def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.Reco
 def footer(metadata: pq.FileMetaData) -> dict[str, Any]:
     """Our record in a file's footer; {} in a file of another origin."""
     return json.loads((metadata.metadata or {}).get(FOOTER_KEY, b"{}"))
+
+
+def latent_shape(latents: Any) -> tuple[int, int]:
+    """(n_styles, w_dim) of a latent column's Arrow type.
+
+    Raises:
+        ConfigError: it is no column of latents.
+    """
+    try:
+        return latents.list_size, latents.value_type.list_size
+    except AttributeError:
+        raise ConfigError(f"the column latent is {latents}, not a list of style vectors") from None

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from encoders import ReStyle
 from pipeline.engine.progress import throughput
+from pipeline.models import LatentRenderer
 from pipeline.report import drawing, edited, output, page, pictures, source
 from pipeline.report.choice import choose
 from pipeline.report.metrics import Metric, metric
@@ -72,32 +72,32 @@ def collect(
     """What the page of a run shows; see :func:`write`."""
     run = source.open_run(latents)
     content = Content(run, throughput=throughput(latents, run.footer["fingerprint"]))
-    restyle = drawing.load(run, model, generator, content.notes) if run.n_ok else None
+    renderer = drawing.load(run, model, generator, content.notes) if run.n_ok else None
     if run.n_edits:
-        size = DEFAULT_INPUT_SIZE if restyle is None else restyle.input_size
-        edited.show(content, restyle, limit, size)
+        size = DEFAULT_INPUT_SIZE if renderer is None else renderer.input_size
+        edited.show(content, renderer, limit, size)
         return content
     n_steps = run.settings["steps"]
     measured = {metric(name): source.values(run, name, n_steps) for name in run.settings["metrics"]}
     found = [statistics(m, values) for m, values in measured.items()]
     content.statistics = [s for s in found if s is not None]
     content.choice = choose(source.statuses(run), measured, limit)
-    _show(content, restyle, list(measured))
-    if restyle is not None:
-        content.average = drawing.draw(restyle, restyle.latent_avg[None].cpu().numpy())[0]
+    _show(content, renderer, list(measured))
+    if renderer is not None:
+        content.average = drawing.draw(renderer, renderer.latent_avg[None])[0]
     return content
 
 
-def _show(content: Content, model: ReStyle | None, metrics: Sequence[Metric]) -> None:
+def _show(content: Content, renderer: LatentRenderer | None, metrics: Sequence[Metric]) -> None:
     """Read and draw the chosen rows, and keep as many as a page holds."""
     run, choice = content.run, content.choice
     # Not both: the latents of every step end with the latent.
     unused = ["latent"] if run.settings["latents"] == "all" else []
     rows = source.rows(run, [*choice.shown, *choice.failed], unused)
-    input_size = model.input_size if model is not None else DEFAULT_INPUT_SIZE
+    input_size = renderer.input_size if renderer is not None else DEFAULT_INPUT_SIZE
     seen = pictures.collect(rows, input_size, content.notes)
     n = len(choice.shown)
-    drawn = drawing.steps(rows[:n], model, run.settings["steps"])
+    drawn = drawing.steps(rows[:n], renderer, run.settings["steps"])
     cards = [
         Card(
             row,

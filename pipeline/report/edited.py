@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from encoders import ReStyle
+from pipeline.models import LatentRenderer
 from pipeline.report import drawing, output, pictures, source
 from pipeline.report.choice import choose
 from pipeline.report.page import Card, Content
 
 
-def show(content: Content, model: ReStyle | None, limit: int, input_size: tuple[int, int]) -> None:
+def show(
+    content: Content, renderer: LatentRenderer | None, limit: int, input_size: tuple[int, int]
+) -> None:
     """Read and draw at most ``limit`` edits, and as many of the source rows that failed."""
     run = content.run
     n = run.n_edits
@@ -20,7 +22,7 @@ def show(content: Content, model: ReStyle | None, limit: int, input_size: tuple[
     rows = source.rows(run, [*numbers, *(first * n for first in failed)])
     of_source = rows[: len(numbers) : n] + rows[len(numbers) :]
     seen = pictures.collect(of_source, input_size, content.notes)
-    drawn = [steps[0] for steps in drawing.steps(rows[: len(numbers)], model, 1)]
+    drawn = [steps[0] for steps in drawing.steps(rows[: len(numbers)], renderer, 1)]
     cards = []
     for i in range(len(shown)):
         of_row = iter(drawn[i * n : (i + 1) * n])

@@ -15,9 +15,9 @@ from pipeline.config import RunConfig, fingerprint
 from pipeline.engine import progress
 from pipeline.engine.progress import Progress
 from pipeline.faces.images import encode_png
-from pipeline.inversion.actor import checkpoint_hashes
 from pipeline.latents.schema import Row, schema
 from pipeline.latents.writer import ShardWriter
+from pipeline.models import checkpoint_hashes
 from pipeline.records import AlignedFace, Status
 
 HOSTILE = "<script>alert(1)</script>"

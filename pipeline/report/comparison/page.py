@@ -101,13 +101,13 @@ def _drawn(
 ) -> tuple[list[Thumbnail | None], tuple[int, int] | None]:
     """The last step of each row, saved or drawn, and what the encoder's input measures."""
     missing: list[str] = []
-    model = drawing.load(compared.run, None, None, missing)
+    renderer = drawing.load(compared.run, None, None, missing)
     notes += [
         f"{compared.name}: {note}".replace(", pass --model", ", use `restyle report`")
         for note in missing
     ]
-    shown = [steps[-1] for steps in drawing.steps(rows, model, 1)]
-    return shown, None if model is None else model.input_size
+    shown = [steps[-1] for steps in drawing.steps(rows, renderer, 1)]
+    return shown, None if renderer is None else renderer.input_size
 
 
 def _card(

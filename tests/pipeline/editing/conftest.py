@@ -15,8 +15,8 @@ def make_latents(tiny_inverter):
     """Write a folder of latents of the small inverter; returns what is in it."""
     from encoders import load_inverter
     from pipeline.config import RunConfig, fingerprint
-    from pipeline.inversion.actor import checkpoint_hashes
     from pipeline.latents.schema import FOOTER_KEY, nested_array, schema
+    from pipeline.models import checkpoint_hashes
 
     model = load_inverter(tiny_inverter)
     n_styles, w_dim = model.generator.n_styles, model.generator.w_dim

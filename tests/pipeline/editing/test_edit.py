@@ -160,7 +160,7 @@ def test_refusals_before_ray_starts(home, make_inverter, tmp_path, monkeypatch):
     refused("names a number twice", strengths=(1.0, 1.0))
     refused("SeFa has the components 0 to 15", directions=("sefa:99",))
     other = str(make_inverter(seed=5))
-    refused("not the one that the latents are of", save_images=True, model=other)
+    refused("not the one that the latents were made for", save_images=True, model=other)
     torch.save(torch.ones(1, 512), tmp_path / "ffhq.pt")
     foreign = (str(tmp_path / "ffhq.pt"),)
     refused("10 style vectors of 16", kind=CheckpointError, directions=foreign)

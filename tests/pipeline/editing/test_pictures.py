@@ -85,8 +85,8 @@ def test_refusals(make_latents, tmp_path):
 
 
 def test_of_no_latents_there_are_no_pictures(latents):
-    from pipeline.editing.painter import LatentRenderer
     from pipeline.latents import LatentDataset
+    from pipeline.models import LatentRenderer
 
     painter = LatentRenderer(LatentDataset(latents.path).footer)
     assert painter.draw(np.zeros((0, *latents.shape), np.float32)) == []

@@ -20,7 +20,7 @@ from pipeline.engine.cluster import connect
 from pipeline.engine.pool import ActorPool
 from pipeline.engine.run import RunPlan, execute
 from pipeline.inversion import run
-from pipeline.inversion.actor import checkpoint_hashes, load_model
+from pipeline.models import checkpoint_hashes, load_model
 
 CYAN, MAGENTA = (0, 255, 255), (255, 0, 255)  # see benchmarks/chaos/site/crashing
 

@@ -1,0 +1,150 @@
+"""A run's model: loaded, hashed, refused if it is another, drawn with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+
+from encoders import Bootstrap, ReStyle, bootstrap, load_inverter, require_precision
+from generators.files.checkpoint import CheckpointError, tensors_sha256
+from generators.precision import float32_products
+from pipeline.config import Precision, RunConfig
+from pipeline.errors import ConfigError, OutOfMemory
+from pipeline.faces.images import to_u8
+
+
+def load_model(run: RunConfig) -> ReStyle | Bootstrap:
+    """The model of a run on the CPU in float32; two of them where the second goes on from the first.
+
+    Raises:
+        CheckpointError, ConfigError: a file cannot be used, or the two, or the steps, do not fit.
+    """
+    if run.then is None:
+        model = load_inverter(run.model, run.generator, compile="never")
+        if model.max_steps is not None and run.steps > model.max_steps:
+            raise ConfigError(
+                f"{run.model} is a single-pass encoder (pSp, e4e), which has one step, not "
+                f"{run.steps}; pass --steps 1, or add a ReStyle encoder with --then"
+            )
+        return model
+    first = load_inverter(run.model, compile="never")
+    try:
+        return bootstrap(first, load_inverter(run.then, run.generator, compile="never"))
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"--then {run.then} cannot follow {run.model}: {error}") from None
+
+
+def checkpoint_hashes(model: ReStyle | Bootstrap) -> dict[str, str]:
+    """Identity of the weights in use, whatever files they came in; of a model in float32."""
+    if isinstance(model, Bootstrap):
+        first, second = checkpoint_hashes(model.first), checkpoint_hashes(model.second)
+        return second | {f"first_{name}": found for name, found in first.items()}
+    encoder = {**model.encoder.state_dict(), "latent_avg": model.latent_avg}
+    return {
+        "encoder_sha256": tensors_sha256(encoder),
+        "generator_sha256": tensors_sha256(model.generator.state_dict()),
+    }
+
+
+def load_generating_model(
+    footer: Mapping[str, Any], model: str | None = None, generator: str | None = None
+) -> ReStyle:
+    """The model whose generator a run's latents belong to, on the CPU in float32.
+
+    Args:
+        footer: of a file of the run; names its model and says what its weights were.
+        model, generator: where the checkpoints are now; None takes the paths that the run used.
+
+    Raises:
+        CheckpointError, ConfigError: no such file, or other weights than the run had.
+    """
+    if "model" not in footer or "identity" not in footer:
+        raise ConfigError("these latents do not name their model; restyle invert writes such names")
+    path = model or footer.get("then") or footer["model"]
+    found = load_inverter(path, generator or footer.get("generator"))
+    ours = checkpoint_hashes(found)["generator_sha256"]
+    theirs = str(footer["identity"].get("generator_sha256"))
+    if ours != theirs:
+        raise ConfigError(
+            f"the generator of {PurePath(path).name} is not the one that the latents were made for "
+            f"(sha256 {ours[:12]}, the run used {theirs[:12]}); pass the checkpoint of the run as "
+            "--model"
+        )
+    return found
+
+
+class LatentRenderer:
+    """Draws what latents of one run show, on a GPU where there is one.
+
+    Args:
+        footer, model, generator: see :func:`load_generating_model`.
+        batch_size: latents drawn together.
+
+    Raises:
+        CheckpointError, ConfigError: no such file, or other weights than the run had.
+    """
+
+    def __init__(
+        self,
+        footer: Mapping[str, Any],
+        model: str | None = None,
+        generator: str | None = None,
+        precision: Precision = "fp32",
+        batch_size: int = 8,
+    ) -> None:
+        device = "cuda:0" if torch.cuda.is_available() else "cpu"
+        try:
+            require_precision(precision, device)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        self._model = load_generating_model(footer, model, generator).at(precision).to(device)
+        self._batch_size = batch_size
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a picture."""
+        return self._model.view.size(self._model.generator.resolution)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of what the run's encoder sees."""
+        return self._model.input_size
+
+    @property
+    def latent_avg(self) -> np.ndarray:
+        """[n_styles, w_dim] float32."""
+        return self._model.latent_avg.cpu().numpy()
+
+    def draw(self, latents: np.ndarray) -> list[np.ndarray]:
+        """The pictures of latents [N, n_styles, w_dim], each [H, W, 3] uint8.
+
+        Raises:
+            OutOfMemory: so many do not fit.
+        """
+        if not len(latents):
+            return []
+        device = self._model.latent_avg.device
+        found = []
+        try:
+            with torch.inference_mode(), float32_products(self._model.precision):
+                for chunk in torch.from_numpy(latents).float().split(self._batch_size):
+                    found += [to_u8(image) for image in self._model.draw(chunk.to(device))]
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f"{self._batch_size} pictures do not fit in memory together; pass a smaller "
+                "--batch-size, or --precision bf16"
+            ) from None
+        return found
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """torch.OutOfMemoryError on a GPU; on a CPU a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
