@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.config import ClusterConfig, Precision, fingerprint
@@ -20,6 +19,7 @@ from pipeline.engine.cluster import require_reachable
 from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
+from pipeline.latents.files import opened
 from pipeline.latents.schema import latent_shape
 from pipeline.latents.where import RowFilter
 from pipeline.models import load_generating_model
@@ -102,14 +102,6 @@ def plan_edit(
     return RunPlan(workers, out, tasks, pending, settings, overwrite, concurrent_run=found)
 
 
-def require_same_run(first: Mapping[str, Any], record: Mapping[str, Any], url: str) -> None:
-    """Refuse a file whose footer is of another run than the first file's."""
-    if record.get("fingerprint") != first.get("fingerprint"):
-        raise ConfigError(
-            f"{storage.redact(url)} is of another run than the rest of its folder; move it away"
-        )
-
-
 def sources(latents: str) -> list[str]:
     """Addresses of the Parquet files of a folder.
 
@@ -127,13 +119,8 @@ def sources(latents: str) -> list[str]:
 
 def _first(url: str) -> tuple[pa.Schema, dict[str, Any]]:
     """Columns and footer of one file; the workers see that the others have the same."""
-    files, path = storage.filesystem(url)
-    try:
-        with files.open_input_file(path) as file:
-            source = pq.ParquetFile(file)
-            columns, record = source.schema_arrow, footer(source.metadata)
-    except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{storage.redact(url)} cannot be read ({error})") from None
+    with opened(*storage.filesystem(url)) as source:
+        columns, record = source.schema_arrow, footer(source.metadata)
     if any(name not in record for name in ("fingerprint", "identity", "shard", "n_samples")):
         raise ConfigError(f"{storage.redact(url)} was not written by `restyle invert`")
     if "direction" in columns.names:

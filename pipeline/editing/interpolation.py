@@ -9,14 +9,14 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.config import Precision
 from pipeline.editing import animation, expression
-from pipeline.editing.edit import require_same_run, sources
+from pipeline.editing.edit import sources
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
+from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.schema import dense
 from pipeline.models import LatentRenderer, load_generating_model
 
@@ -120,21 +120,16 @@ def _found(latents: str, keys: Sequence[str]) -> tuple[np.ndarray, dict]:
 
 def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[str, str, np.ndarray, dict]]:
     """Shard, key, latent [n_styles, w_dim] and footer of the rows of one file that are asked for."""
-    files, path = storage.filesystem(url)
     wanted = pa.array(sorted(keys))
-    try:
-        with files.open_input_file(path) as file:
-            source = pq.ParquetFile(file)
-            if not {*COLUMNS, "latent"} <= {*source.schema_arrow.names}:
-                raise ConfigError(f"{storage.redact(url)} was not written by `restyle invert`")
-            for group in range(source.num_row_groups):
-                rows = source.read_row_group(group, columns=COLUMNS)
-                is_meant = pc.is_in(rows["key"], wanted).to_numpy()
-                for i in np.flatnonzero(is_meant):
-                    row = rows.slice(i, 1).to_pylist()[0]
-                    if row["status"] == "ok" and row["face"] <= 0:
-                        latent = source.read_row_group(group, columns=["latent"])["latent"]
-                        value = dense(latent.slice(i, 1).combine_chunks())[0]
-                        yield row["shard"], row["key"], value, footer(source.metadata)
-    except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{storage.redact(url)} cannot be read ({error})") from None
+    with opened(*storage.filesystem(url)) as source:
+        if not {*COLUMNS, "latent"} <= {*source.schema_arrow.names}:
+            raise ConfigError(f"{storage.redact(url)} was not written by `restyle invert`")
+        for group in range(source.num_row_groups):
+            rows = source.read_row_group(group, columns=COLUMNS)
+            is_meant = pc.is_in(rows["key"], wanted).to_numpy()
+            for i in np.flatnonzero(is_meant):
+                row = rows.slice(i, 1).to_pylist()[0]
+                if row["status"] == "ok" and row["face"] <= 0:
+                    latent = source.read_row_group(group, columns=["latent"])["latent"]
+                    value = dense(latent.slice(i, 1).combine_chunks())[0]
+                    yield row["shard"], row["key"], value, footer(source.metadata)

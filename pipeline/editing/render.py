@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.config import Precision
 from pipeline.editing import animation, names
-from pipeline.editing.edit import require_same_run, sources
+from pipeline.editing.edit import sources
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
 from pipeline.faces.paste import FEATHER, paste
 from pipeline.latents import footer
+from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.schema import dense
 from pipeline.models import LatentRenderer
 from pipeline.shards import reader
@@ -83,30 +84,24 @@ def render(
         raise ConfigError(f"pictures go into a local folder; pass --out pictures/ instead of {out}")
     done = Rendered(keys_missing=set(config.keys))
     stems: dict[str, str] = {}
-    painter, first = None, dict[str, Any]()
+    renderer, first = None, dict[str, Any]()
     for url in sources(latents):
         files, path = storage.filesystem(url)
-        try:
-            with files.open_input_file(path) as file:
-                source = pq.ParquetFile(file)
-                record = footer(source.metadata)
-                first = first or record
-                require_same_run(first, record, url)
-                if painter is None:
-                    painter = _painter(record, config, source.schema_arrow)
-                folder = Path(out) / names.folder(
-                    str(record.get("shard")), os.path.basename(path), stems
-                )
-                jobs = _jobs(source, folder, config, done, progress)
-                _write(_chunks(jobs, config.batch_size), painter, record, config, done)
-        except (pa.ArrowException, OSError) as error:
-            raise ConfigError(f"{redact(url)}: {error}") from None
+        with opened(files, path) as source:
+            record = footer(source.metadata)
+            first = first or record
+            require_same_run(first, record, url)
+            if renderer is None:
+                renderer = _renderer(record, config, source.schema_arrow)
+            name = names.folder(str(record.get("shard")), os.path.basename(path), stems)
+            jobs = _jobs(source, Path(out) / name, config, done, progress)
+            _write(_chunks(jobs, config.batch_size), renderer, record, config, done)
         if config.limit is not None and done.n_written + done.n_there >= config.limit:
             break
     return done
 
 
-def _painter(record: dict[str, Any], config: RenderConfig, columns: pa.Schema) -> LatentRenderer:
+def _renderer(record: dict[str, Any], config: RenderConfig, columns: pa.Schema) -> LatentRenderer:
     if config.paste_back and "quad" not in columns.names:
         raise ConfigError(
             "--paste-back needs to know where the faces were: invert with --align face, or leave it out"
@@ -169,20 +164,26 @@ def _chunks(jobs: Iterator[Job], n: int) -> Iterator[list[Job]]:
 
 def _write(
     chunks: Iterator[Sequence[Job]],
-    painter: LatentRenderer,
+    renderer: LatentRenderer,
     record: dict[str, Any],
     config: RenderConfig,
     done: Rendered,
 ) -> None:
     photos = _Photos(record["shard"]) if config.paste_back else None
     for chunk in chunks:
-        drawn = painter.draw(np.stack([job.row["latent"] for job in chunk]))
+        drawn = renderer.draw(np.stack([job.row["latent"] for job in chunk]))
         for job, picture in zip(chunk, drawn, strict=True):
             if photos is not None:
                 picture = paste(photos.of(job.row), picture, job.row["quad"], config.feather)
-            data = ENCODERS[config.format](picture)
-            job.path.parent.mkdir(parents=True, exist_ok=True)
-            animation.save(job.path, data)
+            _save(job.path, ENCODERS[config.format](picture))
+
+
+def _save(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        animation.save(path, data)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path} ({error.strerror or error})") from None
 
 
 class _Photos:

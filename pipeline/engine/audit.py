@@ -18,6 +18,7 @@ from pipeline.engine import progress, run_folder
 from pipeline.engine.progress import Progress
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
+from pipeline.latents.files import opened
 from pipeline.latents.schema import dense
 from pipeline.storage.urls import redacted_message
 
@@ -108,13 +109,8 @@ def _footers(out: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     source, path = storage.filesystem(out)
 
     def read(name: str) -> dict[str, Any]:
-        try:
-            return footer(pq.read_metadata(f"{path}/{name}", filesystem=source))
-        except Exception:  # of whatever library the store is reached by
-            where = storage.redact(out)
-            raise ConfigError(
-                f"{name} cannot be read; `restyle verify {where}` tells what is damaged"
-            ) from None
+        with opened(source, f"{path}/{name}") as parquet:
+            return footer(parquet.metadata)
 
     with ThreadPoolExecutor(N_FOOTER_THREADS) as pool:  # in an object store it is all waiting
         yield from pool.map(read, names)

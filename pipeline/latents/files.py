@@ -7,8 +7,9 @@ import glob
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +54,9 @@ class LatentFiles:
         Raises:
             ConfigError: the file cannot be read any more.
         """
-        try:
-            with self.source.open_input_file(group.path) as file:
-                parquet = pq.ParquetFile(file, pre_buffer=True)
-                table = parquet.read_row_group(group.index, columns=list(columns))
-                return table.select(columns).replace_schema_metadata()
-        except (pa.ArrowException, OSError) as error:
-            raise _unreadable(group.path, error) from None
+        with opened(self.source, group.path, pre_buffer=True) as parquet:
+            table = parquet.read_row_group(group.index, columns=list(columns))
+            return table.select(columns).replace_schema_metadata()
 
     def read_ahead(
         self, groups: Iterable[Group], columns: Sequence[str], n_threads: int = N_READ_THREADS
@@ -86,17 +83,15 @@ def open_files(pattern: str) -> LatentFiles:
     if not paths:
         raise ConfigError(f"no Parquet file in {address}; is it the --out of a run?")
 
-    def opened(path: str) -> tuple[pa.Schema, list[Group], dict[str, Any]]:
-        try:
-            metadata = pq.read_metadata(path, filesystem=source)
-        except (pa.ArrowException, OSError) as error:
-            raise _unreadable(path, error) from None
+    def layout(path: str) -> tuple[pa.Schema, list[Group], dict[str, Any]]:
+        with opened(source, path) as parquet:
+            metadata = parquet.metadata
         sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         groups = [Group(path, i, n) for i, n in enumerate(sizes)]
         return metadata.schema.to_arrow_schema().remove_metadata(), groups, footer(metadata)
 
     with ThreadPoolExecutor(N_WAITING_THREADS) as pool:
-        found = pool.map(opened, paths)
+        found = pool.map(layout, paths)
         schema, groups, record = next(found)
         for path, (other_schema, more, other) in zip(paths[1:], found, strict=True):
             _require_same(record, other, schema, other_schema, (paths[0], path), address)
@@ -105,11 +100,46 @@ def open_files(pattern: str) -> LatentFiles:
     return LatentFiles(address, source, groups, schema, shared)
 
 
+@contextmanager
+def opened(
+    source: pafs.FileSystem, path: str, pre_buffer: bool = False
+) -> Iterator[pq.ParquetFile]:
+    """A Parquet file, to be read inside the block.
+
+    Raises:
+        ConfigError: it is damaged, or gone.
+    """
+    try:
+        file = source.open_input_file(path)
+        parquet = pq.ParquetFile(file, pre_buffer=pre_buffer)
+    except Exception as error:  # of whatever library the store is reached by
+        raise _unreadable(path, error) from None
+    with file:
+        try:
+            yield parquet
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(path, error) from None
+
+
 def _unreadable(path: str, error: Exception) -> ConfigError:
-    name = path.rpartition("/")[2]
-    first = (str(error).splitlines() or [type(error).__name__])[0]
+    name, why = path.rpartition("/")[2], urls.redacted_message(error, path)
     return ConfigError(
-        f"{name} cannot be read ({first}); `restyle verify` of its folder tells what is damaged"
+        f"{name} cannot be read ({why}); `restyle verify` of its folder tells what is damaged"
+    )
+
+
+def require_same_run(first: Mapping[str, Any], record: Mapping[str, Any], address: str) -> None:
+    """Refuse a file whose footer belongs to a different run than the first file's.
+
+    Raises:
+        ConfigError: it does; says how the settings differ.
+    """
+    if not first or record.get("fingerprint") == first.get("fingerprint"):
+        return
+    differs = difference(first.get("identity", {}), record.get("identity", {}))
+    raise ConfigError(
+        f"{storage.redact(address)} belongs to a different run than the other files here "
+        f"({differs or 'fingerprint'}); move it elsewhere"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -13,13 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.config import difference
 from pipeline.engine import audit, run_folder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
+from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.schema import dense
 from pipeline.report.metrics import metric
-from pipeline.storage.urls import redacted_message
 
 # Rows decoded at once when single rows are picked: with 18 x 512 latents of five steps, 12 MB.
 BATCH_ROWS = 64
@@ -54,6 +54,15 @@ class Run:
     n_samples: int = 0
     n_by_status: Counter[str] = field(default_factory=Counter)
     n_unfinished: int = 0  # shards that were asked for and have no file
+
+    def opened(self, name: str) -> AbstractContextManager[pq.ParquetFile]:
+        """One of its files, to be read inside the block.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
+        files, folder = storage.filesystem(self.latents)
+        return opened(files, f"{folder}/{name}")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -106,10 +115,10 @@ def open_run(latents: str) -> Run:
         )
     run = Run(latents)
     for name in names:
-        with opened(latents, name) as file:
-            path = f"{where.rstrip('/')}/{name}"
+        path = f"{where.rstrip('/')}/{name}"
+        with run.opened(name) as file:
             record, n_rows = _record(file, path), file.metadata.num_rows
-        _require_same(record, run.footer, path)
+        require_same_run(run.footer, record, path)
         run.footer = run.footer or record
         shard, version = record.get("shard", ""), record.get("input_identity", "")
         run.files.append(File(name, shard, version, n_rows))
@@ -138,29 +147,6 @@ def _record(file: pq.ParquetFile, path: str) -> dict[str, Any]:
     return found
 
 
-def _require_same(record: dict[str, Any], first: dict[str, Any], path: str) -> None:
-    if first and record["fingerprint"] != first["fingerprint"]:
-        differs = difference(first["identity"], record["identity"])
-        raise ConfigError(f"{path} is of another run ({differs}); keep one run in a folder")
-
-
-def opened(latents: str, name: str) -> pq.ParquetFile:
-    """One file of a run.
-
-    Raises:
-        ConfigError: it is damaged.
-    """
-    files, folder = storage.filesystem(latents)
-    try:
-        return pq.ParquetFile(f"{folder}/{name}", filesystem=files)
-    except Exception as error:  # of whatever library the store is reached by
-        why = redacted_message(error, latents)
-        raise ConfigError(
-            f"{storage.redact(latents).rstrip('/')}/{name} cannot be read ({why}); delete it and "
-            "run the same `restyle invert` again"
-        ) from None
-
-
 def values(run: Run, name: str, n_steps: int) -> np.ndarray:
     """One metric of every row, [n_rows, n_steps] float32, NaN where a step was not measured.
 
@@ -170,7 +156,7 @@ def values(run: Run, name: str, n_steps: int) -> np.ndarray:
     found = np.full((run.n_rows, n_steps), np.nan, np.float32)
     start = 0
     for part in run.files:
-        with opened(run.latents, part.name) as file:
+        with run.opened(part.name) as file:
             for batch in file.iter_batches(columns=[name]):
                 column = batch.column(0)
                 there = start + np.flatnonzero(np.asarray(column.is_valid()))
@@ -189,7 +175,7 @@ def statuses(run: Run) -> np.ndarray:
     """The status of every row, [n_rows] of str."""
     parts = [np.empty(0, "U1")]
     for part in run.files:
-        with opened(run.latents, part.name) as file:
+        with run.opened(part.name) as file:
             column = file.read(columns=["status"]).column(0)
             parts.append(np.asarray(column.to_pylist(), dtype="U32"))
     return np.concatenate(parts)
@@ -206,7 +192,7 @@ def rows(run: Run, numbers: Sequence[int], without: Sequence[str] = ()) -> list[
     for part in run.files:
         wanted = sorted({n - start for n in numbers if start <= n < start + part.n_rows})
         if wanted:
-            with opened(run.latents, part.name) as file:
+            with run.opened(part.name) as file:
                 columns = [c for c in file.schema_arrow.names if c not in (*without, "landmarks")]
                 for index, row in _picked(file, wanted, columns):
                     found[start + index] = row

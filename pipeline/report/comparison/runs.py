@@ -198,7 +198,7 @@ def _places(run: Run) -> dict[str, tuple[str, int]]:
 
 
 def _rows(run: Run, name: str, start: int) -> _Rows:
-    with source.opened(run.latents, name) as file:
+    with run.opened(name) as file:
         table = file.read(columns=["key", "sample_index", "face", "status"])
     samples, faces = (table[n].to_numpy().astype(np.int64) for n in ("sample_index", "face"))
     return _Rows(

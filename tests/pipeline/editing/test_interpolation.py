@@ -79,9 +79,9 @@ def test_a_folder_of_two_runs_is_refused(latents, make_latents, tmp_path):
     other = make_latents(tmp_path / "other", dtype="float16")
     name = sorted(p.name for p in (tmp_path / "latents").glob("*.parquet"))[1]
     (tmp_path / "latents" / name).write_bytes((tmp_path / "other" / name).read_bytes())
-    with pytest.raises(ConfigError, match="is of another run than the rest"):
+    with pytest.raises(ConfigError, match="belongs to a different run than the other files"):
         interpolate(latents.path, "out", PathConfig(("0/1", "1/2")))
-    with pytest.raises(ConfigError, match="is of another run than the rest"):
+    with pytest.raises(ConfigError, match="belongs to a different run than the other files"):
         render(latents.path, "out", RenderConfig(), lambda n: None)
     assert other.path
 
