@@ -13,15 +13,15 @@ from pipeline.engine.worker import WorkerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostlessConfig(WorkerConfig):
+class NullConfig(WorkerConfig):
     """Of a worker that costs nothing."""
 
     @property
     def worker_class(self) -> Any:
-        return Costless
+        return NullActor
 
 
-class Costless:
+class NullActor:
     """Takes the place of a worker: a report at once."""
 
     def __init__(self, config: Any) -> None:
@@ -78,7 +78,7 @@ def _wait(
     return list(references[n_left:]), list(references[:n_left])
 
 
-def simulate(n_gpus: int, actor_class: type = Costless) -> None:
+def simulate(n_gpus: int, actor_class: type = NullActor) -> None:
     """Put the simulation in the place of Ray, for the driver and its crew, in this process."""
     from pipeline.engine import driver, pool
 

@@ -28,7 +28,7 @@ class Mortal(null_actor.NullActor):
 
 null_actor.simulate(1, Mortal)
 with tempfile.TemporaryDirectory() as out:
-    config = null_actor.NullConfig(out=out, identity={})
+    config = null_actor.NullConfig(out=out, settings={})
     tasks = scaling._tasks(40, "shards")
     summary = driver.run(tasks, config, ClusterConfig(), lambda *_: None)
 print(json.dumps([summary.n_shards, len(summary.failures), summary.n_deaths]))

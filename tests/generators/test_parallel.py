@@ -11,7 +11,7 @@ from generators.training import parallel
 WORKER = """
 import sys, torch
 from torch import distributed, nn
-from generators import parallel
+from generators.training import parallel
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)

@@ -24,7 +24,7 @@ def out(tmp_path):
     out = str(tmp_path / "latents")
     run_folder.require_writable(out)
     asked = [Task(f"{i}.tar", "", f"{i}.parquet") for i in range(4)]
-    run_folder.claim(out, CONFIG.settings(), asked, overwrite=False)
+    run_folder.write_run_record(out, CONFIG.settings(), asked, overwrite=False)
     writer = ShardWriter(out, "0.parquet", "0.tar", schema.schema(CONFIG, 2, 3))
     bad = AlignedFace(0, "0", Status.CRASHED, "died")
     writer.add([Row(bad, bad.status, bad.error)])
@@ -51,7 +51,7 @@ def status(out):
 def test_beside_a_run(out, run):
     log, progress = run
     with log:
-        log.beat(progress)
+        log.heartbeat(progress)
         text = status(out)
     assert "shards: 1 of 4 done, 1 running, 1 failed" in text
     assert "crashed                   1  100.0%" in text
@@ -68,7 +68,7 @@ def test_after_its_end(out, run):
     assert "waited" not in status(out)
     busy = {"read": 1.0, "align": 9.0, "wait": 3.0, "invert": 0.75, "score": 0.25}
     with log:
-        log.beat(replace(progress, busy_s=busy))
+        log.heartbeat(replace(progress, busy_s=busy))
     text = status(out)
     assert "1 of 4 done, 0 running, 1 failed" in text
     assert "run:    unfinished, begun 2" in text
@@ -78,7 +78,7 @@ def test_after_its_end(out, run):
 
 def test_after_its_death(out, run, tmp_path):
     log, progress = run
-    log.beat(progress)
+    log.heartbeat(progress)
     path = tmp_path / "latents" / progress.PROGRESS
     old = json.loads(path.read_text())
     path.write_text(json.dumps({**old, "written": old["written"] - 60}))

@@ -18,7 +18,7 @@ from pipeline.editing import edit
 from pipeline.engine import audit, pool, progress
 from pipeline.engine.cluster import connect
 from pipeline.engine.pool import ActorPool
-from pipeline.engine.run import RunPlan, execute
+from pipeline.engine.run import RunPlan, execute, reconcile_with_storage
 from pipeline.inversion import run
 from pipeline.models import checkpoint_hashes, load_model
 
@@ -104,7 +104,7 @@ def test_a_retry_that_fails_again_is_said(tmp_path):
     workers = run.actor_config(RunConfig(), str(tmp_path), {}, ClusterConfig())
     prepared = RunPlan(workers, str(tmp_path), [task], [task], {}, False, again)
     summary = Summary(failures=[(task, "died")])
-    run.reconcile_with_storage(prepared, summary)
+    reconcile_with_storage(prepared, summary)
     assert summary.failures == [(task, "died")]
 
 

@@ -32,12 +32,12 @@ def test_progress_and_log_of_a_run(tmp_path):
         assert progress.concurrent_run(str(tmp_path), log.run) is None
         assert progress.concurrent_run(str(tmp_path), "another").run == log.run
     assert (first.n_asked, first.n_before, first.seconds_left) == (10, 4, None)
-    assert found.active == begun
+    assert found.begun == begun
     assert found.rows_per_s > 0
     # Four shards of two rows are left, and two of their rows are there.
     assert found.seconds_left == pytest.approx(6 * found.seconds / 6)
     last = progress.read(str(tmp_path))
-    assert (last.state, last.n_done, last.active, last.is_alive()) == ("finished", 2, [], False)
+    assert (last.state, last.n_done, last.begun, last.is_alive()) == ("finished", 2, [], False)
     events = [(line["event"], line["shard"]) for line in lines(tmp_path)]
     assert events == [("run_started", None), ("done", "s.tar"), ("run_ended", None)]
     assert {line["run"] for line in lines(tmp_path)} == {log.run}

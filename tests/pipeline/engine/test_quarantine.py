@@ -33,7 +33,7 @@ def test_two_samples_of_one_batch_are_both_found():
 
 
 @pytest.mark.parametrize(
-    ("care", "n_deaths", "hopeless"),
+    ("search", "n_deaths", "hopeless"),
     [
         (CrashSearch(), 8, False),
         (CrashSearch(), 9, True),

@@ -158,7 +158,7 @@ class FailingConfig(WorkerConfig):
 
 torch.cuda.is_available, torch.cuda.synchronize = (lambda: True), synchronize
 try:
-    Failing(FailingConfig(out=sys.argv[2], identity={})).process(None)
+    Failing(FailingConfig(out=sys.argv[2], settings={})).process(None)
 except RuntimeError as error:
     print(error)
     sys.exit(3)

@@ -138,7 +138,7 @@ def test_shards_that_are_added_have_the_columns_of_the_run(shard, tmp_path, tiny
         prepare(old, keep_fields=())
     with pytest.raises(ConfigError, match="label_smile: double there, string now"):
         prepare(old, keep_fields=("smile=str", "cls"))
-    assert prepare(new, overwrite=True).identity["label_new"] == "int64"
+    assert prepare(new, overwrite=True).settings["label_new"] == "int64"
 
 
 def test_runs_without_labels_have_the_identity_they_always_had():

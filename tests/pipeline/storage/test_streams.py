@@ -187,9 +187,9 @@ def test_waits_grow_and_end(monkeypatch):
     monkeypatch.setattr(retry.time, "sleep", waits.append)
     found, refused = retry.Retry(), ShardError("refused")
     for _ in range(retry.N_TRIES - 1):
-        found.after(OSError("busy"), refused)
+        found.wait_or_raise(OSError("busy"), refused)
     with pytest.raises(ShardError, match="refused"):
-        found.after(OSError("busy"), refused)
+        found.wait_or_raise(OSError("busy"), refused)
     assert waits == sorted(waits)
     assert 0.25 <= waits[0] <= 0.5
     assert sum(waits) < 16
