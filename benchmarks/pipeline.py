@@ -29,8 +29,9 @@ from PIL import Image
 from benchmarks.stand_in import SHARD, TimedConfig
 from pipeline import portraits
 from pipeline.config import ClusterConfig, RunConfig
-from pipeline.engine import driver, run_folder, stopwatch
+from pipeline.engine import driver, stopwatch
 from pipeline.engine.cluster import connect
+from pipeline.engine.run_folder import RunFolder
 from pipeline.faces import images
 from pipeline.inversion import run
 from pipeline.shards import packing
@@ -69,7 +70,7 @@ class Bench:
         if n_ahead is not None:
             told["n_ahead"] = n_ahead
         workers = TimedConfig(**told)
-        run_folder.write_run_record(out, plan.settings, plan.tasks, overwrite=False)
+        RunFolder(out).write_run_record(plan.settings, plan.tasks, overwrite=False)
         summary = driver.run(plan.pending, workers, self._cluster, lambda *_: None)
         assert not summary.failures, summary.failures
         assert set(summary.n_by_status) == {"ok"}, summary.n_by_status

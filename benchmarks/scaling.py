@@ -96,23 +96,25 @@ def _tasks(n: int, name: str) -> list[Any]:
 def planning(n: int) -> dict[str, float]:
     """Seconds of listing n shards, of finding those without a file, of writing the run's record."""
     from pipeline.engine import run_folder
+    from pipeline.engine.run_folder import RunFolder
 
     with tempfile.TemporaryDirectory() as folder:
         shards, out = Path(folder) / "shards", Path(folder) / "out"
         shards.mkdir()
         for i in range(n):
             os.close(os.open(shards / f"{i:06}.tar", os.O_CREAT))
-        run_folder.require_writable(str(out))
-        run_folder.write_run_record(str(out), {}, [], overwrite=False)
+        folder = RunFolder(str(out))
+        folder.require_writable()
+        folder.write_run_record({}, [], overwrite=False)
         start = time.perf_counter()
         tasks = run_folder.tasks([f"{shards}/*.tar"], RUN)
         listed = time.perf_counter()
         for task in tasks[: n // 2]:
             (out / task.output).touch()
         begun = time.perf_counter()
-        left = run_folder.pending(tasks, str(out))
+        left = folder.pending(tasks)
         pending = time.perf_counter()
-        run_folder.write_run_record(str(out), {}, tasks, overwrite=False)
+        folder.write_run_record({}, tasks, overwrite=False)
         end = time.perf_counter()
     assert len(left) == n - n // 2
     return {

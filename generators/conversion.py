@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from generators import load_generator, save_generator
-from generators.files import checkpoint, rosinality
+from generators.files import atomic, checkpoint, rosinality
 from generators.files.checkpoint import CheckpointError
 
 Kind = Literal["generator", "inverter"]
@@ -53,7 +53,8 @@ def convert_generator(path: str | os.PathLike, out: str | os.PathLike) -> None:
     generator = load_generator(path)
     if out.suffix == ".pt":
         content = rosinality.export(generator)
-        checkpoint.write_whole(out, lambda temporary: torch.save(content, temporary))
+        with atomic.written(out) as part:
+            torch.save(content, part)
     else:
         notes, source = provenance(path)
         save_generator(out, generator, notes, source)

@@ -24,6 +24,7 @@ COLUMN_KEY = re.compile(r"\w[\w -]*")
 # Settings that are paths: the fingerprint covers what the files hold instead.
 PATHS = ("model", "then", "generator", *METRIC_FILES)
 # Beside the Parquet files of a run: what it leaves for `status`, and what is not finished.
+MAX_LISTED = 8  # items of a setting that a message names; more are told by their number and hash
 RUN_FOLDER = "_run"
 # Raised when the same settings would write other numbers or columns than before. 2: float32 is IEEE on a GPU
 # too, and rows say their precision.
@@ -118,12 +119,30 @@ class ClusterConfig:
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
-    """Hash of a run's identity (settings and checkpoint hashes), 16 hex digits."""
+    """Hash of a run's settings, checkpoint hashes among them: 16 hex digits."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def require_same_settings(
+    old: Mapping[str, Any], new: Mapping[str, Any], holds: str, advice: str
+) -> None:
+    """Refuse to continue in a folder that was claimed with different settings.
+
+    Args:
+        holds: the folder and what it holds, as the beginning of a sentence.
+        advice: what to do besides choosing another --out.
+
+    Raises:
+        ConfigError: they differ; the differences are named.
+    """
+    if fingerprint(old) != fingerprint(new):
+        raise ConfigError(
+            f"{holds} with different settings ({difference(old, new)}); choose another --out, or {advice}"
+        )
+
+
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """The entries in which two identities differ, for people: ``steps: 5 there, 3 now``."""
+    """The entries in which two runs' settings differ, for people: ``steps: 5 there, 3 now``."""
     names = sorted(old.keys() | new.keys())
     return "; ".join(
         f"{name}: {_short(old.get(name))} there, {_short(new.get(name))} now"
@@ -133,5 +152,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, list) and len(value) > MAX_LISTED:
+        return f"{len(value)} ({hashlib.sha256(json.dumps(value).encode()).hexdigest()[:8]})"
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return text[:12] + "…" if len(text) == 64 else text  # a sha256

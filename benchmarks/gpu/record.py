@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from generators.files import atomic
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -40,9 +42,7 @@ class Record:
 
     def save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_suffix(".part")
-        beside.write_text(json.dumps(self.content, indent=1) + "\n")
-        beside.replace(self.path)
+        atomic.write_bytes(self.path, f"{json.dumps(self.content, indent=1)}\n".encode())
 
 
 def card(device: torch.device) -> str:

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from generators.files import torchfile
+from generators.files import atomic, torchfile
 from generators.files.pickled import DamagedPickle, RefusedPickle
 
 FORMAT_VERSION = 1
@@ -61,22 +61,8 @@ def save(path: str | os.PathLike, header: Header, tensors: Mapping[str, Tensor])
     """Write a checkpoint; it appears whole under its name or not at all."""
     ready = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     metadata = {METADATA_KEY: json.dumps(asdict(header))}
-    write_whole(path, lambda temporary: save_file(ready, temporary, metadata=metadata))
-
-
-def write_whole(path: str | os.PathLike, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make a temporary file beside ``path``, and give it that name once it is complete."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        # safetensors writes for the owner alone; a checkpoint is a file like any other.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic.written(path) as part:
+        save_file(ready, part, metadata=metadata)
 
 
 def _parse_header(path: Path, metadata: dict[str, str] | None) -> Header:

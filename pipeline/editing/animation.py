@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from generators.files.checkpoint import write_whole
+from generators.files import atomic
 from pipeline import storage
 from pipeline.errors import ConfigError
 from pipeline.faces import images
@@ -82,22 +82,15 @@ def write(out: str, frames: Iterator[np.ndarray], frames_per_s: float) -> None:
 def _write(path: Path, frames: Iterator[np.ndarray], frames_per_s: float) -> None:
     suffix = path.suffix.lower()
     if suffix == WEBP:
-        write_whole(path, lambda part: _write_webp(part, frames, frames_per_s))
+        with atomic.written(path) as part:
+            _write_webp(part, frames, frames_per_s)
     elif suffix == MP4:
-        write_whole(path, lambda part: _write_mp4(part, frames, frames_per_s))
+        with atomic.written(path) as part:
+            _write_mp4(part, frames, frames_per_s)
     else:
         path.mkdir(exist_ok=True)
         for i, frame in enumerate(frames):
-            save(path / f"{i:06}.png", images.encode_png(frame))
-
-
-def save(path: Path, data: bytes) -> None:
-    """A picture's file, which appears whole or not at all."""
-
-    def write(part: Path) -> None:
-        part.write_bytes(data)
-
-    write_whole(path, write)
+            atomic.write_bytes(path / f"{i:06}.png", images.encode_png(frame))
 
 
 def _write_webp(path: Path, frames: Iterator[np.ndarray], frames_per_s: float) -> None:

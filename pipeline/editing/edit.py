@@ -17,6 +17,7 @@ from pipeline.editing.rows import Edits
 from pipeline.engine import run_folder
 from pipeline.engine.cluster import require_reachable
 from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device
+from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.files import opened
@@ -80,10 +81,11 @@ def plan_edit(
     settings = _settings(record, config, [one.signature() for one in parsed])
     run = fingerprint(settings)
     tasks = [run_folder.task(url, storage.version(url), run) for url in urls]
-    run_folder.require_compatible(out, settings, overwrite)
-    pending = tasks if overwrite else run_folder.pending(tasks, out)
+    folder = RunFolder(out)
+    folder.require_compatible(settings, overwrite)
+    pending = tasks if overwrite else folder.pending(tasks)
     if not dry_run:
-        run_folder.require_writable(out)
+        folder.require_writable()
         require_reachable(cluster.address)
     workers = EditorConfig(
         out=storage.absolute(out),
@@ -108,7 +110,7 @@ def sources(latents: str) -> list[str]:
     Raises:
         ConfigError: there are none.
     """
-    names = run_folder.committed(latents)
+    names = RunFolder(latents).committed()
     if not names:
         raise ConfigError(
             f"{storage.redact(latents)} holds no Parquet file; pass the --out of `restyle invert`"

@@ -12,19 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from generators.files import atomic
 from pipeline import storage
 from pipeline.config import Precision
-from pipeline.editing import animation, names
 from pipeline.editing.edit import sources
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
 from pipeline.faces.paste import FEATHER, paste
 from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
+from pipeline.latents.names import RowNames, shard_folder
 from pipeline.latents.schema import dense
 from pipeline.models import LatentRenderer
-from pipeline.shards import reader
-from pipeline.storage import redact
+from pipeline.shards.photos import SourcePhotos
 
 COLUMNS = ("key", "shard", "sample_index", "face", "status", "direction", "strength", "latent")
 FOR_PASTE = ("quad", "width", "height")
@@ -93,7 +93,7 @@ def render(
             require_same_run(first, record, url)
             if renderer is None:
                 renderer = _renderer(record, config, source.schema_arrow)
-            name = names.folder(str(record.get("shard")), os.path.basename(path), stems)
+            name = shard_folder(str(record.get("shard")), os.path.basename(path), stems)
             jobs = _jobs(source, Path(out) / name, config, done, progress)
             _write(_chunks(jobs, config.batch_size), renderer, record, config, done)
         if config.limit is not None and done.n_written + done.n_there >= config.limit:
@@ -119,12 +119,12 @@ def _jobs(
     progress: Callable[[int], None],
 ) -> Iterator[Job]:
     """Rows that are to be drawn, in stored order."""
-    given = names.Names()
+    given = RowNames()
     wanted = [*COLUMNS, *(FOR_PASTE if config.paste_back else ())]
     columns = [name for name in wanted if name in source.schema_arrow.names]
     for batch in source.iter_batches(64, columns=columns):
         for row in _rows(batch):
-            path = given.path(row["key"], row["face"], row.get("direction"), row.get("strength"))
+            path = given.path(row)
             if config.keys and row["key"] not in config.keys:
                 continue
             done.keys_missing.discard(row["key"])
@@ -169,58 +169,23 @@ def _write(
     config: RenderConfig,
     done: Rendered,
 ) -> None:
-    photos = _Photos(record["shard"]) if config.paste_back else None
+    photos = SourcePhotos(record["shard"], images.decode_or_none) if config.paste_back else None
     for chunk in chunks:
         drawn = renderer.draw(np.stack([job.row["latent"] for job in chunk]))
         for job, picture in zip(chunk, drawn, strict=True):
             if photos is not None:
-                picture = paste(photos.of(job.row), picture, job.row["quad"], config.feather)
+                photo = photos.of(job.row)
+                if photo is None:
+                    raise ShardError(
+                        f"{job.row['key']} has a latent but no photo; verify the folder"
+                    )
+                picture = paste(photo, picture, job.row["quad"], config.feather)
             _save(job.path, ENCODERS[config.format](picture))
 
 
 def _save(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        animation.save(path, data)
+        atomic.write_bytes(path, data)
     except OSError as error:
         raise ConfigError(f"cannot write {path} ({error.strerror or error})") from None
-
-
-class _Photos:
-    """Source photos of one shard, asked for in stored order: the tar is read once, as a stream."""
-
-    def __init__(self, url: str) -> None:
-        if url.startswith(storage.PIPE):
-            # Whoever wrote the Parquet file chose this text; no command is run for it.
-            raise ShardError("a shard that came out of a command is not read a second time")
-        self._url = url
-        self._samples = reader.samples(url)
-        self._index = -1
-        self._photo: np.ndarray | None = None
-        self._key = ""
-
-    def of(self, row: dict[str, Any]) -> np.ndarray:
-        """The photo that a row was made from, [H, W, 3] uint8.
-
-        Raises:
-            ShardError: the shard cannot be read, or has changed.
-        """
-        while self._index < row["sample_index"]:
-            sample = next(self._samples, None)
-            if sample is None:
-                break
-            self._index, self._key, self._photo = sample.index, sample.key, None
-            if sample.index == row["sample_index"]:
-                self._photo = _decoded(sample.image)
-        photo = self._photo
-        size = None if photo is None else photo.shape[:2]
-        if photo is None or self._key != row["key"] or size != (row["height"], row["width"]):
-            raise ShardError(f"{redact(self._url)} has changed since it was inverted")
-        return photo
-
-
-def _decoded(data: bytes | None) -> np.ndarray | None:
-    try:
-        return None if data is None else images.decode(data)
-    except images.ImageError:
-        return None

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import storage
-from pipeline.engine import progress, run_folder
+from pipeline.config import fingerprint
+from pipeline.engine import progress
 from pipeline.engine.progress import Progress
+from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
-from pipeline.latents.files import opened
 from pipeline.latents.schema import dense
 from pipeline.storage.urls import redacted_message
 
@@ -63,21 +63,11 @@ def files(out: str) -> list[str]:
     Raises:
         ConfigError: the folder holds no run.
     """
-    names = run_folder.committed(out)
-    if not names and _shards(out) is None:
-        raise ConfigError(f"{storage.redact(out)} holds no run; pass the --out of `restyle invert`")
+    folder = RunFolder(out)
+    names = folder.committed()
+    if not names and folder.shards() is None:
+        raise ConfigError(f"{folder} holds no run; pass the --out of `restyle invert`")
     return names
-
-
-def _shards(out: str) -> list[dict[str, str]] | None:
-    """What was asked for, as recorded by the driver."""
-    source, path = storage.filesystem(out)
-    return run_folder.read_json(source, f"{path}/{run_folder.SHARDS}")
-
-
-def _settings(out: str) -> dict[str, Any]:
-    source, path = storage.filesystem(out)
-    return run_folder.read_json(source, f"{path}/{run_folder.SETTINGS}") or {}
 
 
 def status(out: str) -> RunStatus:
@@ -106,10 +96,10 @@ def with_rows(out: str, names: Sequence[str], statuses: AbstractSet[str]) -> lis
 
 
 def _footers(out: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    source, path = storage.filesystem(out)
+    folder = RunFolder(out)
 
     def read(name: str) -> dict[str, Any]:
-        with opened(source, f"{path}/{name}") as parquet:
+        with folder.opened(name) as parquet:
             return footer(parquet.metadata)
 
     with ThreadPoolExecutor(N_FOOTER_THREADS) as pool:  # in an object store it is all waiting
@@ -119,7 +109,7 @@ def _footers(out: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
 def unfinished(out: str, names: Sequence[str]) -> list[str]:
     """URLs of the shards that were asked for and have no file."""
     done = set(names)
-    return [item["url"] for item in _shards(out) or [] if item["output"] not in done]
+    return [item["url"] for item in RunFolder(out).shards() or [] if item["output"] not in done]
 
 
 def missing(out: str) -> list[str]:
@@ -129,15 +119,13 @@ def missing(out: str) -> list[str]:
 
 def verify(out: str, names: Sequence[str]) -> Iterator[FileAudit]:
     """Read every row of every file; one audit a file, its problems in words."""
-    from pipeline.config import fingerprint
-
-    source, path = storage.filesystem(out)
-    expected = fingerprint(_settings(out))
+    folder = RunFolder(out)
+    expected = fingerprint(folder.settings() or {})
     shards: dict[str, str] = {}
     for name in names:
         audit = FileAudit(name)
         try:
-            with source.open_input_file(f"{path}/{name}") as file:
+            with folder.files.open_input_file(folder.at(name)) as file:
                 _check_file(audit, pq.ParquetFile(file), expected, shards)
         except Exception as error:
             why = redacted_message(error, out)

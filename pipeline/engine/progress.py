@@ -14,16 +14,13 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pyarrow import fs as pafs
-
-from pipeline import storage
 from pipeline.config import RUN_FOLDER
-from pipeline.storage.filesystems import make_folder
+from pipeline.errors import ConfigError
+from pipeline.storage.folder import Folder
 from pipeline.storage.urls import redacted_message
 
 PROGRESS = f"{RUN_FOLDER}/progress.json"
@@ -94,28 +91,26 @@ class Progress:
 
 def read(out: str) -> Progress | None:
     """The last heartbeat in a folder; None where there is none, or none that this version can read."""
-    return _read(out, PROGRESS)
+    try:
+        return _read(Folder(out), PROGRESS)
+    except ConfigError:
+        return None
 
 
 def runs(out: str) -> list[Progress]:
     """The last heartbeat of every run, of one that goes on or was killed only if no other came after it."""
     try:
-        files, path = storage.filesystem(out)
-        where = pafs.FileSelector(f"{path}/{RUNS}", allow_not_found=True)
-        names = [f"{RUNS}/{info.base_name}" for info in files.get_file_info(where)]
-    except Exception:
-        names = []
-    found = [_read(out, name) for name in [PROGRESS, *names]]
+        folder = Folder(out)
+        names = [f"{RUNS}/{name}" for name in folder.names(RUNS)]
+    except ConfigError:
+        return []
+    found = [_read(folder, name) for name in [PROGRESS, *names]]
     return list({progress.run: progress for progress in found if progress is not None}.values())
 
 
-def _read(out: str, name: str) -> Progress | None:
+def _read(folder: Folder, name: str) -> Progress | None:
     try:
-        files, path = storage.filesystem(out)
-        if files.get_file_info(f"{path}/{name}").type != pafs.FileType.File:
-            return None
-        with files.open_input_stream(f"{path}/{name}") as stream:
-            found = json.loads(stream.read())
+        found = folder.read_json(name)
         begun = [ActiveShard(**item) for item in found.pop("begun", [])]
         blank = {k: v for k, v in vars(Progress("")).items() if k != "begun"}
         known = {k: v for k, v in found.items() if k in blank and _is_like(v, blank[k])}
@@ -138,9 +133,7 @@ class RunLog:
     """Writes all of it for one run. Use as a context: an exception marks the run as stopped."""
 
     def __init__(self, out: str, n_asked: int, n_before: int, fingerprint: str = "") -> None:
-        self._out = out
-        self._files, self._folder = storage.filesystem(out)
-        self._local = isinstance(self._files, pafs.LocalFileSystem)
+        self._folder = Folder(out)
         now = datetime.now(UTC)
         self.run = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
         self._lines: list[str] = []
@@ -165,7 +158,11 @@ class RunLog:
     def __exit__(self, kind: type[BaseException] | None, error: Any, _: Any) -> None:
         state = "unfinished" if self._last.n_failed else "finished"
         state = state if kind is None else "stopped"
-        why = "" if kind is None else f"{kind.__name__}: {redacted_message(error, self._out)}"
+        why = (
+            ""
+            if kind is None
+            else f"{kind.__name__}: {redacted_message(error, self._folder.address)}"
+        )
         facts = {"error": why[:500]} if why else {}
         done, seconds = self._last.n_done, self._seconds()
         self.log("run_ended", None, state=state, n_done=done, seconds=round(seconds, 1), **facts)
@@ -174,7 +171,7 @@ class RunLog:
             if self.heartbeat(replace(self._last, state=state, begun=[])):
                 break
             time.sleep(wait_s)
-        _succeeds(lambda: self._put(f"{RUNS}/{self.run}.json", self._content()))
+        _succeeds(lambda: self._folder.write(f"{RUNS}/{self.run}.json", self._content()))
 
     def log(self, event: str, shard: str | None, **facts: Any) -> None:
         """One line: what happened to which shard (null: to the run)."""
@@ -205,20 +202,20 @@ class RunLog:
 
     def _write_progress(self) -> None:
         if self._yields:
-            self._yields = concurrent_run(self._out, self.run) is not None
+            self._yields = concurrent_run(self._folder.address, self.run) is not None
         if not self._yields:
-            self._put(PROGRESS, self._content())
+            self._folder.write(PROGRESS, self._content())
 
     def _write_lines(self) -> None:
         if not self._lines:
             return
         text = "".join(f"{line}\n" for line in self._lines)
         name = f"{LOGS}/{self.run}"
-        if self._local:
-            _append(f"{self._folder}/{name}.jsonl", text.encode())
+        if self._folder.is_local:
+            _append(self._folder.at(f"{name}.jsonl"), text.encode())
         elif time.monotonic() >= self._next_upload:
             # An object cannot grow: every minute with lines is one.
-            self._put(f"{name}.{self._n_parts:05}.jsonl", text.encode())
+            self._folder.write(f"{name}.{self._n_parts:05}.jsonl", text.encode())
             self._n_parts += 1
             self._next_upload = time.monotonic() + UPLOAD_S
         else:
@@ -227,21 +224,6 @@ class RunLog:
 
     def _content(self) -> bytes:
         return json.dumps(asdict(self._last), indent=1).encode()
-
-    def _put(self, name: str, content: bytes) -> None:
-        path = f"{self._folder}/{name}"
-        part = f"{path}.{uuid.uuid4().hex}" if self._local else path
-        make_folder(self._files, os.path.dirname(path))
-        try:
-            with self._files.open_output_stream(part) as stream:
-                stream.write(content)
-            if self._local:
-                os.replace(part, path)
-        except BaseException:
-            if self._local:  # a full disk would be given one more with each heartbeat
-                with suppress(OSError):
-                    os.unlink(part)
-            raise
 
 
 def _succeeds(write: Callable[[], None]) -> bool:

@@ -12,12 +12,10 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pyarrow import fs as pafs
-
-from pipeline import storage
 from pipeline.config import RUN_FOLDER
 from pipeline.records import CRASHED_ERROR, AlignedFace, Sample, Status
 from pipeline.storage.filesystems import as_config_error, make_folder
+from pipeline.storage.folder import Folder
 
 FOLDER = f"{RUN_FOLDER}/careful"
 N_DEATHS_UNEXPLAINED = 8  # at which a shard is given up; each sample found may cost three more
@@ -56,11 +54,10 @@ class CrashRecorder:
     """The worker's side: leaves out what is known, and notes each step before it is taken."""
 
     def __init__(self, out: str, output: str, search: CrashSearch) -> None:
-        self._out, self._search = out, search
-        self._files, folder = storage.filesystem(out)
-        self._path = f"{folder}/{FOLDER}/{output}"
+        self._folder, self._name = Folder(out), f"{FOLDER}/{output}"
+        self._search = search
         with as_config_error("write to", out):
-            make_folder(self._files, f"{folder}/{FOLDER}")
+            make_folder(self._folder.files, self._folder.at(FOLDER))
 
     def samples(self, source: Iterator[Sample]) -> Iterator[Sample]:
         """The samples, those that crash without their image."""
@@ -80,9 +77,11 @@ class CrashRecorder:
         Raises:
             ConfigError: that fails.
         """
+        # In place: half a note is no note, and a move more per sample would only cost time.
+        path = self._folder.at(self._name)
         with (
-            as_config_error("write to", self._out),
-            self._files.open_output_stream(self._path) as stream,
+            as_config_error("write to", self._folder.address),
+            self._folder.files.open_output_stream(path) as stream,
         ):
             stream.write(json.dumps([first, last]).encode())
 
@@ -90,13 +89,12 @@ class CrashRecorder:
 def pop_last_position(out: str, output: str) -> tuple[int, int] | None:
     """What a watched worker noted last, and the note is taken away; None where there is none."""
     try:
-        files, folder = storage.filesystem(out)
-        path = f"{folder}/{FOLDER}/{output}"
-        if files.get_file_info(path).type != pafs.FileType.File:
+        folder, name = Folder(out), f"{FOLDER}/{output}"
+        note = folder.read_json(name)
+        if note is None:
             return None
-        with files.open_input_stream(path) as stream:
-            first, last = json.loads(stream.read())
-        files.delete_file(path)
+        first, last = note
+        folder.delete(name)
     except Exception:  # it died while writing, or the store fails; the next one will tell
         return None
     return first, last

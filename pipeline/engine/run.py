@@ -11,10 +11,11 @@ import torch
 from encoders import require_precision
 from pipeline import storage
 from pipeline.config import ClusterConfig, Precision, fingerprint
-from pipeline.engine import driver, progress, run_folder
+from pipeline.engine import driver, progress
 from pipeline.engine.cluster import connect
 from pipeline.engine.driver import Progress, Summary
 from pipeline.engine.progress import RunLog
+from pipeline.engine.run_folder import RunFolder
 from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
 from pipeline.records import Task
@@ -40,18 +41,18 @@ def execute(plan: RunPlan, cluster: ClusterConfig, progress: Progress) -> Summar
     Raises:
         ConfigError, CheckpointError: see :func:`driver.run`.
     """
-    out, tasks = plan.out, plan.tasks
+    out, tasks, folder = plan.out, plan.tasks, RunFolder(plan.out)
     if not plan.pending:
-        run_folder.write_run_record(out, plan.settings, tasks, overwrite=False)
+        folder.write_run_record(plan.settings, tasks, overwrite=False)
         return Summary()
     n_before = len(tasks) - len(plan.pending)
     with connect(cluster):
-        run_folder.write_run_record(out, plan.settings, tasks, plan.overwrite)
+        folder.write_run_record(plan.settings, tasks, plan.overwrite)
         with RunLog(out, len(tasks), n_before, fingerprint(plan.settings)) as log:
             summary = driver.run(plan.pending, plan.workers, cluster, progress, log)
     reconcile_with_storage(plan, summary)
     if plan.concurrent_run and not summary.failures:  # both have written what was asked for
-        run_folder.write_run_record(out, plan.settings, tasks, overwrite=False)
+        folder.write_run_record(plan.settings, tasks, overwrite=False)
     return summary
 
 
@@ -59,7 +60,7 @@ def reconcile_with_storage(plan: RunPlan, summary: Summary) -> None:
     """What lies in the folder decides, not what workers said of it."""
     # Of a shard that was done again, the file there may be the old one.
     unsure = plan.redo & {t.output for t, _ in summary.failures}
-    there = set(run_folder.committed(plan.out)) - unsure
+    there = set(RunFolder(plan.out).committed()) - unsure
     summary.failures = [(t, why) for t, why in summary.failures if t.output not in there]
     known = {t.output for t, _ in summary.failures} | there
     reason = (

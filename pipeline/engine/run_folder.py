@@ -8,18 +8,20 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from pyarrow import fs as pafs
+import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.config import RUN_FOLDER, difference, fingerprint
+from pipeline.config import RUN_FOLDER, require_same_settings
 from pipeline.errors import ConfigError
+from pipeline.latents.files import opened
 from pipeline.records import Task
 from pipeline.storage.filesystems import as_config_error
-from pipeline.storage.urls import redacted_message
+from pipeline.storage.folder import Folder
 
 SETTINGS = f"{RUN_FOLDER}/settings.json"
 SHARDS = f"{RUN_FOLDER}/shards.json"
@@ -77,136 +79,122 @@ def tasks(patterns: Sequence[str], run: str) -> list[Task]:
     return list(found.values())
 
 
-def committed(out: str) -> list[str]:
-    """Names of the Parquet files in a folder; [] where there is no folder yet."""
-    files, path = storage.filesystem(out)
-    with as_config_error("list", out):
-        infos = files.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    return sorted(i.base_name for i in infos if i.base_name.endswith(".parquet"))
+class RunFolder(Folder):
+    """The --out of a run: Parquet files that are its result, and below ``_run/`` what was asked for."""
 
+    def committed(self) -> list[str]:
+        """Names of its Parquet files; [] where there is no folder yet.
 
-def pending(asked: Sequence[Task], out: str) -> list[Task]:
-    """The tasks without a committed file.
+        Raises:
+            ConfigError: it cannot be listed.
+        """
+        return [name for name in self.names() if name.endswith(".parquet")]
 
-    Raises:
-        ConfigError: a shard has changed since it was inverted.
-    """
-    names = committed(out)
-    done = set(names)
-    by_shard = {m.group(1): name for name in names if (m := OUTPUT_NAME.match(name))}
-    left = [t for t in asked if t.output not in done]
-    for t in left:
-        stale = by_shard.get(t.output.rsplit(".", 2)[0])
-        if stale:
-            raise ConfigError(
-                f"{storage.redact(t.source)} has changed since it was inverted; delete {stale} in "
-                f"{storage.redact(out)} to invert it again, or choose another --out"
-            )
-    return left
+    def settings(self) -> dict[str, Any] | None:
+        """Settings and checkpoint hashes of its run, as recorded by the driver; None: no run."""
+        return self.read_json(SETTINGS)
 
+    def shards(self) -> list[dict[str, str]] | None:
+        """What was asked for, with the keys ``url``, ``identity`` and ``output``; None: no run."""
+        return self.read_json(SHARDS)
 
-def require_compatible(out: str, settings: Mapping[str, Any], overwrite: bool) -> None:
-    """Refuse a folder of another run, or one that cannot be read.
+    def opened(self, name: str) -> AbstractContextManager[pq.ParquetFile]:
+        """One of its Parquet files, to be read inside the block.
 
-    Args:
-        identity: settings and checkpoint hashes; what the fingerprint is of.
-        overwrite: another run's files are welcome, for they will be deleted.
+        Raises:
+            ConfigError: it is damaged, or gone.
+        """
+        return opened(self.files, self.at(name))
 
-    Raises:
-        ConfigError: it holds another run's latents; the differences are named.
-    """
-    files, path = storage.filesystem(out)
-    where = storage.redact(out)
-    old = read_json(files, f"{path}/{SETTINGS}")
-    if overwrite:
-        return
-    if old is not None and old.get("protocol") != settings.get("protocol"):
-        raise ConfigError(
-            f"{where} was begun by another release, which computes and measures otherwise (protocol "
-            f"{old.get('protocol')}, here {settings.get('protocol')}): it can be read, edited and "
-            "reported as ever, but not continued; choose another --out, or pass --overwrite"
-        )
-    if old is not None and fingerprint(old) != fingerprint(settings):
-        raise ConfigError(
-            f"{where} holds latents of other settings ({difference(old, settings)}); choose another "
-            "--out, or pass --overwrite"
-        )
-    if old is None and committed(out):
-        raise ConfigError(
-            f"{where} holds Parquet files of another origin; choose another --out, or pass "
-            "--overwrite to delete them"
-        )
+    def pending(self, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks without a committed file.
 
+        Raises:
+            ConfigError: a shard has changed since it was inverted.
+        """
+        names = self.committed()
+        done = set(names)
+        by_shard = {m.group(1): name for name in names if (m := OUTPUT_NAME.match(name))}
+        pending = [t for t in tasks if t.output not in done]
+        for t in pending:
+            stale = by_shard.get(t.output.rsplit(".", 2)[0])
+            if stale:
+                raise ConfigError(
+                    f"{storage.redact(t.source)} has changed since it was inverted; delete {stale} in "
+                    f"{self} to invert it again, or choose another --out"
+                )
+        return pending
 
-def require_writable(out: str) -> None:
-    """Write and delete a file in the folder, making it if need be.
+    def require_compatible(self, settings: Mapping[str, Any], overwrite: bool) -> None:
+        """Refuse a folder of another run, or one that cannot be read.
 
-    Raises:
-        ConfigError: that fails.
-    """
-    files, path = storage.filesystem(out)
-    with as_config_error("write to", out):
-        files.create_dir(f"{path}/{RUN_FOLDER}")
-        probe = f"{path}/{RUN_FOLDER}/probe.{uuid.uuid4().hex}"
-        with files.open_output_stream(probe) as stream:
-            stream.write(b"x")
-        files.delete_file(probe)
+        Args:
+            settings: settings and checkpoint hashes; what the fingerprint is of.
+            overwrite: another run's files are welcome, for they will be deleted.
 
-
-def write_run_record(
-    out: str, settings: Mapping[str, Any], tasks: Sequence[Task], overwrite: bool
-) -> None:
-    """Make the folder this run's, and remember what was asked for, for `status` and `verify`.
-
-    Args:
-        overwrite: delete what another run left, and forget what it was asked for.
-
-    Raises:
-        ConfigError: see :func:`require_compatible`; another run may have come first.
-    """
-    require_compatible(out, settings, overwrite)
-    files, path = storage.filesystem(out)
-    known: list[dict[str, str]] = read_json(files, f"{path}/{SHARDS}") or []
-    with as_config_error("write to", out):
+        Raises:
+            ConfigError: it contains latents of a different run; the differences are named.
+        """
+        old = self.settings()
         if overwrite:
-            known = []
-            for name in committed(out):
-                files.delete_file(f"{path}/{name}")
-        by_url = {item["url"]: item for item in known}
-        for task in tasks:
-            url = storage.redact(task.source)
-            by_url[url] = {"url": url, "identity": task.version, "output": task.output}
-        _write_json(files, f"{path}/{SETTINGS}", dict(settings))
-        _write_json(files, f"{path}/{SHARDS}", list(by_url.values()))
+            return
+        if old is not None and old.get("protocol") != settings.get("protocol"):
+            raise ConfigError(
+                f"{self} was begun by another release, which computes and measures differently (protocol "
+                f"{old.get('protocol')}, here {settings.get('protocol')}): it can be read, edited and "
+                "reported as before, but not continued; choose another --out, or pass --overwrite"
+            )
+        if old is not None:
+            holds = f"{self} contains latents from a run"
+            require_same_settings(old, settings, holds, "pass --overwrite")
+        if old is None and self.committed():
+            raise ConfigError(
+                f"{self} contains Parquet files that no run recorded; choose another --out, or pass "
+                "--overwrite to delete them"
+            )
+
+    def require_writable(self) -> None:
+        """Write and delete a file in the folder, making it if need be.
+
+        Raises:
+            ConfigError: that fails.
+        """
+        with as_config_error("write to", self.address):
+            self.files.create_dir(self.at(RUN_FOLDER))
+            probe = f"{RUN_FOLDER}/probe.{uuid.uuid4().hex}"
+            with self.files.open_output_stream(self.at(probe)) as stream:
+                stream.write(b"x")
+            self.delete(probe)
+
+    def write_run_record(
+        self, settings: Mapping[str, Any], tasks: Sequence[Task], overwrite: bool
+    ) -> None:
+        """Make the folder this run's, and remember what was asked for, for `status` and `verify`.
+
+        Args:
+            overwrite: delete what another run left, and forget what it was asked for.
+
+        Raises:
+            ConfigError: see :meth:`require_compatible`; another run may have come first.
+        """
+        self.require_compatible(settings, overwrite)
+        known = self.shards() or []
+        with as_config_error("write to", self.address):
+            if overwrite:
+                known = []
+                for name in self.committed():
+                    self.delete(name)
+            by_url = {item["url"]: item for item in known}
+            for task in tasks:
+                url = storage.redact(task.source)
+                by_url[url] = {"url": url, "identity": task.version, "output": task.output}
+            self.write(SETTINGS, _lines(dict(settings)))
+            self.write(SHARDS, _lines(list(by_url.values())))
 
 
-def read_json(files: pafs.FileSystem, path: str) -> Any:
-    """A run record, or None where it does not exist.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    try:
-        if files.get_file_info(path).type != pafs.FileType.File:
-            return None
-        with files.open_input_stream(path) as stream:
-            return json.loads(stream.read())
-    except Exception as error:
-        raise ConfigError(
-            f"cannot read {path} ({redacted_message(error)}); delete it and run again"
-        ) from None
-
-
-def _write_json(files: pafs.FileSystem, path: str, content: Any) -> None:
-    # Written beside and moved: a run that is killed here leaves the old record.
-    part = f"{path}.{uuid.uuid4().hex}"
-    with files.open_output_stream(part) as stream:
-        stream.write(_lines(content).encode())
-    files.move(part, path)
-
-
-def _lines(content: Any) -> str:
+def _lines(content: Any) -> bytes:
     """JSON with a line for each item of a list; by hand, for json's own indenting is ten times slower."""
     if not isinstance(content, list):
-        return json.dumps(content, indent=0, sort_keys=True)
-    return "[\n" + ",\n".join(json.dumps(item, sort_keys=True) for item in content) + "\n]"
+        return json.dumps(content, indent=0, sort_keys=True).encode()
+    items = ",\n".join(json.dumps(item, sort_keys=True) for item in content)
+    return f"[\n{items}\n]".encode()

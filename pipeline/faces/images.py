@@ -83,6 +83,14 @@ def decode(data: bytes) -> np.ndarray:
         raise ImageError(f"the {name} data is truncated or damaged") from error
 
 
+def decode_or_none(data: bytes) -> np.ndarray | None:
+    """As :func:`decode`, but None for bytes that give no picture."""
+    try:
+        return decode(data)
+    except ImageError:
+        return None
+
+
 def encode_jpeg(image_u8: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
     """[H, W, 3] uint8 -> JPEG bytes with full colour resolution (4:4:4)."""
     buffer = io.BytesIO()

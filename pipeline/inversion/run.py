@@ -19,6 +19,7 @@ from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
 from pipeline.engine import audit, run_folder
 from pipeline.engine.cluster import require_reachable
 from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device, runs_here
+from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.inversion import batch_size
 from pipeline.inversion.actor import ActorConfig
@@ -59,8 +60,9 @@ def plan_inversion(
         config = replace(config, labels=_label_columns(shards, out, config, overwrite))
     settings = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
     tasks = run_folder.tasks(shards, fingerprint(settings))
-    run_folder.require_compatible(out, settings, overwrite)
-    pending = tasks if overwrite else run_folder.pending(tasks, out)
+    folder = RunFolder(out)
+    folder.require_compatible(settings, overwrite)
+    pending = tasks if overwrite else folder.pending(tasks)
     redo: frozenset[str] = frozenset()
     if retry_failed and not overwrite:
         undone = {t.output for t in pending}
@@ -69,7 +71,7 @@ def plan_inversion(
         wanted = redo | undone
         pending = [t for t in tasks if t.output in wanted]
     if not dry_run:
-        run_folder.require_writable(out)
+        folder.require_writable()
         require_reachable(cluster.address)
     workers = actor_config(config, out, settings, cluster, tasks)
     return RunPlan(
@@ -81,8 +83,7 @@ def _label_columns(
     shards: Sequence[str], out: str, config: RunConfig, overwrite: bool
 ) -> dict[str, str]:
     """Those of the run that the folder holds: shards that are added later may show others first."""
-    files, path = storage.filesystem(out)
-    old = None if overwrite else run_folder.read_json(files, f"{path}/{run_folder.SETTINGS}")
+    old = None if overwrite else RunFolder(out).settings()
     if old and old.get("keep_fields") == list(config.keep_fields):
         return {**labels.of_settings(old), **config.labels}
     return labels.columns(list(storage.expand(shards)), config.keep_fields, config.labels)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,12 @@ import numpy as np
 import torch
 import webdataset
 
+from generators.files import atomic
 from pipeline.config import LABEL_PREFIX, METRICS
 from pipeline.errors import ConfigError
 from pipeline.latents import LatentDataset
 from pipeline.latents.columns import Columns, decoded
+from pipeline.latents.names import RowNames
 from pipeline.shards.labels import JSON_REST
 from pipeline.shards.packing import shard_name
 
@@ -192,36 +192,13 @@ def _named(
 ) -> Iterator[tuple[str, Columns, int]]:
     """Each row in stored order: its name, and where its values are."""
     edit = [name for name in EDIT if name in rows.schema.names]
-    taken: dict[str, int] = {}
+    names = RowNames(with_dots=False)
     for table in rows.tables(list(dict.fromkeys([*ROW_KEY, *edit, *columns]))):
         found = decoded(table)
         progress(len(table))
         for row in range(len(table)):
             place = {name: found[name].item(row) for name in (*ROW_KEY, *edit)}
-            yield _unique(_name(place), taken), found, row
-
-
-def _name(place: dict[str, Any]) -> str:
-    """A path that stays below its folder, without a dot, at which a WebDataset key would end."""
-    parts = [re.sub(r"[.\\\0]", "_", part) for part in place["key"].split("/")]
-    name = "/".join(part for part in parts if part.strip("_ ")) or f"sample_{place['sample_index']}"
-    if place["face"] > 0:
-        name += f"_face{place['face']}"
-    if place.get("direction"):
-        direction = re.sub(r"[^\w+-]+", "_", place["direction"])
-        name += f"_{direction}_{place.get('strength', 0):g}".replace(".", "_")
-    return name
-
-
-def _unique(name: str, taken: dict[str, int]) -> str:
-    """The same key may stand in several shards: the second is ``name_2``."""
-    n = taken.get(name, 0) + 1
-    while n > 1 and f"{name}_{n}" in taken:
-        n += 1
-    taken[name] = n
-    unique = name if n == 1 else f"{name}_{n}"
-    taken.setdefault(unique, 1)
-    return unique
+            yield names.path(place), found, row
 
 
 def _require_new(paths: Iterable[Path]) -> None:
@@ -237,13 +214,9 @@ def _written(path: Path) -> Iterator[Path]:
     Raises:
         ConfigError: that fails.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        part.replace(path)
+        with atomic.written(path) as part:
+            yield part
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error}") from None
-    finally:
-        with suppress(OSError):  # most often it was renamed
-            part.unlink()

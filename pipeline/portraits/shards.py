@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import webdataset
 
+from generators.files import atomic
 from pipeline.errors import ConfigError
 from pipeline.faces.images import encode_png, to_u8
 from pipeline.portraits.framing import View
@@ -78,26 +79,24 @@ def _write_shard(path: Path, n: int, size: int, view: View, seed: int) -> None:
         return
     torch.set_num_threads(1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     all_z = sample(n, seed)
     stem = path.stem.replace(".", "_")  # a key ends at the first dot
-    try:
-        with webdataset.TarWriter(str(part), encoder=False, mtime=0.0) as tar:
-            for first in range(0, n, CHUNK):
-                z = all_z[first : first + CHUNK]
-                named = {name: v.tolist() for name, v in attributes(z).items()}
-                for i, image in enumerate(render(z, size, view)):
-                    labels = {name: round(v[i], 5) for name, v in named.items()}
-                    buffer = io.BytesIO()
-                    np.save(buffer, z[i].numpy())
-                    tar.write(
-                        {
-                            "__key__": f"{stem}_{first + i:06}",
-                            "png": encode_png(to_u8(image)),
-                            "npy": buffer.getvalue(),
-                            "json": json.dumps(labels).encode(),
-                        }
-                    )
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        atomic.written(path) as part,
+        webdataset.TarWriter(str(part), encoder=False, mtime=0.0) as tar,
+    ):
+        for first in range(0, n, CHUNK):
+            z = all_z[first : first + CHUNK]
+            named = {name: v.tolist() for name, v in attributes(z).items()}
+            for i, image in enumerate(render(z, size, view)):
+                labels = {name: round(v[i], 5) for name, v in named.items()}
+                buffer = io.BytesIO()
+                np.save(buffer, z[i].numpy())
+                tar.write(
+                    {
+                        "__key__": f"{stem}_{first + i:06}",
+                        "png": encode_png(to_u8(image)),
+                        "npy": buffer.getvalue(),
+                        "json": json.dumps(labels).encode(),
+                    }
+                )

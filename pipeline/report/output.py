@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from generators.files import atomic
 from pipeline import storage
 from pipeline.errors import ConfigError
 
@@ -76,14 +77,10 @@ def put(goal: Path, data: bytes) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    part = goal.with_name(f".{goal.name}.{os.getpid()}")
     try:
-        part.write_bytes(data)
-        os.replace(part, goal)
+        atomic.write_bytes(goal, data)
     except OSError as error:
         raise _not_writable(goal, error) from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _not_writable(goal: Path, error: OSError) -> ConfigError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline import storage
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import alignment, images
 from pipeline.faces.prepare import MIN_TRANSFORM_SIZE
-from pipeline.records import Sample
-from pipeline.shards import reader
+from pipeline.shards.photos import SourcePhotos, SourceUnusable
 from pipeline.storage import redact
 
 # Longest sides in pixels. The page shows source photos at about half of it, for sharp screens.
@@ -27,10 +25,6 @@ FACE_SIDE = 256
 WEBP_QUALITY = 82
 # Shards that may fail before the others are not tried: each may wait a minute for its server.
 MAX_UNREADABLE = 3
-
-
-class _Unusable(Exception):
-    """A shard that no longer tells what its rows were made from; says why."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +64,19 @@ def collect(
 ) -> list[Pictures]:
     """Source photo and crop of each row; what cannot be had is left out and told in ``notes``."""
     found = [Pictures(crop=saved(row.get("aligned_image"))) for row in rows]
-    by_shard: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    by_shard: dict[str, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
-        by_shard[row["shard"]][row["sample_index"]].append(i)
+        by_shard[row["shard"]].append(i)
     unreadable: list[str] = []
     for n_tried, (url, wanted) in enumerate(by_shard.items()):
         try:
-            for index, photo in _photos(url, wanted, rows):
-                _add(found[index], photo, rows[index], input_size)
-        except (ShardError, ConfigError, _Unusable) as error:
+            photos = SourcePhotos(url, images.decode_or_none)
+            for i in sorted(wanted, key=lambda i: rows[i]["sample_index"]):
+                if (photo := photos.of(rows[i])) is not None:
+                    _add(found[i], photo, rows[i], input_size)
+        except (ShardError, ConfigError) as error:
             name = PurePath(redact(url)).name  # the page travels; where the shard lies does not
-            reason = str(error) if isinstance(error, _Unusable) else "cannot be read any more"
+            reason = error.why if isinstance(error, SourceUnusable) else "cannot be read any more"
             unreadable.append(f"{name} {reason}")
             if len(unreadable) == MAX_UNREADABLE and n_tried + 1 == MAX_UNREADABLE:
                 break
@@ -90,39 +86,6 @@ def collect(
             + (f", and {n_more:,} more." if (n_more := len(unreadable) - 1) else ".")
         )
     return found
-
-
-def _photos(
-    url: str, wanted: dict[int, list[int]], rows: Sequence[dict[str, Any]]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Index of a row and its photo, one at a time; the shard is read up to the last one wanted."""
-    if url.startswith(storage.PIPE):
-        # Whoever wrote the Parquet file chose this text; a report runs no command for it.
-        raise _Unusable("came out of a command, which no report runs")
-    last = max(wanted)
-    for sample in reader.samples(url):
-        for index in wanted.get(sample.index, []):
-            photo = _decoded(sample)
-            if sample.key != rows[index]["key"] or not _fits(photo, rows[index]):
-                raise _Unusable("has changed since it was inverted")
-            if photo is not None:
-                yield index, photo
-        if sample.index >= last:
-            return
-
-
-def _decoded(sample: Sample) -> np.ndarray | None:
-    """None where the sample failed for its image, which its row says."""
-    try:
-        return None if sample.image is None else images.decode(sample.image)
-    except images.ImageError:
-        return None
-
-
-def _fits(photo: np.ndarray | None, row: dict[str, Any]) -> bool:
-    """Whether this is the size of picture that the row was made from."""
-    size = (None, None) if photo is None else photo.shape[:2]
-    return size == (row["height"], row["width"])
 
 
 def _add(

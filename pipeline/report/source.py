@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.engine import audit, run_folder
+from pipeline.engine import audit
+from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
-from pipeline.latents.files import opened, require_same_run
+from pipeline.latents.files import require_same_run
 from pipeline.latents.schema import dense
 from pipeline.report.metrics import metric
 
@@ -61,8 +62,7 @@ class Run:
         Raises:
             ConfigError: it is damaged.
         """
-        files, folder = storage.filesystem(self.latents)
-        return opened(files, f"{folder}/{name}")
+        return RunFolder(self.latents).opened(name)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def open_run(latents: str) -> Run:
         ConfigError: no Parquet files, files of another origin, or of several runs.
     """
     where = storage.redact(latents)
-    names = run_folder.committed(latents)
+    names = RunFolder(latents).committed()
     if not names:
         raise ConfigError(
             f"{where} holds no Parquet file; pass the --out folder of a finished `restyle invert`"

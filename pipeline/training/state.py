@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from generators.files.checkpoint import write_whole
-from pipeline.config import difference
+from generators.files import atomic
+from pipeline.config import require_same_settings
 from pipeline.errors import ConfigError
 
 STATE = "state.pt"
@@ -21,7 +19,8 @@ SETTINGS = "settings.json"
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
     """Write what a run goes on from."""
-    write_whole(folder / STATE, lambda temporary: torch.save(dict(state), temporary))
+    with atomic.written(folder / STATE) as part:
+        torch.save(dict(state), part)
 
 
 def load(folder: Path) -> dict[str, Any] | None:
@@ -56,31 +55,17 @@ def claim(folder: Path, settings: Mapping[str, Any], may_differ: frozenset[str])
     new = json.loads(json.dumps(settings))
     if path.exists() and (folder / STATE).exists():
         old = json.loads(path.read_text())
-        if kept(old, may_differ) != kept(new, may_differ):
-            changes = difference(_short(kept(old, may_differ)), _short(kept(new, may_differ)))
-            raise ConfigError(
-                f"{folder} holds a training of other settings ({changes}); choose another --out, or "
-                "begin with its weights: --start-from"
-            )
+        require_same_settings(
+            kept(old, may_differ),
+            kept(new, may_differ),
+            f"{folder} contains a training run",
+            "start from its weights: --start-from",
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, partial(_write_json, new))
+        atomic.write_bytes(path, json.dumps(new, indent=1).encode())
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error}") from None
-
-
-def _write_json(content: Any, path: Path) -> None:
-    path.write_text(json.dumps(content, indent=1))
-
-
-def _short(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Long lists, as those of shards, by their length and a hash, for people."""
-    return {
-        name: f"{len(value)} ({sha256(json.dumps(value).encode()).hexdigest()[:8]})"
-        if isinstance(value, list) and len(value) > 8
-        else value
-        for name, value in settings.items()
-    }
 
 
 def kept(settings: Mapping[str, Any], may_differ: frozenset[str]) -> dict[str, Any]:

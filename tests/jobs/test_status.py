@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from jobs.cli import cli
 from pipeline.config import RunConfig
-from pipeline.engine import run_folder
 from pipeline.engine.progress import ActiveShard, RunLog
+from pipeline.engine.run_folder import RunFolder
 from pipeline.latents import schema
 from pipeline.latents.schema import Row
 from pipeline.latents.writer import ShardWriter
@@ -22,9 +22,9 @@ CONFIG = RunConfig(steps=1, metrics=(), align="none")
 def out(tmp_path):
     """Four shards asked for, one of them done."""
     out = str(tmp_path / "latents")
-    run_folder.require_writable(out)
+    RunFolder(out).require_writable()
     asked = [Task(f"{i}.tar", "", f"{i}.parquet") for i in range(4)]
-    run_folder.write_run_record(out, CONFIG.settings(), asked, overwrite=False)
+    RunFolder(out).write_run_record(CONFIG.settings(), asked, overwrite=False)
     writer = ShardWriter(out, "0.parquet", "0.tar", schema.schema(CONFIG, 2, 3))
     bad = AlignedFace(0, "0", Status.CRASHED, "died")
     writer.add([Row(bad, bad.status, bad.error)])
@@ -79,7 +79,7 @@ def test_after_its_end(out, run):
 def test_after_its_death(out, run, tmp_path):
     log, progress = run
     log.heartbeat(progress)
-    path = tmp_path / "latents" / progress.PROGRESS
+    path = tmp_path / "latents" / "_run" / "progress.json"
     old = json.loads(path.read_text())
     path.write_text(json.dumps({**old, "written": old["written"] - 60}))
     text = status(out)

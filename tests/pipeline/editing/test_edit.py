@@ -18,7 +18,7 @@ from pipeline.editing.actor import EditorActor
 from pipeline.editing.edit import EditConfig, plan_edit
 from pipeline.engine import audit
 from pipeline.engine.run import execute
-from pipeline.engine.run_folder import write_run_record
+from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
 from pipeline.latents.schema import FOOTER_KEY, dense
@@ -67,7 +67,7 @@ def here(monkeypatch):
     monkeypatch.setattr("pipeline.engine.worker.worker_name", lambda: "here")
 
     def process(plan, tasks):
-        write_run_record(plan.out, plan.settings, plan.tasks, overwrite=False)
+        RunFolder(plan.out).write_run_record(plan.settings, plan.tasks, overwrite=False)
         editor = EditorActor(replace(plan.workers, n_threads=2))  # as on the cluster
         editor.load()
         return [editor.process(task) for task in tasks]

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.editing.names import Names, folder
 from pipeline.editing.render import RenderConfig, render
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
@@ -90,21 +89,3 @@ def test_of_no_latents_there_are_no_pictures(latents):
 
     painter = LatentRenderer(LatentDataset(latents.path).footer)
     assert painter.draw(np.zeros((0, *latents.shape), np.float32)) == []
-
-
-def test_names_lead_nowhere_and_never_meet():
-    names = Names()
-    hostile = ["../../etc/passwd", "/abs", "..", "", "a\0b/c:d", "é/ü", "x" * 400]
-    found = [names.path(key, 0, None, None) for key in hostile]
-    assert not any(part in ("..", ".") for name in found for part in name.split("/"))
-    assert not any(name.startswith("/") for name in found)
-    assert "é/ü" in found
-    same = [names.path(key, 0, None, None) for key in ("a?b", "a*b", "a?b", "A?B")]
-    assert len({name.lower() for name in same}) == 4
-    assert names.path("k", 1, "smile@0-3", -2.0) == "k_face1_smile@0-3-2"
-    stems = {}
-    given = [
-        folder(s, f"000.{i:016x}.{'0' * 8}.parquet", stems)
-        for i, s in enumerate(("a/0.tar", "b/0.tar"))
-    ]
-    assert given == ["0", f"0.{1:016x}"]

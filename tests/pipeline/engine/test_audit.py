@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import RunConfig, fingerprint
-from pipeline.engine import audit, run_folder
+from pipeline.engine import audit
+from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer, schema
 from pipeline.latents.schema import FOOTER_KEY, Row
@@ -22,9 +23,9 @@ CONFIG = RunConfig(steps=1, metrics=())
 def latents(tmp_path):
     """A sound data set of two shards, and the third still to do."""
     out = str(tmp_path / "latents")
-    run_folder.require_writable(out)
+    RunFolder(out).require_writable()
     asked = [Task(f"{i}.tar", "", f"{i}.parquet") for i in range(3)]
-    run_folder.write_run_record(out, CONFIG.settings(), asked, overwrite=False)
+    RunFolder(out).write_run_record(CONFIG.settings(), asked, overwrite=False)
     for i in range(2):
         writer = ShardWriter(out, f"{i}.parquet", f"{i}.tar", schema.schema(CONFIG, 2, 3))
         good = [AlignedFace(n, f"{n}", Status.OK, face=0, n_faces=1) for n in range(3)]

@@ -8,6 +8,7 @@ import pytest
 from pipeline import storage
 from pipeline.config import RunConfig, difference, fingerprint
 from pipeline.engine import run_folder
+from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 
 RUN = "0123456789abcdef"
@@ -106,10 +107,10 @@ def test_urls_are_shown_without_secrets(url, shown):
 
 def test_pending_leaves_out_what_is_committed(shards, tmp_path):
     asked = run_folder.tasks(shards, RUN)
-    assert run_folder.pending(asked, str(tmp_path / "out")) == asked
+    assert RunFolder(str(tmp_path / "out")).pending(asked) == asked
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / asked[1].output).touch()
-    assert run_folder.pending(asked, str(tmp_path / "out")) == [asked[0], asked[2]]
+    assert RunFolder(str(tmp_path / "out")).pending(asked) == [asked[0], asked[2]]
 
 
 def test_a_changed_shard_is_refused(shards, tmp_path):
@@ -117,47 +118,47 @@ def test_a_changed_shard_is_refused(shards, tmp_path):
     (tmp_path / asked[0].output).touch()
     os.utime(shards[0], ns=(1, 1))
     with pytest.raises(ConfigError, match=r"000\.tar has changed since.*delete 000\."):
-        run_folder.pending(run_folder.tasks(shards, RUN), str(tmp_path))
+        RunFolder(str(tmp_path)).pending(run_folder.tasks(shards, RUN))
 
 
 def test_a_folder_of_other_settings_is_refused_with_the_difference(tmp_path):
     out = str(tmp_path / "out")
-    run_folder.require_writable(out)
-    run_folder.write_run_record(out, RunConfig(steps=5).settings(), [], overwrite=False)
-    run_folder.write_run_record(out, RunConfig(steps=5).settings(), [], overwrite=False)
+    RunFolder(out).require_writable()
+    RunFolder(out).write_run_record(RunConfig(steps=5).settings(), [], overwrite=False)
+    RunFolder(out).write_run_record(RunConfig(steps=5).settings(), [], overwrite=False)
     with pytest.raises(ConfigError, match=r"\(steps: 5 there, 3 now\)"):
-        run_folder.write_run_record(out, RunConfig(steps=3).settings(), [], overwrite=False)
+        RunFolder(out).write_run_record(RunConfig(steps=3).settings(), [], overwrite=False)
     (tmp_path / "out" / "old.parquet").touch()
-    run_folder.write_run_record(out, RunConfig(steps=3).settings(), [], overwrite=True)
-    assert run_folder.committed(out) == []
+    RunFolder(out).write_run_record(RunConfig(steps=3).settings(), [], overwrite=True)
+    assert RunFolder(out).committed() == []
 
 
 def test_a_folder_of_foreign_parquet_files_is_refused(tmp_path):
     (tmp_path / "theirs.parquet").touch()
-    with pytest.raises(ConfigError, match="another origin"):
-        run_folder.require_compatible(str(tmp_path), {}, overwrite=False)
+    with pytest.raises(ConfigError, match="that no run recorded"):
+        RunFolder(str(tmp_path)).require_compatible({}, overwrite=False)
 
 
 def test_an_output_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot (write to|list)"):
-        run_folder.require_writable(str(tmp_path / "file" / "out"))
+        RunFolder(str(tmp_path / "file" / "out")).require_writable()
 
 
 def test_what_was_asked_for_is_remembered_over_several_runs(shards, tmp_path):
     out = str(tmp_path / "out")
-    run_folder.require_writable(out)
+    RunFolder(out).require_writable()
 
     def recorded():
         records = json.loads((tmp_path / "out" / "_run" / "shards.json").read_text())
         assert all(item.keys() == {"url", "identity", "output"} for item in records)  # as ever
         return [item["url"] for item in records]
 
-    run_folder.write_run_record(out, {}, run_folder.tasks(shards[:2], RUN), overwrite=False)
+    RunFolder(out).write_run_record({}, run_folder.tasks(shards[:2], RUN), overwrite=False)
     os.utime(shards[1], ns=(1, 1))  # inverted again after its file was deleted
-    run_folder.write_run_record(out, {}, run_folder.tasks(shards[1:], RUN), overwrite=False)
+    RunFolder(out).write_run_record({}, run_folder.tasks(shards[1:], RUN), overwrite=False)
     assert recorded() == shards
-    run_folder.write_run_record(out, {}, run_folder.tasks(shards[:1], RUN), overwrite=True)
+    RunFolder(out).write_run_record({}, run_folder.tasks(shards[:1], RUN), overwrite=True)
     assert recorded() == shards[:1]
     assert sorted(os.listdir(tmp_path / "out" / "_run")) == ["settings.json", "shards.json"]
 
@@ -166,7 +167,7 @@ def test_a_damaged_record_is_said(tmp_path):
     (tmp_path / "_run").mkdir()
     (tmp_path / "_run" / "settings.json").touch()
     with pytest.raises(ConfigError, match="cannot read .*settings.json"):
-        run_folder.require_compatible(str(tmp_path), {}, overwrite=False)
+        RunFolder(str(tmp_path)).require_compatible({}, overwrite=False)
 
 
 def test_fingerprints_follow_settings_not_paths():

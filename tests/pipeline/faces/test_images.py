@@ -1,16 +1,15 @@
 """Decoding: every mode and orientation comes out as upright RGB, everything else as ImageError."""
 
-import io
 import random
 import re
 import struct
 import warnings
-import zlib
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import png_of_size, saved
 from PIL import Image, features
 
 from pipeline.faces import images
@@ -23,12 +22,6 @@ def scene():
     """A smooth picture with different corners, [HEIGHT, WIDTH, 3]."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     return np.stack([x * 4, y * 5, 200 - x * 2 - y], axis=-1).astype(np.uint8)
-
-
-def saved(picture, fmt, **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, fmt, **options)
-    return buffer.getvalue()
 
 
 def picture(mode="RGB"):
@@ -199,18 +192,6 @@ def test_first_frame_of_an_animation(name):
     second = Image.new("RGB", (WIDTH, HEIGHT), "red")
     data = saved(picture(), name, save_all=True, append_images=[second])
     assert difference(decode(data), scene()) < 6
-
-
-def png_of_size(width, height):
-    """A PNG header that promises any size, followed by almost nothing."""
-
-    def chunk(kind, body):
-        checksum = struct.pack(">I", zlib.crc32(kind + body))
-        return struct.pack(">I", len(body)) + kind + body + checksum
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body
 
 
 @pytest.mark.parametrize("size", [(20_000, 20_000), (150_001, 1000), (2**31 - 1, 2**31 - 1)])

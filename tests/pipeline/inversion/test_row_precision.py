@@ -15,6 +15,7 @@ from jobs.cli import cli
 from pipeline import LatentDataset
 from pipeline.config import PROTOCOL, ClusterConfig, RunConfig
 from pipeline.engine import run_folder
+from pipeline.engine.run_folder import RunFolder
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.errors import ConfigError
 from pipeline.inversion import run
@@ -113,7 +114,7 @@ def test_tf32_is_refused_where_there_is_no_such_gpu(prepare):
 def test_a_folder_of_an_earlier_protocol_is_not_continued_in_silence(prepare, tmp_path):
     prepared = prepare()
     old = {**prepared.settings, "protocol": PROTOCOL - 1}
-    run_folder.write_run_record(str(tmp_path / "out"), old, prepared.tasks, overwrite=False)
+    RunFolder(str(tmp_path / "out")).write_run_record(old, prepared.tasks, overwrite=False)
     with pytest.raises(
         ConfigError, match=r"begun by another release.*protocol 1, here 2.*not cont"
     ):

@@ -8,8 +8,8 @@ import tarfile
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from image_files import png_of_size, saved
 from PIL import Image
-from test_images import png_of_size, saved
 
 from pipeline.config import RunConfig
 from pipeline.errors import ShardError

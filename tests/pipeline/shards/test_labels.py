@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.config import ClusterConfig, RunConfig
-from pipeline.engine import run_folder
+from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.inversion import run
 from pipeline.records import Sample
@@ -130,7 +130,7 @@ def test_shards_that_are_added_have_the_columns_of_the_run(shard, tmp_path, tiny
 
     old, new = shard("old.tar", [{"smile": 0.5}]), shard("new.tar", [{"new": 1}])
     first = prepare(old)
-    run_folder.write_run_record(out, first.settings, first.tasks, overwrite=False)
+    RunFolder(out).write_run_record(first.settings, first.tasks, overwrite=False)
     again = prepare(new, old)
     assert again.settings == first.settings
     assert again.settings["label_smile"] == "double"

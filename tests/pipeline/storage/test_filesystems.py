@@ -8,6 +8,7 @@ from pipeline import storage
 from pipeline.engine import audit, progress, quarantine, run_folder
 from pipeline.engine.progress import RunLog
 from pipeline.engine.quarantine import CrashRecorder, CrashSearch
+from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.storage import retry
 from pipeline.storage.sources import FileSource
@@ -23,7 +24,7 @@ def out(tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "LAST_WAITS_S", (0.0, 0.0, 0.0))
     (tmp_path / "s.tar").write_bytes(b"shard")
     found = f"moody://{tmp_path}"
-    run_folder.require_writable(found)
+    RunFolder(found).require_writable()
     return found
 
 
@@ -34,13 +35,13 @@ def fail(n, at=""):
 @pytest.mark.parametrize(
     "ask",
     [
-        run_folder.committed,
-        run_folder.require_writable,
+        lambda out: RunFolder(out).committed(),
+        lambda out: RunFolder(out).require_writable(),
         audit.files,
         lambda out: storage.version(f"{out}/s.tar"),
         lambda out: storage.expand([f"{out}/*.tar"]),
-        lambda out: run_folder.require_compatible(out, {}, overwrite=True),
-        lambda out: run_folder.write_run_record(out, {}, [], overwrite=False),
+        lambda out: RunFolder(out).require_compatible({}, overwrite=True),
+        lambda out: RunFolder(out).write_run_record({}, [], overwrite=False),
         lambda out: audit.with_rows(out, ["s.tar"], {"ok"}),
         lambda out: CrashRecorder(out, "s.parquet", CrashSearch()).note(0, 1),
     ],
@@ -113,4 +114,4 @@ def test_an_address_that_is_none_is_refused(url):
 @pytest.mark.parametrize("out", ["s3://bucket[12]/out", "s3://[abc/out"])
 def test_an_output_that_is_none_is_refused(out):
     with pytest.raises(ConfigError, match="cannot open s3://"):
-        run_folder.committed(out)
+        RunFolder(out).committed()

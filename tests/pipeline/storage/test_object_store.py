@@ -10,6 +10,7 @@ from stores import Fault, gcs_server, s3_server, tries_once
 from pipeline import LatentDataset, storage
 from pipeline.config import RunConfig
 from pipeline.engine import run_folder
+from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError, ShardError
 from pipeline.latents import schema
 from pipeline.latents.schema import Row
@@ -264,11 +265,11 @@ def test_google_cloud_storage(tar, monkeypatch):
         put(tasks[2].source, data[:-1])
         with pytest.raises(ShardError, match="has changed"):
             source.at(5)
-        run_folder.require_writable(address("out"))
-        run_folder.write_run_record(address("out"), {"steps": 1}, tasks, overwrite=False)
+        RunFolder(address("out")).require_writable()
+        RunFolder(address("out")).write_run_record({"steps": 1}, tasks, overwrite=False)
         write(address("out"), tasks[0].output)
         write(address("out"), tasks[0].output)
-        assert run_folder.pending(tasks, address("out")) == tasks[1:]
+        assert RunFolder(address("out")).pending(tasks) == tasks[1:]
         assert len(LatentDataset(address("out"))) == 3
         assert not [name for name in names(address("out")) if "parts/" in name]
 
@@ -280,14 +281,14 @@ def test_what_fsspec_knows(tar, monkeypatch):
     put("memory://in/a/s.tar", data)
     put("memory://in/b/s.tar", data)
     tasks = run_folder.tasks(["memory://in/*/s.tar"], RUN)
-    assert [t.url for t in tasks] == ["memory://in/a/s.tar", "memory://in/b/s.tar"]
+    assert [t.source for t in tasks] == ["memory://in/a/s.tar", "memory://in/b/s.tar"]
     assert run_folder.tasks(["memory://in/a"], RUN) == tasks[:1]
     assert read(tasks[0].source) == samples
     put("memory://in/a/s.tar", data)
     assert run_folder.tasks(["memory://in/a"], RUN) != tasks[:1]
-    run_folder.require_writable("memory://out")
+    RunFolder("memory://out").require_writable()
     write("memory://out", tasks[0].output)
-    assert run_folder.committed("memory://out") == [tasks[0].output]
+    assert RunFolder("memory://out").committed() == [tasks[0].output]
     assert LatentDataset("memory://out").latents().shape == (3, 2, 3)
     fsspec.filesystem("memory").store.clear()
     with pytest.raises(ConfigError, match="abfs:// needs a package that is missing: .*adlfs"):
@@ -298,7 +299,7 @@ def test_what_fsspec_knows(tar, monkeypatch):
 
 def test_an_address_to_which_nothing_can_be_written():
     with pytest.raises(ConfigError, match="https://host/out can only be read"):
-        run_folder.require_writable("https://user:secret@host/out")
+        RunFolder("https://user:secret@host/out").require_writable()
 
 
 def test_a_local_file_may_be_named_by_url(tmp_path, write_tar):

@@ -1,0 +1,31 @@
+"""Files that appear whole under their name, or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def written(path: str | os.PathLike) -> Iterator[Path]:
+    """A path beside ``path`` to write to; it gets that name when the block ends without an error."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        # Some libraries write for the owner alone; this is a file like any other.
+        umask = os.umask(0)
+        os.umask(umask)
+        part.chmod(0o666 & ~umask)
+        os.replace(part, path)
+    finally:
+        with suppress(OSError):  # most often it was renamed
+            part.unlink()
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write a file whole."""
+    with written(path) as part:
+        part.write_bytes(data)
