@@ -23,8 +23,8 @@ LABEL_TYPES = {"float": "double", "int": "int64", "bool": "bool", "str": "string
 COLUMN_KEY = re.compile(r"\w[\w -]*")
 # Settings that are paths: the fingerprint covers what the files hold instead.
 PATHS = ("model", "then", "generator", *METRIC_FILES)
-# Beside the Parquet files of a run: what it leaves for `status`, and what is not finished.
 MAX_LISTED = 8  # items of a setting that a message names; more are told by their number and hash
+# Beside the Parquet files of a run: what it leaves for `status`, and what is not finished.
 RUN_FOLDER = "_run"
 # Raised when the same settings would write other numbers or columns than before. 2: float32 is IEEE on a GPU
 # too, and rows say their precision.

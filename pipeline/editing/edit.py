@@ -73,9 +73,8 @@ def plan_edit(
     if storage.filesystem(out) == storage.filesystem(latents):
         raise ConfigError("--out is the folder that the latents are in; choose another one")
     columns, record = _first(urls[0])
-    config = replace(
-        config, model=absolute_file(config.model), generator=absolute_file(config.generator)
-    )
+    model, generator = absolute_file(config.model), absolute_file(config.generator)
+    config = replace(config, model=model, generator=generator)
     _require_usable(config, columns, record, cluster)
     edits = _edits(config, parsed, columns, record)
     settings = _settings(record, config, [one.signature() for one in parsed])
@@ -100,8 +99,8 @@ def plan_edit(
         precision=config.precision,
         batch_size=cluster.batch_size or N_DRAWN,
     )
-    found = concurrent_run(out, overwrite)
-    return RunPlan(workers, out, tasks, pending, settings, overwrite, concurrent_run=found)
+    other = concurrent_run(out, overwrite)
+    return RunPlan(workers, out, tasks, pending, settings, overwrite, concurrent_run=other)
 
 
 def sources(latents: str) -> list[str]:
