@@ -1,4 +1,4 @@
-"""Published files of the networks that measure, read strictly: identity, LPIPS, VGG16, e4e's critic."""
+"""Published files of networks that measure, read strictly: LPIPS, VGG16, identity, e4e's discriminator."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def load_vgg_distance(path: str | os.PathLike) -> VGGDistance:
 
 
 def load_latent_discriminator(path: str | os.PathLike) -> LatentDiscriminator:
-    """e4e's critic, from a file of its tensors or from a training checkpoint that holds them.
+    """e4e's discriminator, from a file of its tensors or from a training checkpoint that holds them.
 
     Raises:
         CheckpointError: another kind of file, or one whose tensors do not fit; they are named.

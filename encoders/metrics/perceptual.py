@@ -149,7 +149,7 @@ class VGGDistance(nn.Module):
         return (of_a - of_b).abs().mean(dim=(1, 2, 3))
 
 
-class CriticDistance(nn.Module):
+class DiscriminatorDistance(nn.Module):
     """Mean absolute difference of a discriminator's feature maps, over all maps alike; 0 = the same.
 
     As the feature matching of Salimans et al. 2016 (arXiv 1606.03498, section 3.1), for single images.

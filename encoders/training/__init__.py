@@ -1,1 +1,1 @@
-"""How encoders learn: losses, critics, optimizers, and the trainers around them."""
+"""How encoders learn: losses, discriminators, optimizers, and the trainers around them."""

@@ -59,7 +59,9 @@ class EncoderTrainConfig(LossConfig):
     clip: float = _set(0.0, "most the norm of all gradients may be; 0 = any")
     precision: str = _set("fp32", "fp32 or bf16, of encoder and synthesis; losses are float32")
     ema_half_life: float = _set(0.0, "images after which old weights count half; 0 = no average")
-    critic_learning_rate: float = _set(2e-5, "of Adam, for the image or the latent discriminator")
+    discriminator_learning_rate: float = _set(
+        2e-5, "of Adam, for the image or the latent discriminator"
+    )
     seed: int = _set(0, "of everything random")
 
     def __post_init__(self) -> None:
@@ -95,27 +97,27 @@ class EncoderTrainConfig(LossConfig):
             if len(getattr(self, name)) not in (0, 2):
                 raise ValueError(f"{name} must be a first pixel and an end, like 64,448")
 
-    def n_steps_at(self, n_done: int) -> int:
-        """Residual steps of the batch after `n_done`: two at first, when they teach most, soon all."""
+    def n_steps_at(self, global_step: int) -> int:
+        """Residual steps of the batch after `global_step`: two at first, when they teach most, soon all."""
         if self.single_pass:
             return 1
-        progress = n_done / self.n_batches
+        progress = global_step / self.n_batches
         if progress >= self.ramp:
             return self.n_steps
         return min(self.n_steps, 2 + int(progress / self.ramp * max(self.n_steps - 2, 0)))
 
-    def learning_rate_at(self, n_done: int) -> float:
-        """That of the batch after `n_done`."""
-        rate = self.learning_rate * min(1.0, (n_done + 1) / max(self.warm_up, 1))
+    def learning_rate_at(self, global_step: int) -> float:
+        """That of the batch after `global_step`."""
+        rate = self.learning_rate * min(1.0, (global_step + 1) / max(self.warm_up, 1))
         if self.schedule == "cosine":
-            rate *= 0.5 + 0.5 * math.cos(math.pi * min(n_done / self.n_batches, 1.0))
+            rate *= 0.5 + 0.5 * math.cos(math.pi * min(global_step / self.n_batches, 1.0))
         return rate
 
-    def stage_at(self, n_done: int) -> int | None:
+    def stage_at(self, global_step: int) -> int | None:
         """Styles beside the first that have an offset of their own in the next batch; None = all."""
         if not self.progressive_start:
             return None
-        return max(0, 1 + (n_done - self.progressive_start) // self.progressive_every)
+        return max(0, 1 + (global_step - self.progressive_start) // self.progressive_every)
 
 
 _PUBLISHED: dict[str, Any] = {
@@ -147,7 +149,7 @@ PRESETS = {
         adversarial=0.2,
         learning_rate=1e-4,
         beta2=0.999,
-        critic_learning_rate=1e-4,
+        discriminator_learning_rate=1e-4,
         n_batches=200_000,
         batch_size=8,
     ),

@@ -4,7 +4,8 @@ Each training image comes with the normal vector z that it was drawn from, so th
 z means, and nothing must be found by an adversary alone. Two ways lead to an image, and both are trained:
 from z through the mapping, which makes random samples; and from the image through the encoder, in a
 residual loop as at inversion, which teaches the synthesis what its style vectors can say beyond one z. A
-critic, from the batch `critic_from` on, asks for the sharpness that distances between pixels do not.
+discriminator, from the batch `discriminator_start` on, asks for the sharpness that distances between pixels
+do not.
 """
 
 from __future__ import annotations
@@ -40,17 +41,18 @@ CLIP = 5.0  # most the norm of the encoder's gradients may be
 N_STEPS_SHOWN = 5
 N_COLUMNS = 8  # of the pictures to look at
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_PARTS = (
-    "model",
-    "average",
-    "critic",
-    "optimizer",
-    "critic_optimizer",
-)  # with a state of their own
+# What has a state of its own, under the name that checkpoints have for it.
+_PARTS = {
+    "model": "model",
+    "average": "average",
+    "discriminator": "critic",
+    "optimizer": "optimizer",
+    "discriminator_optimizer": "critic_optimizer",
+}
 
 
 class DistillationTrainer:
-    """Generator, encoder and critic, their averages over time, and one step of training."""
+    """Generator, encoder and discriminator, their averages over time, and one step of training."""
 
     def __init__(self, config: DistillationConfig, device: str | torch.device = "cpu") -> None:
         """Raises CheckpointError for a start that cannot be loaded."""
@@ -62,20 +64,22 @@ class DistillationTrainer:
             conv.get_parameter("noise_strength").requires_grad_(False)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.average = EMA(self.ema)
-        shape = DiscriminatorConfig(config.resolution, config.critic_channels)
-        self.critic = Discriminator(shape).to(device)
-        for network in (self.model, self.critic):
+        shape = DiscriminatorConfig(config.resolution, config.discriminator_channels)
+        self.discriminator = Discriminator(shape).to(device)
+        for network in (self.model, self.discriminator):
             broadcast_parameters(network)
         self._dtype = DTYPES[config.precision]
         self.model.generator.synthesis.compute_dtype = self._dtype
         groups = [
-            {"params": _trained(self.model.generator), "rate": config.rate_generator},
-            {"params": _trained(self.model.encoder), "rate": config.rate_encoder},
+            {"params": _trained(self.model.generator), "rate": config.generator_learning_rate},
+            {"params": _trained(self.model.encoder), "rate": config.encoder_learning_rate},
         ]
         self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
-        groups = [{"params": _trained(self.critic), "rate": config.rate_critic}]
-        self.critic_optimizer = torch.optim.Adam(groups, betas=(0.0, 0.99), fused=True)
-        self.n_done = 0  # batches
+        groups = [
+            {"params": _trained(self.discriminator), "rate": config.discriminator_learning_rate}
+        ]
+        self.discriminator_optimizer = torch.optim.Adam(groups, betas=(0.0, 0.99), fused=True)
+        self.global_step = 0  # batches
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -83,8 +87,8 @@ class DistillationTrainer:
         return self.model.input_size
 
     @property
-    def _has_critic(self) -> bool:
-        return bool(self.config.adversarial) and self.n_done >= self.config.critic_from
+    def _has_discriminator(self) -> bool:
+        return bool(self.config.adversarial) and self.global_step >= self.config.discriminator_start
 
     def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]:
         """Train on one batch.
@@ -93,8 +97,8 @@ class DistillationTrainer:
             images: [N, 3, h, w] in [-1, 1].
             z: the vectors that they were drawn from, [N, z_dim].
 
-        Returns: the losses of the images drawn from their z and of each residual step; with a critic its
-            opinion of the last of them, its loss, and its mean scores of real and drawn images.
+        Returns: the losses of the images drawn from their z and of each residual step; with a discriminator
+            its opinion of the last of them, its loss, and its mean scores of real and drawn images.
 
         Raises:
             NotFinite: a loss is no number; the update that it belongs to was not made.
@@ -111,16 +115,16 @@ class DistillationTrainer:
         terms["direct"].backward()
         _require_finite(check, terms)
         encoded = self._encode(z[n:], images[n:], check)
-        if self._has_critic:
+        if self._has_discriminator:
             fakes = torch.cat([direct, encoded]).detach()
-            self._teach_critic(images, fakes, check)
+            self._train_discriminator(images, fakes, check)
         try:
             values = check.fetch()
         except NotFinite:
             self.average.n_updates = n_averaged + check.n_updates
             raise
-        self.n_done += 1
-        if self.n_done % AVERAGE_EVERY == 0:
+        self.global_step += 1
+        if self.global_step % AVERAGE_EVERY == 0:
             self._refresh_average(self.model, self.ema)
         return values
 
@@ -138,7 +142,7 @@ class DistillationTrainer:
         with torch.no_grad():
             w = self.model.generator.mapping(z)[:, None]
             spread = self.model.generator.mapping(self._random_z(N_SPREAD, seed=0)).std(dim=0)
-            n_clean = len(images) - round(config.disturbed * len(images))
+            n_clean = len(images) - round(config.disturb * len(images))
             seen = torch.cat([images[:n_clean], disturb(images[n_clean:], self._draw())])
         latents, image = self.model.start(len(seen))
         for n in range(config.n_steps):
@@ -147,7 +151,7 @@ class DistillationTrainer:
             image = self.model.draw(latents)
             terms = self._objective(image, images, f"step{n + 1}", judged=n + 1 == config.n_steps)
             far = ((latents - w) / spread).square().mean()
-            (terms[f"step{n + 1}"] + config.near * far).backward()
+            (terms[f"step{n + 1}"] + config.pull * far).backward()
             _require_finite(check, terms)
             self._update(check)
             latents, image = latents.detach(), image.detach()
@@ -171,42 +175,44 @@ class DistillationTrainer:
     def _objective(
         self, image: Tensor, target: Tensor, name: str, judged: bool
     ) -> dict[str, Tensor]:
-        """The loss of one drawing under its name; if it is judged, with the critic's opinion."""
+        """The loss of one drawing under its name; if it is judged, with the discriminator's opinion."""
         config = self.config
-        loss = multi_scale_l1(image, target).mean() + config.square * mse(image, target).mean()
-        loss = loss + config.structure * (1 - ms_ssim(image, target).mean())
+        loss = multi_scale_l1(image, target).mean() + config.l2 * mse(image, target).mean()
+        loss = loss + config.ms_ssim * (1 - ms_ssim(image, target).mean())
         if config.detail:
             loss = loss + config.detail * detail_l1(image, target).mean()
-        if not (judged and self._has_critic):
+        if not (judged and self._has_discriminator):
             return {name: loss}
-        self.critic.requires_grad_(False)  # in float32: its convolutions gain nothing from half
-        maps = self.critic.features(image)
-        opinion = generator_loss(self.critic.score_of(maps[-1]))
+        self.discriminator.requires_grad_(
+            False
+        )  # in float32: its convolutions gain nothing from half
+        maps = self.discriminator.features(image)
+        opinion = generator_loss(self.discriminator.score_of(maps[-1]))
         with torch.no_grad():
-            wanted = self.critic.features(target)
-        self.critic.requires_grad_(True)
+            wanted = self.discriminator.features(target)
+        self.discriminator.requires_grad_(True)
         pairs = zip(maps, wanted, strict=True)
         matching = torch.stack([(a - b).abs().mean() for a, b in pairs]).mean()
-        loss = loss + config.adversarial * opinion + config.matching * matching
+        loss = loss + config.adversarial * opinion + config.features * matching
         return {name: loss, "opinion": opinion.detach(), "matching": matching.detach()}
 
-    def _teach_critic(self, images: Tensor, fakes: Tensor, check: FiniteCheck) -> None:
-        self.critic_optimizer.zero_grad()
-        real, fake = self.critic(images), self.critic(fakes)
+    def _train_discriminator(self, images: Tensor, fakes: Tensor, check: FiniteCheck) -> None:
+        self.discriminator_optimizer.zero_grad()
+        real, fake = self.discriminator(images), self.discriminator(fakes)
         loss = discriminator_loss(real, fake)
-        if self.n_done % R1_EVERY == 0:
-            penalty = r1_penalty(self.critic, images) * (self.config.r1 / 2 * R1_EVERY)
+        if self.global_step % R1_EVERY == 0:
+            penalty = r1_penalty(self.discriminator, images) * (self.config.r1_gamma / 2 * R1_EVERY)
             penalty.backward()
         loss.backward()
-        _require_finite(check, {"critic": loss})
-        average_gradients(_trained(self.critic))
-        _require_finite_gradients(check, self.critic)
-        check.step(self.critic_optimizer)
+        _require_finite(check, {"discriminator": loss})
+        average_gradients(_trained(self.discriminator))
+        _require_finite_gradients(check, self.discriminator)
+        check.step(self.discriminator_optimizer)
         check.report({"real": real.mean(), "fake": fake.mean()})
 
     def _draw(self) -> torch.Generator:
         """What is random in this batch; from its number, so that a continued run draws the same."""
-        return random_source(self.config.seed, self.n_done, self.device)
+        return random_source(self.config.seed, self.global_step, self.device)
 
     def _random_z(self, n: int, seed: int) -> Tensor:
         source = torch.Generator().manual_seed(seed)
@@ -214,10 +220,10 @@ class DistillationTrainer:
 
     def _set_rates(self) -> None:
         """Warm-up, then a cosine to 0 at the end of the run."""
-        progress = min(1.0, self.n_done / max(1, self.config.n_batches))
+        progress = min(1.0, self.global_step / max(1, self.config.n_batches))
         factor = 0.5 + 0.5 * math.cos(math.pi * progress)
-        factor *= min(1.0, (self.n_done + 1) / max(1, self.config.warm_up))
-        for optimizer in (self.optimizer, self.critic_optimizer):
+        factor *= min(1.0, (self.global_step + 1) / max(1, self.config.warm_up))
+        for optimizer in (self.optimizer, self.discriminator_optimizer):
             for group in optimizer.param_groups:
                 group["lr"] = group["rate"] * factor
 
@@ -261,25 +267,27 @@ class DistillationTrainer:
     def state_dict(self) -> dict[str, Any]:
         """Everything that continues to the same weights: tensors, numbers and containers."""
         return {
-            **{name: getattr(self, name).state_dict() for name in _PARTS},
-            "n_done": self.n_done,
+            **{key: getattr(self, name).state_dict() for name, key in _PARTS.items()},
+            "n_done": self.global_step,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken by a trainer with the same settings."""
-        for name in _PARTS:
-            getattr(self, name).load_state_dict(state[name])
-        self.n_done = state["n_done"]
+        for name, key in _PARTS.items():
+            getattr(self, name).load_state_dict(state[key])
+        self.global_step = state["n_done"]
         for model in (self.model, self.ema):
             model.set_latent_avg(model.latent_avg)
 
     def save(self, path: str | os.PathLike, notes: str) -> None:
-        """The inverter at ``path``, and beside it its generator and the critic in files of their own."""
+        """Write the inverter, and beside it generator and discriminator in files of their own."""
         self._refresh_average(self.ema)
         path = Path(path)
         save_inverter(path, self.ema, notes=notes)
         save_generator(path.with_suffix(".generator.safetensors"), self.ema.generator, notes)
-        save_discriminator(path.with_suffix(".discriminator.safetensors"), self.critic, notes)
+        save_discriminator(
+            path.with_suffix(".discriminator.safetensors"), self.discriminator, notes
+        )
 
 
 def _trained(network: torch.nn.Module) -> list[torch.nn.Parameter]:

@@ -27,11 +27,11 @@ class DistillationConfig:
     )
     z_dim: int = _field(76, "Length of the samples' .npy vectors.")
     w_dim: int = _field(128, "Width of a style vector.")
-    mapping_layers: int = _field(4, "Layers of the mapping.")
+    n_mapping_layers: int = _field(4, "Layers of the mapping.")
     widths: tuple[int, ...] = _field((32, 48, 96, 160, 192), "Channels of the U-Net, finest first.")
-    levels: int = _field(2, "Levels of the U-Net that have style heads.")
-    critic_channels: tuple[int, ...] = _field(
-        (96, 96, 64, 32, 16), "Feature maps of the critic at 4, 8, ... px."
+    n_levels: int = _field(2, "Levels of the U-Net that have style heads.")
+    discriminator_channels: tuple[int, ...] = _field(
+        (96, 96, 64, 32, 16), "Feature maps of the discriminator at 4, 8, ... px."
     )
     batch_size: int = _field(12, "Images a batch on each worker.")
     n_direct: int = _field(
@@ -39,19 +39,21 @@ class DistillationConfig:
     )
     n_steps: int = _field(2, "Residual steps of the encoded ones.")
     n_batches: int = _field(12_000, "Length of the run; the rates follow a cosine to its end.")
-    rate_generator: float = _field(1e-3, "Learning rate of the generator.")
-    rate_encoder: float = _field(7e-4, "Learning rate of the encoder.")
-    rate_critic: float = _field(1e-3, "Learning rate of the critic.")
+    generator_learning_rate: float = _field(1e-3, "Learning rate of the generator.")
+    encoder_learning_rate: float = _field(7e-4, "Learning rate of the encoder.")
+    discriminator_learning_rate: float = _field(1e-3, "Learning rate of the discriminator.")
     warm_up: int = _field(200, "Batches in which the rates rise.")
-    structure: float = _field(0.4, "Weight of 1 - MS-SSIM.")
-    square: float = _field(1.0, "Weight of the mean squared error.")
+    ms_ssim: float = _field(0.4, "Weight of 1 - MS-SSIM.")
+    l2: float = _field(1.0, "Weight of the mean squared error.")
     detail: float = _field(1.0, "Weight of differences where the target has much to see.")
-    adversarial: float = _field(0.03, "Weight of the critic's opinion; 0 = no critic.")
-    matching: float = _field(0.5, "Weight of the distance in the critic's feature maps.")
-    critic_from: int = _field(0, "Batch from which on there is a critic.")
-    r1: float = _field(1.0, "R1 gamma, applied every 16 batches.")
-    near: float = _field(0.002, "Weight of the squared distance of latents to the mapping's w.")
-    disturbed: float = _field(0.25, "Share of the encoded images that the encoder sees disturbed.")
+    adversarial: float = _field(
+        0.03, "Weight of the discriminator's opinion; 0 = no discriminator."
+    )
+    features: float = _field(0.5, "Weight of the distance in the discriminator's feature maps.")
+    discriminator_start: int = _field(0, "Batch from which on there is a discriminator.")
+    r1_gamma: float = _field(1.0, "R1 gamma, applied every 16 batches.")
+    pull: float = _field(0.002, "Weight of the squared distance of latents to the mapping's w.")
+    disturb: float = _field(0.25, "Share of the encoded images that the encoder sees disturbed.")
     ema_half_life: float = _field(3000.0, "Images after which an old weight counts half.")
     precision: str = _field("bf16", "fp32 or bf16: of encoder and synthesis in training.")
     seed: int = _field(0, "Of the initial weights and of all that is drawn at random.")
@@ -67,8 +69,8 @@ class DistillationConfig:
         for n in (self.n_direct, self.batch_size - self.n_direct, self.batch_size):
             if self.adversarial and n > STDDEV_GROUP and n % STDDEV_GROUP:
                 raise ValueError(
-                    f"batch_size {self.batch_size} with n_direct {self.n_direct} gives the critic {n} images "
-                    f"at once, which it compares in groups of {STDDEV_GROUP}; choose multiples"
+                    f"batch_size {self.batch_size} with n_direct {self.n_direct} gives the discriminator "
+                    f"{n} images at once, which it compares in groups of {STDDEV_GROUP}; choose multiples"
                 )
 
 
@@ -89,7 +91,7 @@ def new_model(config: DistillationConfig) -> ReStyle:
             channels=config.channels,
             z_dim=config.z_dim,
             w_dim=config.w_dim,
-            n_mapping_layers=config.mapping_layers,
+            n_mapping_layers=config.n_mapping_layers,
             mapping_lr_mul=1.0,
         )
     )
@@ -97,5 +99,5 @@ def new_model(config: DistillationConfig) -> ReStyle:
         if name.endswith("noise"):
             buffer.zero_()  # its strength stays zero too: a small generator without noise
     shape = config.resolution, generator.n_styles, generator.w_dim
-    unet = UNet(UNetConfig(*shape, widths=config.widths, n_levels=config.levels))
+    unet = UNet(UNetConfig(*shape, widths=config.widths, n_levels=config.n_levels))
     return ReStyle(unet, generator, generator.latent_avg, (config.resolution, config.resolution))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from encoders import auxiliary
 from encoders.metrics import identity
 from encoders.metrics.distances import detail_l1, ms_ssim, mse, multi_scale_l1
-from encoders.metrics.perceptual import CriticDistance
+from encoders.metrics.perceptual import DiscriminatorDistance
 from encoders.training import moco
 from generators import Generator, load_discriminator
 
@@ -64,7 +64,7 @@ TERMS = tuple(f.name for f in fields(LossConfig) if f.type == "float")
 class Objective(nn.Module):
     """The terms with a weight, each averaged over the batch, and their weighted sum.
 
-    Its networks are frozen; gradients go to image and latents. The terms that trained critics
+    Its networks are frozen; gradients go to image and latents. The terms that trained discriminators
     give come from outside, see `forward`.
     """
 
@@ -108,7 +108,7 @@ class Objective(nn.Module):
             image, target: [N, 3, h, w] in [-1, 1], the reconstruction and what is asked for.
             latents: [N, n_styles, w_dim], those of the reconstruction.
             w: [N, w_dim] that the target was drawn from, where that is known; else no `pull`.
-            judged: what critics said of image and latents, scalars by the names of their terms.
+            judged: what discriminators said of image and latents, scalars by the names of their terms.
         """
         terms = {name: of(image, target).mean() for name, of in self.distances.items()}
         if "w_norm" in self.weights:
@@ -168,7 +168,7 @@ def _moco(config: LossConfig) -> nn.Module:
 
 def _features(config: LossConfig) -> nn.Module:
     path = auxiliary.required(config.discriminator, "discriminator", auxiliary.DISCRIMINATOR_FILES)
-    return CriticDistance(load_discriminator(path))
+    return DiscriminatorDistance(load_discriminator(path))
 
 
 _LOADERS: dict[str, Callable[[LossConfig], nn.Module]] = {

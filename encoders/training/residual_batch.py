@@ -23,15 +23,15 @@ class Part:
     w: Tensor | None  # that the images were drawn from, [N, w_dim], where that is known
     latents: Tensor  # after the last step, [N, n_styles, w_dim], without a graph
     reconstruction: Tensor  # drawn from them, at the encoder's input size
-    drawn: Tensor | None = None  # the same in full, where a critic wants it
+    drawn: Tensor | None = None  # the same in full, where a discriminator wants it
 
 
-def random_source(seed: int, n_done: int, device: torch.device) -> torch.Generator:
-    """What is random in the batch after `n_done` on this worker, drawn on the device that needs it.
+def random_source(seed: int, global_step: int, device: torch.device) -> torch.Generator:
+    """What is random in the batch after `global_step` on this worker, drawn on the device that needs it.
 
     A GPU draws other numbers than a CPU, so a run goes on to the same weights on the same kind of device.
     """
-    own = (seed * 1_000_003 + n_done) * 4096 + rank()
+    own = (seed * 1_000_003 + global_step) * 4096 + rank()
     return torch.Generator(device).manual_seed(own % 2**63)
 
 

@@ -20,7 +20,7 @@ from encoders.heads import ProgressiveHeads, ProgressivePyramid, forget_unused
 from encoders.inverter_file import save_inverter
 from encoders.restyle import ReStyle
 from encoders.training.config import PRESETS, EncoderTrainConfig
-from encoders.training.critics import Critics
+from encoders.training.discriminators import Discriminators
 from encoders.training.initialisation import new_model
 from encoders.training.losses import Objective
 from encoders.training.optimizers import EMA, Lookahead, ranger
@@ -35,9 +35,13 @@ from generators.training.protocol import NotFinite, Validation
 
 __all__ = ["PRESETS", "EncoderTrainConfig", "EncoderTrainer", "NotFinite", "Validation"]
 
+SAVED_AS = {
+    "discriminators": "critics"
+}  # where checkpoints have another name for an attribute's state
+
 
 class EncoderTrainer:
-    """An encoder, its average over time, the critics beside it, and one step of their training."""
+    """An encoder, its average over time, the discriminators beside it, and one step of their training."""
 
     def __init__(
         self, config: EncoderTrainConfig, generator: Generator, device: str | torch.device = "cpu"
@@ -53,8 +57,10 @@ class EncoderTrainer:
         self.objective = Objective(config, self.model.generator).to(device).eval()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.critics = Critics(config, config.critic_learning_rate, self.model.generator)
-        for network in (self.encoder, *self.critics.networks):
+            self.discriminators = Discriminators(
+                config, config.discriminator_learning_rate, self.model.generator
+            )
+        for network in (self.encoder, *self.discriminators.networks):
             broadcast_parameters(network)
         self.optimizer = _optimizer(config, list(self.encoder.parameters()))
         # What is validated and saved; float32 throughout, whatever the precision of training.
@@ -63,13 +69,13 @@ class EncoderTrainer:
         self.model.train()
         self._is_half = config.precision == "bf16"
         if self._is_half:
-            _draw_in_half(self.model, self.objective, *self.critics.networks)
-        self.n_batches = 0  # done so far
+            _draw_in_half(self.model, self.objective, *self.discriminators.networks)
+        self.global_step = 0  # done so far
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of the images to give: the encoder's, or where a critic looks, the generator's."""
-        if self.critics.image is not None:
+        """Height and width of the images: the encoder's, or with an image discriminator the generator's."""
+        if self.discriminators.image is not None:
             return self.model.view.size(self.model.generator.resolution)
         return self.model.input_size
 
@@ -81,7 +87,7 @@ class EncoderTrainer:
             z: [N, z_dim] that they were drawn from, for the term `pull`.
 
         Returns: the terms of the last residual step without their weights; `total`, the sum with them; and
-            the critics' own losses.
+            the discriminators' own losses.
 
         Raises:
             NotFinite: a term or a gradient is no number. The update that it belongs to was not made, nor any
@@ -89,15 +95,15 @@ class EncoderTrainer:
         """
         config, draw = self.config, self._draw(self.device)
         if not images.isfinite().all():  # where they are: on the CPU, as a rule
-            raise NotFinite(f"batch {self.n_batches}: the images hold values that are no numbers")
+            raise NotFinite(f"batch {self.global_step}: the images hold values that are no numbers")
         images = images.to(self.device, torch.float32)
         if config.flip:
             images, z = mirrored(images, draw), None
         z = z if z is None else z.to(self.device, torch.float32)
         parts = parts_of(images, z, self.model, config, draw)
         terms = self._teach_encoder(parts, len(images))
-        terms |= self._teach_critics(images, parts, draw)
-        self.n_batches += 1
+        terms |= self._train_discriminators(images, parts, draw)
+        self.global_step += 1
         return terms
 
     def _teach_encoder(self, parts: list[Part], n_images: int) -> dict[str, float]:
@@ -106,14 +112,14 @@ class EncoderTrainer:
         Unless an optimizer needs to know sooner, numbers are fetched from the device once, at the end.
         """
         config, check = self.config, FiniteCheck(self.device)
-        n_steps, n_averaged = config.n_steps_at(self.n_batches), self.average.n_updates
+        n_steps, n_averaged = config.n_steps_at(self.global_step), self.average.n_updates
         statistics = [buffer.clone() for buffer in self.encoder.buffers()]
         self._prepare()
         try:
             for _ in range(n_steps):
                 terms = _mean([self._residual_step(part) for part in parts], parts)
                 check.report(terms)
-                check.expect(terms, f"batch {self.n_batches}: the term {{name}} is {{value}}")
+                check.expect(terms, f"batch {self.global_step}: the term {{name}} is {{value}}")
                 if config.update_every_step:
                     self._update(n_images / n_steps, check)
             if not config.update_every_step:
@@ -128,13 +134,13 @@ class EncoderTrainer:
 
     def _draw(self, device: torch.device) -> torch.Generator:
         """What is random in the batch that comes, on a device."""
-        return random_source(self.config.seed, self.n_batches, device)
+        return random_source(self.config.seed, self.global_step, device)
 
     def _prepare(self) -> None:
         """Learning rate, stage and gradients for the batch that comes."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate_at(self.n_batches)
-        _set_stage(self.encoder, self.config.stage_at(self.n_batches))
+            group["lr"] = self.config.learning_rate_at(self.global_step)
+        _set_stage(self.encoder, self.config.stage_at(self.global_step))
         self.optimizer.zero_grad()
 
     def _residual_step(self, part: Part) -> dict[str, Tensor]:
@@ -143,11 +149,11 @@ class EncoderTrainer:
             latents = self.model.step(part.seen, part.reconstruction, part.latents)
         drawn = self.model.draw(latents)
         reconstruction = self.model.to_input(drawn)
-        judged = self.critics.judge(drawn, latents[:, : self._n_used])
+        judged = self.discriminators.judge(drawn, latents[:, : self._n_used])
         terms = self.objective(reconstruction, part.target, latents, part.w, judged)
         (terms["total"] * part.share).backward()
         part.latents, part.reconstruction = latents.detach(), reconstruction.detach()
-        part.drawn = drawn.detach() if self.critics.image is not None else None
+        part.drawn = drawn.detach() if self.discriminators.image is not None else None
         return {name: term.detach() for name, term in terms.items()}
 
     def _update(self, n_images: float, check: FiniteCheck) -> None:
@@ -156,7 +162,7 @@ class EncoderTrainer:
         average_gradients(parameters)
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
         check.expect(
-            {"norm": norm}, f"batch {self.n_batches}: the norm of the gradients is {{value}}"
+            {"norm": norm}, f"batch {self.global_step}: the norm of the gradients is {{value}}"
         )
         if self.config.clip:
             clip_grads_with_norm_(parameters, self.config.clip, norm)
@@ -166,27 +172,27 @@ class EncoderTrainer:
             keep = 0.5 ** (n_images * n_workers() / self.config.ema_half_life)
             self.average.update(self.encoder, keep, check.failed)
 
-    def _teach_critics(
+    def _train_discriminators(
         self, images: Tensor, parts: list[Part], draw: torch.Generator
     ) -> dict[str, float]:
-        """An update of each critic on what the last step made of the batch."""
+        """An update of each discriminator on what the last step made of the batch."""
         found: dict[str, float] = {}
-        if self.critics.image is not None:
+        if self.discriminators.image is not None:
             fake = torch.cat([part.drawn for part in parts if part.drawn is not None])
-            found |= self.critics.image.update(images, fake)
-        if self.critics.latent is not None:
+            found |= self.discriminators.image.update(images, fake)
+        if self.discriminators.latent is not None:
             mapping = self.model.generator.mapping
             z = torch.randn(len(images), mapping.z_dim, generator=draw, device=self.device)
             latents = torch.cat([part.latents for part in parts])[:, : self._n_used]
             # The pool's choices are branches of the program, so they are drawn where it runs.
             choices = draw if self.device.type == "cpu" else self._draw(torch.device("cpu"))
-            found |= self.critics.latent.update(mapping(z), latents, choices)
+            found |= self.discriminators.latent.update(mapping(z), latents, choices)
         return found
 
     @property
     def _n_used(self) -> int:
         """Styles that are not yet copies of the first."""
-        n_styles, stage = self.model.generator.n_styles, self.config.stage_at(self.n_batches)
+        n_styles, stage = self.model.generator.n_styles, self.config.stage_at(self.global_step)
         return n_styles if stage is None else min(n_styles, 1 + stage)
 
     def validate(self, images: Tensor, z: Tensor | None = None) -> Validation:
@@ -210,25 +216,25 @@ class EncoderTrainer:
         """The model as it is to be used: with the average, or if none is kept, the latest weights."""
         if not self.config.ema_half_life:
             self.finished.encoder.load_state_dict(self.encoder.state_dict())
-        _set_stage(self.finished.encoder, self.config.stage_at(max(self.n_batches - 1, 0)))
+        _set_stage(self.finished.encoder, self.config.stage_at(max(self.global_step - 1, 0)))
         return self.finished
 
     @property
     def _parts(self) -> list[str]:
         """Attributes that have a state."""
         averages = ["average"] if self.config.ema_half_life else []
-        return ["encoder", "optimizer", "critics", *averages]
+        return ["encoder", "optimizer", "discriminators", *averages]
 
     def state_dict(self) -> dict[str, Any]:
         """All that continues to the same weights: tensors, numbers and containers of them."""
-        parts = {name: getattr(self, name).state_dict() for name in self._parts}
-        return {**parts, "n_batches": self.n_batches}
+        parts = {SAVED_AS.get(n, n): getattr(self, n).state_dict() for n in self._parts}
+        return {**parts, "n_batches": self.global_step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken by a trainer with the same settings."""
         for name in self._parts:
-            getattr(self, name).load_state_dict(state[name])
-        self.n_batches = state["n_batches"]
+            getattr(self, name).load_state_dict(state[SAVED_AS.get(name, name)])
+        self.global_step = state["n_batches"]
 
 
 def _set_stage(encoder: nn.Module, stage: int | None) -> None:

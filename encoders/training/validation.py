@@ -23,7 +23,7 @@ def validate(
     """Distances of the reconstructions from images [N, 3, h, w] in [-1, 1], as means over the images.
 
     `mse`, `ms_ssim` and, where their networks are loaded, `lpips` and the cosine `identity`, one number a
-    step; the score is the objective after the last step, without what critics say.
+    step; the score is the objective after the last step, without what discriminators say.
     """
     found: dict[str, list[Tensor]] = {}
     totals: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""What generator and critic are trained with: losses, their regularisers, and mixed styles.
+"""What generator and discriminator are trained with: losses, their regularisers, and mixed styles.
 
 Every function is differentiable, averages over the batch and leaves its weight to the caller.
 """
@@ -24,13 +24,13 @@ def generator_loss(fake_scores: Tensor) -> Tensor:
     Goodfellow et al. 2014 (arXiv 1406.2661, section 3).
 
     Args:
-        fake_scores: [N], the critic's scores of generated images.
+        fake_scores: [N], the discriminator's scores of generated images.
     """
     return F.softplus(-fake_scores).mean()
 
 
 def discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """Logistic loss of the critic: mean of -log sigmoid(D(x)) - log(1 - sigmoid(D(G(z)))).
+    """Logistic loss of the discriminator: mean of -log sigmoid(D(x)) - log(1 - sigmoid(D(G(z)))).
 
     Goodfellow et al. 2014 (arXiv 1406.2661, equation 1).
 
@@ -50,17 +50,17 @@ def hinge_discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor
     return F.relu(1 - real_scores).mean() + F.relu(1 + fake_scores).mean()
 
 
-def r1_penalty(critic: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
+def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
     """Mean over the batch of |grad_x D(x)|^2 at real x: the squared L2 norm, summed over all of one x.
 
     Mescheder et al. 2018 (arXiv 1801.04406, equation 9) multiply it by gamma / 2; so must the caller.
 
     Args:
-        critic: real [N, ...] -> scores [N].
-        real: real images, or style vectors for a critic of those.
+        discriminator: real [N, ...] -> scores [N].
+        real: real images, or style vectors for a discriminator of those.
     """
     real = real.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(real).sum(), real, create_graph=True)
+    (gradient,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
     return gradient.float().square().sum() / len(real)
 
 

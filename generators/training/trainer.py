@@ -1,6 +1,6 @@
 """Training of StyleGAN2 (Karras et al. 2020, arXiv 1912.04958): one batch a step, on any device.
 
-A step is up to four updates: critic, R1 where it is due, generator, path length where it is due; then
+A step is up to four updates: discriminator, R1 where it is due, generator, path length where it is due; then
 the averaged generator follows. Random numbers of a step come from the seed, its number and the worker's
 rank, so a continued run draws the same ones without a generator's state in its checkpoint.
 """
@@ -52,7 +52,8 @@ STATEFUL = (
     "generator_optimizer",
     "discriminator_optimizer",
 )
-COUNTERS = ("n_steps", "n_images", "path_mean")
+# Numbers that continue, under the names that checkpoints have for them.
+COUNTERS = {"global_step": "n_steps", "n_images": "n_images", "path_mean": "path_mean"}
 
 Part = tuple[Tensor, Tensor | None]  # real images and, where they are given, codes
 Terms = dict[str, Tensor]
@@ -88,7 +89,7 @@ class GeneratorTrainer:
         rate = config.discriminator_learning_rate
         self.discriminator_optimizer = adam(self.discriminator, rate, every)
         self.path_mean = torch.zeros((), device=device)
-        self.n_steps = self.n_images = 0
+        self.global_step = self.n_images = 0
         self.draw = torch.Generator(self.device)
 
     @property
@@ -119,23 +120,23 @@ class GeneratorTrainer:
                 images = torch.where(mirrored, images.flip(3), images)
             parts = self._parts(images, z)
             self._update(self.discriminator, self._logistic_of_discriminator, parts, check)
-            if config.r1_gamma and self.n_steps % config.r1_interval == 0:
+            if config.r1_gamma and self.global_step % config.r1_interval == 0:
                 self._update(self.discriminator, self._r1, parts, check)
             self._update(self.generator, self._logistic_of_generator, parts, check)
             path_mean = self.path_mean
-            if config.path_length_weight and self.n_steps % config.path_length_interval == 0:
+            if config.path_length_weight and self.global_step % config.path_length_interval == 0:
                 terms = self._update(self.generator, self._path_length, parts, check)
                 path_mean = average(terms["path_mean"])
         values = check.fetch()
         self.path_mean = path_mean
         self._follow(len(images) * n_workers())
-        self.n_steps += 1
+        self.global_step += 1
         return values
 
     @contextmanager
     def _random_numbers(self) -> Iterator[None]:
         """Those of this step; the process's own (the noise of the synthesis) are put back afterwards."""
-        key = f"{self.config.seed} {self.n_steps} {rank()}".encode()
+        key = f"{self.config.seed} {self.global_step} {rank()}".encode()
         digest = hashlib.sha256(key).digest()
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
@@ -206,7 +207,7 @@ class GeneratorTrainer:
         average_gradients(network.parameters())
         norm = get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
         which = type(network).__name__.lower()
-        why = f"step {self.n_steps}: the {which}'s gradient is not finite"
+        why = f"step {self.global_step}: the {which}'s gradient is not finite"
         check.report(means)
         check.expect({f"{which}'s norm": norm}, f"{why} ({{values}}), so it was not applied")
         if self.config.clip:
@@ -251,18 +252,18 @@ class GeneratorTrainer:
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs to make the same steps: plain data and tensors, not copied."""
         parts = {name: getattr(self, name).state_dict() for name in STATEFUL}
-        return parts | {name: getattr(self, name) for name in COUNTERS}
+        return parts | {key: getattr(self, name) for name, key in COUNTERS.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state_dict` gave."""
         for name in STATEFUL:
             getattr(self, name).load_state_dict(state[name])
-        for name in COUNTERS:
-            setattr(self, name, state[name])
+        for name, key in COUNTERS.items():
+            setattr(self, name, state[key])
         self.path_mean = self.path_mean.to(self.device)
 
     def save(self, path: str | os.PathLike, notes: str) -> None:
-        """Write the averaged generator, and beside it the critic as `<stem>.discriminator.safetensors`.
+        """Write the averaged generator, and beside it `<stem>.discriminator.safetensors`.
 
         Args:
             path: of the generator, ``.safetensors``.

@@ -47,23 +47,23 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
     told: set[str] = set()  # broken shards
     batches = Batches(stream, config.batch_size, settings, config.z_dim)
     with closing(batches), closing(_record(folder, config, progress)) as record:
-        for batch in islice(batches, config.n_batches - progress.n_done):
+        for batch in islice(batches, config.n_batches - progress.global_step):
             terms = _step(trainer, batch, folder)
-            progress.n_done, progress.position = progress.n_done + 1, batch.position
-            record.batch(progress.n_done, terms, _counts(batch, stream))
+            progress.global_step, progress.position = progress.global_step + 1, batch.position
+            record.batch(progress.global_step, terms, _counts(batch, stream))
             for url in stream.broken.keys() - told:
                 record.note(f"{stream.broken[url]}; what came before is used")
                 told.add(url)
-            is_last = progress.n_done == config.n_batches
-            if is_last or progress.n_done % config.validate_every == 0:
+            is_last = progress.global_step == config.n_batches
+            if is_last or progress.global_step % config.validate_every == 0:
                 if is_first:
                     found = trainer.validate(images, z)
-                    record.validation(progress.n_done, found)
+                    record.validation(progress.global_step, found)
                     if found.score < progress.best:
                         progress.best = found.score
                         trainer.save(folder / BEST, _line(notes, progress))
                 _wait()
-            if is_last or progress.n_done % config.checkpoint_every == 0:
+            if is_last or progress.global_step % config.checkpoint_every == 0:
                 _save(trainer, folder, progress, notes)
 
 
@@ -71,7 +71,7 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
 class _Progress:
     """How far a worker is."""
 
-    n_done: int = 0  # batches
+    global_step: int = 0  # batches
     position: Position = Position()
     best: float = math.inf  # score of the best validation so far
 
@@ -80,7 +80,9 @@ def _record(folder: Path, config: LoopConfig, progress: _Progress) -> TrainingLo
     if parallel.rank():
         return NullLogger()
     n_images = config.batch_size * parallel.n_workers()
-    return TrainingLogger(folder, n_images, config.log_every, config.n_batches, progress.n_done)
+    return TrainingLogger(
+        folder, n_images, config.log_every, config.n_batches, progress.global_step
+    )
 
 
 def _step(trainer: Trainer, batch: Batch, folder: Path) -> dict[str, float]:
@@ -134,7 +136,7 @@ def _save(trainer: Trainer, folder: Path, progress: _Progress, notes: str) -> No
         content = {
             "trainer": trainer.state_dict(),
             "workers": workers,
-            "n_done": progress.n_done,
+            "n_done": progress.global_step,
             "best": progress.best,
         }
         state.save(folder, content)
@@ -142,7 +144,7 @@ def _save(trainer: Trainer, folder: Path, progress: _Progress, notes: str) -> No
 
 
 def _line(notes: str, progress: _Progress) -> str:
-    return f"{notes}; {progress.n_done} batches, epoch {progress.position.epoch + 1}"
+    return f"{notes}; {progress.global_step} batches, epoch {progress.position.epoch + 1}"
 
 
 def _wait() -> None:

@@ -22,17 +22,17 @@ class TrainingLogger:
     """Takes the terms of every batch and tells their means now and then."""
 
     def __init__(
-        self, folder: Path, n_images: int, every: int, n_batches: int, n_done: int
+        self, folder: Path, n_images: int, every: int, n_batches: int, global_step: int
     ) -> None:
         """
         Args:
             n_images: in a batch of all workers together.
             every: batches between two entries.
-            n_done: batches of earlier stretches.
+            global_step: batches of earlier stretches.
         """
         self._log = (folder / LOG).open("a")
         self._board = _board(folder / BOARD)
-        self._bar = tqdm(total=n_batches, initial=n_done, unit="batch", desc="training")
+        self._bar = tqdm(total=n_batches, initial=global_step, unit="batch", desc="training")
         self._n_images, self._every = n_images, every
         self._values: dict[str, list[float]] = defaultdict(list)
         self._n, self._since = 0, time.monotonic()
@@ -43,47 +43,47 @@ class TrainingLogger:
         if self._board is not None:
             self._board.close()
 
-    def batch(self, n_done: int, terms: dict[str, float], extra: dict[str, float]) -> None:
+    def batch(self, global_step: int, terms: dict[str, float], extra: dict[str, float]) -> None:
         """The terms of one more batch; ``extra`` goes into the log as it is."""
         for name, value in terms.items():
             self._values[name].append(value)  # some terms are not of every batch
         self._n += 1
-        self._bar.update(n_done - self._bar.n)
-        if n_done % self._every:
+        self._bar.update(global_step - self._bar.n)
+        if global_step % self._every:
             return
         seconds = time.monotonic() - self._since
         means = {name: sum(values) / len(values) for name, values in self._values.items()}
         rate = self._n * self._n_images / max(seconds, 1e-9)
         shown = " ".join(f"{name} {value:.4f}" for name, value in means.items())
         self._bar.set_postfix_str(f"{shown}, {rate:.1f} images/s", refresh=True)
-        self._write("train", n_done, means | {"images_per_s": rate} | extra)
+        self._write("train", global_step, means | {"images_per_s": rate} | extra)
         self._values.clear()
         self._n, self._since = 0, time.monotonic()
 
-    def validation(self, n_done: int, found: Validation) -> None:
+    def validation(self, global_step: int, found: Validation) -> None:
         """Each distance at each step, and the pictures step by step."""
         scalars = {
             f"{name}/step{i}": value
             for name, values in found.distances.items()
             for i, value in enumerate(values, 1)
         }
-        self._write("validation", n_done, scalars | {"score": found.score})
+        self._write("validation", global_step, scalars | {"score": found.score})
         if self._board is not None:
-            self._board.add_image("steps", picture(found.grid), n_done)
-        self._bar.write(line_of({"batch": n_done, **scalars}))
+            self._board.add_image("steps", picture(found.grid), global_step)
+        self._bar.write(line_of({"batch": global_step, **scalars}))
         self._since = time.monotonic()  # the seconds above are no training
 
     def note(self, text: str) -> None:
         self._bar.write(text)
 
-    def _write(self, kind: str, n_done: int, values: dict[str, float]) -> None:
-        entry: dict[str, Any] = {"kind": kind, "batch": n_done, "time": round(time.time(), 1)}
+    def _write(self, kind: str, global_step: int, values: dict[str, float]) -> None:
+        entry: dict[str, Any] = {"kind": kind, "batch": global_step, "time": round(time.time(), 1)}
         rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
         self._log.write(json.dumps(entry | rounded) + "\n")
         self._log.flush()
         if self._board is not None:
             for name, value in values.items():
-                self._board.add_scalar(f"{kind}/{name}", value, n_done)
+                self._board.add_scalar(f"{kind}/{name}", value, global_step)
 
 
 def line_of(entry: dict[str, Any]) -> str:
@@ -96,8 +96,8 @@ def line_of(entry: dict[str, Any]) -> str:
 class NullLogger:
     """The record of a worker that is not the first."""
 
-    def batch(self, n_done: int, terms: dict[str, float], extra: dict[str, float]) -> None: ...
-    def validation(self, n_done: int, found: Validation) -> None: ...
+    def batch(self, global_step: int, terms: dict[str, float], extra: dict[str, float]) -> None: ...
+    def validation(self, global_step: int, found: Validation) -> None: ...
     def note(self, text: str) -> None: ...
     def close(self) -> None: ...
 

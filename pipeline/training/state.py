@@ -15,6 +15,23 @@ from pipeline.errors import ConfigError
 
 STATE = "state.pt"
 SETTINGS = "settings.json"
+# Settings that had another name until release 0.2; old folders and scripts have those.
+RENAMED = {
+    "structure": "ms_ssim",
+    "square": "l2",
+    "near": "pull",
+    "matching": "features",
+    "disturbed": "disturb",
+    "levels": "n_levels",
+    "mapping_layers": "n_mapping_layers",
+    "rate_generator": "generator_learning_rate",
+    "rate_encoder": "encoder_learning_rate",
+    "rate_critic": "discriminator_learning_rate",
+    "critic_learning_rate": "discriminator_learning_rate",
+    "critic_channels": "discriminator_channels",
+    "critic_from": "discriminator_start",
+    "r1": "r1_gamma",
+}
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
@@ -54,7 +71,7 @@ def claim(folder: Path, settings: Mapping[str, Any], may_differ: frozenset[str])
     path = folder / SETTINGS
     new = json.loads(json.dumps(settings))
     if path.exists() and (folder / STATE).exists():
-        old = json.loads(path.read_text())
+        old = {RENAMED.get(k, k): v for k, v in json.loads(path.read_text()).items()}
         require_same_settings(
             kept(old, may_differ),
             kept(new, may_differ),

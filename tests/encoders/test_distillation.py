@@ -1,4 +1,4 @@
-"""Distillation: both ways to an image are learned, and the critic comes when it is due."""
+"""Distillation: both ways to an image are learned, and the discriminator comes when it is due."""
 
 from dataclasses import replace
 
@@ -14,19 +14,19 @@ from pipeline import portraits
 CONFIG = DistillationConfig(
     resolution=16,
     channels=(16, 16, 16),
-    critic_channels=(8, 8, 8),
+    discriminator_channels=(8, 8, 8),
     w_dim=16,
-    mapping_layers=2,
+    n_mapping_layers=2,
     widths=(16, 16, 16),
-    levels=1,
+    n_levels=1,
     batch_size=8,
     n_direct=4,
     n_batches=150,
     warm_up=10,
     adversarial=0.0,
     ema_half_life=100.0,
-    rate_generator=5e-3,
-    rate_encoder=3e-3,
+    generator_learning_rate=5e-3,
+    encoder_learning_rate=3e-3,
     precision="fp32",
 )
 
@@ -52,16 +52,23 @@ def test_it_learns_from_z_and_from_images(batches):
     assert after.grid.shape == (5, 8, 3, 16, 16)
 
 
-def test_the_critic_comes_when_it_is_due(batches):
-    trainer = DistillationTrainer(replace(CONFIG, adversarial=0.1, critic_from=2))
-    critic = [p.clone() for p in trainer.critic.parameters()]
+def test_the_discriminator_comes_when_it_is_due(batches):
+    trainer = DistillationTrainer(replace(CONFIG, adversarial=0.1, discriminator_start=2))
+    discriminator = [p.clone() for p in trainer.discriminator.parameters()]
     terms = [trainer.step(*batches[i]) for i in range(2)]
-    assert all(torch.equal(a, b) for a, b in zip(critic, trainer.critic.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(discriminator, trainer.discriminator.parameters(), strict=True)
+    )
     terms.append(trainer.step(*batches[2]))
-    assert [("opinion" in t, "critic" in t) for t in terms] == [(False,) * 2] * 2 + [(True,) * 2]
+    assert [("opinion" in t, "discriminator" in t) for t in terms] == [(False,) * 2] * 2 + [
+        (True,) * 2
+    ]
     assert not any(
         torch.equal(a, b)
-        for a, b in zip(critic[:2], list(trainer.critic.parameters())[:2], strict=True)
+        for a, b in zip(
+            discriminator[:2], list(trainer.discriminator.parameters())[:2], strict=True
+        )
     )
 
 
@@ -85,18 +92,20 @@ def test_numbers_are_fetched_once_a_batch(batches, fetches):
     assert found == ["tolist"]
 
 
-def test_what_the_critic_spoils_comes_after_the_encoders_updates(batches):
+def test_what_the_discriminator_spoils_comes_after_the_encoders_updates(batches):
     config = replace(CONFIG, adversarial=0.1)
     trainer, other = DistillationTrainer(config), DistillationTrainer(config)
-    next(trainer.critic.parameters()).register_hook(lambda g: g * torch.nan)
-    critic = {name: t.clone() for name, t in trainer.critic.state_dict().items()}
+    next(trainer.discriminator.parameters()).register_hook(lambda g: g * torch.nan)
+    discriminator = {name: t.clone() for name, t in trainer.discriminator.state_dict().items()}
     other.step(*batches[0])
     with pytest.raises(NotFinite, match="the gradients of the Discriminator is nan"):
         trainer.step(*batches[0])
     for name in ("model", "average", "optimizer"):
         mine, theirs = (getattr(each, name).state_dict() for each in (trainer, other))
         torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
-    torch.testing.assert_close(dict(trainer.critic.state_dict()), critic, rtol=0, atol=0)
+    torch.testing.assert_close(
+        dict(trainer.discriminator.state_dict()), discriminator, rtol=0, atol=0
+    )
 
 
 def test_what_it_saves_fits_together(batches, tmp_path):

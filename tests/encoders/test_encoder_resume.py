@@ -73,15 +73,15 @@ def test_three_and_three_batches_are_six(preset, shrunk, tiny_generator, shapes_
 @pytest.mark.parametrize(
     ("preset", "term", "loss"),
     [
-        ("restyle-e4e", "latent_adversarial", "latent_critic"),
-        ("unet-adversarial", "adversarial", "critic"),
+        ("restyle-e4e", "latent_adversarial", "latent_discriminator"),
+        ("unet-adversarial", "adversarial", "discriminator"),
     ],
 )
-def test_critics_are_trained_beside_the_encoder(
+def test_discriminators_are_trained_beside_the_encoder(
     preset, term, loss, shrunk, tiny_generator, shapes_batch
 ):
     trainer = EncoderTrainer(shrunk[preset], tiny_generator)
-    [network] = trainer.critics.networks
+    [network] = trainer.discriminators.networks
     before = [p.clone() for p in network.parameters()]
     terms = trainer.step(shapes_batch(4))
     assert {term, loss, "total"} <= set(terms)
@@ -91,7 +91,7 @@ def test_critics_are_trained_beside_the_encoder(
     assert not any(p.requires_grad for p in network.parameters())
 
 
-def test_where_a_critic_looks_images_are_asked_for_in_full(shrunk, tiny_generator):
+def test_where_a_discriminator_looks_images_are_asked_for_in_full(shrunk, tiny_generator):
     small = {"input_side": 16, "widths": (8, 8, 8)}
     config = replace(shrunk["unet-adversarial"], **small)
     assert EncoderTrainer(config, tiny_generator).input_size == (32, 32)

@@ -80,11 +80,11 @@ def test_accumulation_equals_the_whole_batch(settings, make, shapes_batch):
 def test_images_that_are_no_numbers_change_nothing(settings, make, shapes_batch):
     trainer, images = make(ema_half_life=10.0, **settings), shapes_batch(4)
     trainer.step(images)
-    before = weights(trainer), trainer.average.n_updates, trainer.n_batches
+    before = weights(trainer), trainer.average.n_updates, trainer.global_step
     images[2, 1, 3, 3] = torch.nan
     with pytest.raises(NotFinite, match="batch 1: the images hold values that are no numbers"):
         trainer.step(images)
-    after = weights(trainer), trainer.average.n_updates, trainer.n_batches
+    after = weights(trainer), trainer.average.n_updates, trainer.global_step
     assert before[1:] == after[1:]
     assert all(torch.equal(after[0][name], tensor) for name, tensor in before[0].items())
     trainer.step(shapes_batch(4))  # and the next batch is as good as ever

@@ -99,7 +99,7 @@ def test_a_discriminator_of_ours(tmp_path):
 
 def test_networks_that_measure(tmp_path):
     lpips, vgg = LPIPS("alex"), LPIPS("vgg")
-    critic = LatentDiscriminator().state_dict()
+    discriminator = LatentDiscriminator().state_dict()
     for state, kind, needs in (
         (
             lpips.backbone.state_dict(),
@@ -109,7 +109,11 @@ def test_networks_that_measure(tmp_path):
         (vgg.backbone.state_dict(), "classifier (torchvision VGG16)", "as --lpips-weights"),
         (lpips.heads.state_dict(), "LPIPS heads", "as --lpips-heads: --lpips-weights, torchvision"),
         (FaceEmbedding().state_dict(), "face embedding (IR-SE 50)", "as --identity-model"),
-        ({"discriminator_state_dict": critic}, "latent discriminator (e4e)", "used in training"),
+        (
+            {"discriminator_state_dict": discriminator},
+            "latent discriminator (e4e)",
+            "used in training",
+        ),
     ):
         torch.save(state, tmp_path / "n.pth")
         facts = inspection.describe(tmp_path / "n.pth")

@@ -9,7 +9,7 @@ import torch
 
 from encoders.metrics.perceptual import VGGDistance
 from encoders.training import moco
-from encoders.training.critics import Critics, LatentCritic
+from encoders.training.discriminators import Discriminators, LatentDiscriminatorTrainer
 from encoders.training.losses import TERMS, LossConfig, Objective
 from encoders.training.moco import MoCo
 from generators import CheckpointError, save_discriminator
@@ -59,7 +59,7 @@ def test_identity_is_one_minus_the_published_cosine(
     assert not any(p.requires_grad for p in made.parameters())
 
 
-def test_an_image_critics_opinion_is_weighted_with_the_others(
+def test_an_image_discriminators_opinion_is_weighted_with_the_others(
     tiny_generator, tmp_path, shapes_batch
 ):
     # (That a discriminator scores as the published one: tests/generators/test_discriminator.py.)
@@ -68,25 +68,25 @@ def test_an_image_critics_opinion_is_weighted_with_the_others(
     save_discriminator(tmp_path / "d.safetensors", discriminator)
     config = LossConfig(adversarial=0.2, l2=1.0, discriminator=str(tmp_path / "d.safetensors"))
     images, target = shapes_batch(4, 0), shapes_batch(4, 1)
-    judged = Critics(config, 1e-4, tiny_generator).judge(images, torch.zeros(4, 8, 16))
+    judged = Discriminators(config, 1e-4, tiny_generator).judge(images, torch.zeros(4, 8, 16))
     opinion = -discriminator(images).mean()
     torch.testing.assert_close(judged["adversarial"], opinion)
     terms = Objective(config, tiny_generator)(images, target, torch.zeros(4, 8, 16), judged=judged)
     torch.testing.assert_close(terms["total"], 0.2 * opinion + (images - target).square().mean())
 
 
-def test_a_latent_critics_opinion_is_that_of_the_published_discriminator(
+def test_a_latent_discriminators_opinion_is_that_of_the_published_discriminator(
     published, parity, tiny_generator
 ):
     shapes = published["latent_discriminator_keys"]
     filled = parity.fill.from_shapes({f"decoder.{k}": v for k, v in shapes.items()})
-    critics = Critics(LossConfig(latent_adversarial=0.1), 1e-4, tiny_generator)
-    critics.latent = LatentCritic(512, 1e-4, torch.device("cpu"))
-    critics.latent.discriminator.load_state_dict(
+    discriminators = Discriminators(LossConfig(latent_adversarial=0.1), 1e-4, tiny_generator)
+    discriminators.latent = LatentDiscriminatorTrainer(512, 1e-4, torch.device("cpu"))
+    discriminators.latent.discriminator.load_state_dict(
         {key.removeprefix("decoder."): tensor for key, tensor in filled.items()}
     )
     latents = parity.fill.normal("ld", (3, 512))[:, None]
-    judged = critics.judge(torch.zeros(3, 3, 32, 32), latents)
+    judged = discriminators.judge(torch.zeros(3, 3, 32, 32), latents)
     # The scores are so low that softplus(-score) is -score.
     expected = -np.mean(published["latent_discriminator"])
     np.testing.assert_allclose(judged["latent_adversarial"], expected, rtol=1e-5)

@@ -35,14 +35,14 @@ def test_losses_stay_finite_where_a_sigmoid_would_not():
     assert adversarial.generator_loss(far).item() == 0
 
 
-def test_r1_is_the_squared_gradient_of_a_critic_made_by_hand():
+def test_r1_is_the_squared_gradient_of_a_discriminator_made_by_hand():
     images = normal(4, 3, 2, 2)
     factor = torch.tensor(0.7, requires_grad=True)
 
-    def critic(x):  # its gradient at x is 3 * factor * x ** 2
+    def discriminator(x):  # its gradient at x is 3 * factor * x ** 2
         return factor * x.pow(3).sum(dim=(1, 2, 3))
 
-    penalty = adversarial.r1_penalty(critic, images)
+    penalty = adversarial.r1_penalty(discriminator, images)
     expected = 9 * 0.7**2 * images.pow(4).sum() / 4
     torch.testing.assert_close(penalty.detach(), expected)
     penalty.backward()

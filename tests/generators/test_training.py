@@ -201,7 +201,7 @@ def test_what_is_no_number_changes_nothing():
     with pytest.raises(NotFinite, match="the generator's gradient .*path_length"):
         trainer.step(discs(8, 2))
     assert all(p.isfinite().all() for p in trainer.generator.parameters())
-    assert trainer.n_steps == 2
+    assert trainer.global_step == 2
 
 
 def test_numbers_are_fetched_once_a_batch(fetches):
@@ -255,9 +255,9 @@ def test_saved_networks_are_read_and_gone_on_from(tmp_path):
     w = generator.mapping(torch.randn(20_000, 8))
     torch.testing.assert_close(generator.latent_avg, w.mean(dim=0), atol=0.05, rtol=0)
     assert generator.latent_avg.abs().max() > 0
-    critic = load_discriminator(tmp_path / "last.discriminator.safetensors")
+    discriminator = load_discriminator(tmp_path / "last.discriminator.safetensors")
     images = discs(4, 0)
-    assert torch.equal(critic(images), trainer.discriminator(images))
+    assert torch.equal(discriminator(images), trainer.discriminator(images))
 
     files = {
         "start_from": str(tmp_path / "last.safetensors"),
@@ -265,7 +265,7 @@ def test_saved_networks_are_read_and_gone_on_from(tmp_path):
     }
     again = GeneratorTrainer(GeneratorTrainConfig(resolution=16, batch_size=8, **files), "cpu")
     assert torch.equal(again.generator(z), generator(z))
-    assert torch.equal(again.discriminator(images), critic(images))
+    assert torch.equal(again.discriminator(images), discriminator(images))
     again.step(discs(8, 1))
     assert not torch.equal(again.generator(z), generator(z))
     with pytest.raises(ValueError, match=r"last\.safetensors is for 16 px .* for 32 px"):

@@ -18,15 +18,15 @@ from pipeline.training.loop import train
 TINY = DistillationConfig(
     resolution=16,
     channels=(8, 8, 8),
-    critic_channels=(8, 8, 8),
+    discriminator_channels=(8, 8, 8),
     w_dim=8,
-    mapping_layers=2,
+    n_mapping_layers=2,
     widths=(8, 8, 8),
-    levels=1,
+    n_levels=1,
     batch_size=4,
     n_direct=2,
     n_batches=6,
-    critic_from=2,
+    discriminator_start=2,
     warm_up=1,
 )
 
@@ -69,7 +69,7 @@ class Interrupted(DistillationTrainer):
     """A trainer that is stopped in its fifth batch, after a checkpoint and some more."""
 
     def step(self, images, z=None):
-        if self.n_done == 4:
+        if self.global_step == 4:
             raise Stop
         return super().step(images, z)
 
@@ -117,8 +117,8 @@ def test_the_log_tells_terms_speed_and_every_step(config, tmp_path):
     trained = [e for e in entries if e["kind"] == "train"]
     assert [e["batch"] for e in trained] == [2, 4, 6]
     assert all(e["images_per_s"] > 0 and e["failed_samples"] == 0 for e in trained)
-    assert "critic" not in trained[0]
-    assert "critic" in trained[1]
+    assert "discriminator" not in trained[0]
+    assert "discriminator" in trained[1]
     checked = [e for e in entries if e["kind"] == "validation"]
     assert [e["batch"] for e in checked] == [2, 4, 6]
     assert {f"mse/step{i}" for i in range(1, 6)} <= checked[0].keys()
@@ -143,7 +143,7 @@ def test_tensorboard_shows_scalars_and_pictures(config, tmp_path):
 def test_no_number_stops_it_and_keeps_the_batch(config, tmp_path):
     class Poisoned(DistillationTrainer):
         def step(self, images, z=None):
-            if self.n_done == 4:
+            if self.global_step == 4:
                 images = images.clone()
                 images[1] = torch.nan
             return super().step(images, z)

@@ -1,4 +1,4 @@
-"""Critics that are trained beside the encoder: of its images, and of its latents."""
+"""Discriminators that are trained beside the encoder: of its images, and of its latents."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ POOL_SIZE = 50
 _LATENT_PARTS = ("discriminator", "optimizer", "real", "fake")
 
 
-class ImageCritic:
+class ImageDiscriminatorTrainer:
     """StyleGAN's discriminator, trained on to tell images from reconstructions; hinge loss.
 
     Lim and Ye 2017 (arXiv 1705.02894).
@@ -60,7 +60,7 @@ class ImageCritic:
         with _trained(self.discriminator):
             scores = [self.discriminator(self._seen(x.detach())) for x in (real, fake)]
             loss = hinge_discriminator_loss(*scores)
-            return _apply(self.optimizer, self.discriminator, {"critic": loss})
+            return _apply(self.optimizer, self.discriminator, {"discriminator": loss})
 
     def _seen(self, images: Tensor) -> Tensor:
         return resized(images, self.discriminator.config.resolution)
@@ -79,7 +79,7 @@ class ImageCritic:
 
 
 class Pool:
-    """The latest style vectors, which a critic sees again (Shrivastava et al. 2017, arXiv 1612.07828).
+    """The latest style vectors, which a discriminator sees again (Shrivastava et al. 2017, arXiv 1612.07828).
 
     Half of the vectors that come are returned, the others take the place of older ones, which are.
     """
@@ -109,7 +109,7 @@ class Pool:
         self.n = state["n"]
 
 
-class LatentCritic:
+class LatentDiscriminatorTrainer:
     """e4e's: do style vectors come from the mapping, or from the encoder (arXiv 2102.02766, section 3.2)?
 
     Logistic loss, R1 every 16 updates, and a pool of 50 vectors of each kind.
@@ -146,7 +146,7 @@ class LatentCritic:
         real, fake = self.real.exchange(w.detach(), draw), self.fake.exchange(one, draw)
         with _trained(self.discriminator):
             loss = discriminator_loss(self.discriminator(real), self.discriminator(fake))
-            found = _apply(self.optimizer, self.discriminator, {"latent_critic": loss})
+            found = _apply(self.optimizer, self.discriminator, {"latent_discriminator": loss})
             if self.n_updates % R1_EVERY == 0:
                 penalty, weight = r1_penalty(self.discriminator, real), R1_GAMMA / 2 * R1_EVERY
                 terms = {"latent_r1": penalty}
@@ -166,25 +166,27 @@ class LatentCritic:
         self.n_updates = state["n_updates"]
 
 
-class Critics:
+class Discriminators:
     """Those that a training asks for: of images, of latents, both or none."""
 
     def __init__(self, config: LossConfig, learning_rate: float, generator: Generator) -> None:
         """On the device of the generator. Raises CheckpointError for a file that cannot be used."""
         device = generator.latent_avg.device
-        self.image: ImageCritic | None = None
-        self.latent: LatentCritic | None = None
+        self.image: ImageDiscriminatorTrainer | None = None
+        self.latent: LatentDiscriminatorTrainer | None = None
         if config.adversarial:
             wanted = auxiliary.DISCRIMINATOR_FILES
             path = auxiliary.required(config.discriminator, "discriminator", wanted)
-            self.image = ImageCritic(load_discriminator(path).to(device), learning_rate)
+            self.image = ImageDiscriminatorTrainer(
+                load_discriminator(path).to(device), learning_rate
+            )
         if config.latent_adversarial:
-            self.latent = LatentCritic(generator.w_dim, learning_rate, device)
+            self.latent = LatentDiscriminatorTrainer(generator.w_dim, learning_rate, device)
 
     @property
     def networks(self) -> list[nn.Module]:
         """The discriminators."""
-        return [critic.discriminator for _, critic in self._named()]
+        return [discriminator.discriminator for _, discriminator in self._named()]
 
     def judge(self, images: Tensor, latents: Tensor) -> dict[str, Tensor]:
         """Opinions of reconstructions [N, 3, H, W] and latents [N, n, w_dim], by the names of their terms."""
@@ -197,16 +199,16 @@ class Critics:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs."""
-        return {name: critic.state_dict() for name, critic in self._named()}
+        return {name: discriminator.state_dict() for name, discriminator in self._named()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken."""
-        for name, critic in self._named():
-            critic.load_state_dict(state[name])
+        for name, discriminator in self._named():
+            discriminator.load_state_dict(state[name])
 
-    def _named(self) -> list[tuple[str, ImageCritic | LatentCritic]]:
+    def _named(self) -> list[tuple[str, ImageDiscriminatorTrainer | LatentDiscriminatorTrainer]]:
         found = (("image", self.image), ("latent", self.latent))
-        return [(name, critic) for name, critic in found if critic is not None]
+        return [(name, discriminator) for name, discriminator in found if discriminator is not None]
 
 
 @contextmanager
