@@ -3,49 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from jobs.options import words
+from jobs import flags
 
 
-@click.command(
-    "learn-direction",
+@flags.command(
+    "pipeline.editing.learning:LearnConfig",
+    name="learn-direction",
     epilog="Example: restyle learn-direction latents/ --label smile --out smile.safetensors",
 )
 @click.argument("latents")
-@click.option(
-    "--label", required=True, help="A label column: of numbers, true and false, or texts."
+@flags.flag(
+    "--label",
+    required=True,
+    help="A column of labels: numbers, true and false, or texts.",
 )
-@click.option("--out", required=True, help="The .safetensors file to write.")
-@click.option(
-    "--condition",
-    "conditions",
-    default="",
-    help="Comma-separated labels that are to stay as they are.",
-)
-@click.option("--threshold", type=float, help="Numbers above it are a yes. Default: the mean.")
-@click.option("--positive", help="Of texts, the one that is a yes.")
-@click.option("--layers", help="Style vectors that may change, such as 0-3,7. Default: all.")
-@click.option(
-    "--max-rows",
-    type=click.IntRange(min=1),
-    default=20_000,
-    show_default=True,
-    help="Rows drawn at random where there are more.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-def learn_direction(
-    latents: str,
-    out: str,
-    conditions: str,
-    layers: str | None,
-    **settings: str | int | float | None,
-) -> None:
+@flags.flag("--out", required=True, help="The .safetensors file to write.")
+@flags.flag("--layers", help="Style vectors that may change, such as 0-3,7. Default: all.")
+def learn_direction(latents: str, label: str, out: str, layers: str | None, **options: Any) -> None:
     """Learn the direction of a LABEL from a LATENTS folder: the normal of a linear boundary.
 
-    Labels come from `restyle invert --keep-fields json`. A fifth of the rows is held out, and how many of
-    them the boundary tells right is said. Strength 1 of the direction is a standard deviation of the rows.
+    Labels come from `restyle invert --keep-fields json`. A fifth of the rows is held out, and the command
+    reports its accuracy on them. Strength 1 of the direction is one standard deviation of the rows.
     """
     from pipeline.errors import ConfigError
 
@@ -57,7 +39,7 @@ def learn_direction(
     from pipeline.editing.learning import LearnConfig, learn, save
 
     chosen = None if layers is None else parse_layers(layers)
-    config = LearnConfig(conditions=words(conditions), layers=chosen, **settings)  # type: ignore[arg-type]
+    config = flags.build(LearnConfig, options, label=label, layers=chosen)
     learned = learn(latents, config)
     for found in [learned.target, *learned.conditions]:
         click.echo(

@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 from tqdm import tqdm
 
-from jobs.options import drawing, words
+from jobs import flags
 
 
-@click.command(epilog="Example: restyle render edited/ --out pictures/ --paste-back")
+@flags.command(
+    "pipeline.editing.render:RenderConfig",
+    epilog="Example: restyle render edited/ --out pictures/ --paste-back",
+)
 @click.argument("latents")
-@click.option("--out", required=True, help="Folder for the pictures.")
-@click.option("--format", type=click.Choice(["jpg", "png"]), default="jpg", show_default=True)
-@click.option(
-    "--paste-back", is_flag=True, help="Warp the picture into the photo that the face was found in."
-)
-@click.option(
-    "--feather",
-    type=click.FloatRange(min=0, max=0.5),
-    default=0.2,
-    show_default=True,
-    help="Width of the seam of --paste-back, as a share of the face's square.",
-)
-@click.option("--keys", default="", help="Comma-separated: only these images. Default: all.")
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures.")
-@drawing
-def render(latents: str, out: str, keys: str, **settings: str | int | float | bool | None) -> None:
+@flags.out("Folder for the pictures.")
+def render(latents: str, out: str, **options: Any) -> None:
     """Draw the rows of a LATENTS folder, or of an edited one, at the generator's full size.
 
-    Pictures that are there already stay, so the same command continues one that was stopped. Photos to
-    paste into are read from the shards again.
+    Pictures that exist already stay, so running the same command again resumes one that was stopped.
+    Photos to paste into are read from the shards again.
     """
     from pipeline.editing import render
 
-    config = render.RenderConfig(keys=words(keys), **settings)  # type: ignore[arg-type]
+    config = flags.build(render.RenderConfig, options)
     with tqdm(unit="row", desc="drawing") as bar:
         done = render.render(latents, out, config, bar.update)
     there = f", {done.n_there} were there before" if done.n_there else ""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any, Literal
 
 from pipeline.errors import ConfigError
@@ -31,30 +31,74 @@ RUN_FOLDER = "_run"
 PROTOCOL = 2
 
 
+# Headings that `--help` groups flags under.
+INPUT, MODEL, ALIGNMENT, METRIC = "Input", "Model", "Alignment", "Metrics"
+EDIT, PATH, OUTPUT, CLUSTER = "Edits", "Path", "Output", "Cluster"
+
+
+def setting(
+    default: Any = MISSING, text: str = "", group: str = "", *, flag: str = "", **limits: Any
+) -> Any:
+    """A field that is a flag of a command, so that default and help stand in one place.
+
+    Args:
+        text: its help.
+        group: the heading above it.
+        flag: its name where that is not the field's.
+        limits: `least` and `most`, the numbers allowed; `many`, whether the flag may be given again.
+    """
+    return field(default=default, metadata={"help": text, "group": group, "flag": flag, **limits})
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """Everything that decides the content of the output, but for the input and the weights."""
 
-    model: str = "demo"  # checkpoint path, or "demo"
-    then: str | None = None  # a second checkpoint, for all steps but the first
-    generator: str | None = None  # another generator than the (second) checkpoint's own
-    steps: int = 5  # passes of the residual loop
-    align: str = "face"  # "face": detect, crop as FFHQ does; "none": take the image as it is
-    faces: str = "largest"  # "largest" or "all": rows for each image
-    metrics: tuple[str, ...] = DEFAULT_METRICS
-    identity_steps: str = "last"  # "last" or "all": where identity is measured
-    lpips_weights: str | None = None  # the backbone of LPIPS, a torchvision file
-    lpips_heads: str | None = None  # and the learned weights on it
-    identity_model: str | None = None  # a face embedding; None takes dlib's
-    precision: Precision = "fp32"  # of the networks; latents are summed in float32
-    latents: str = "last"  # "last", or "all" for a column with the latents of every step
-    latent_dtype: str = "float32"  # or "float16"
-    save_images: bool = False  # keep the aligned crop and the reconstruction in the file
-    # Members beside the image that become columns, of LABEL_MEMBERS; "key=type" says what one of json is.
-    keep_fields: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(
-        default_factory=dict
-    )  # those columns: `pipeline.shards.labels`
+    model: str = setting("demo", "Encoder checkpoint, or demo.", MODEL)
+    then: str | None = setting(
+        None, "Second checkpoint: the first takes one step, this one the others.", MODEL
+    )
+    generator: str | None = setting(
+        None, "Generator file to use instead of the (last) checkpoint's own.", MODEL
+    )
+    steps: int = setting(5, "Passes of the residual loop.", MODEL)
+    precision: Precision = setting("fp32", "Of the networks; latents stay float32.", MODEL)
+    align: Literal["face", "none"] = setting(
+        "face", "face: detect and crop as FFHQ does. none: take images as they are.", ALIGNMENT
+    )
+    faces: Literal["largest", "all"] = setting(
+        "largest", "Which faces of an image become rows.", ALIGNMENT
+    )
+    metrics: tuple[str, ...] = setting(
+        DEFAULT_METRICS, "Comma-separated, also lpips; empty for none.", METRIC
+    )
+    identity_steps: Literal["last", "all"] = setting(
+        "last", "Steps at which identity is measured.", METRIC
+    )
+    lpips_weights: str | None = setting(
+        None, "For lpips: torchvision's alexnet or vgg16 file.", METRIC
+    )
+    lpips_heads: str | None = setting(
+        None, "For lpips: its own weights, alex.pth or vgg.pth.", METRIC
+    )
+    identity_model: str | None = setting(
+        None, "For identity: model_ir_se50.pth. Default: dlib's network.", METRIC
+    )
+    latents: Literal["last", "all"] = setting(
+        "last", "all adds a column with the latents of every step.", OUTPUT
+    )
+    latent_dtype: Literal["float32", "float16"] = setting(
+        "float32", "How latents are stored.", OUTPUT
+    )
+    save_images: bool = setting(False, "Keep aligned crops and reconstructions.", OUTPUT)
+    keep_fields: tuple[str, ...] = setting(
+        (),
+        "Members of a sample that become columns: json, txt, cls, comma-separated. age=float says what "
+        "a key of the json is; otherwise its first values decide.",
+        INPUT,
+    )
+    # The columns that they make, by name: `pipeline.shards.labels`.
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metrics", tuple(self.metrics))
@@ -105,11 +149,30 @@ def _fields(words: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
 class ClusterConfig:
     """How the work is spread; none of it changes what is written."""
 
-    address: str | None = None  # None starts Ray here; "auto" or ADDR joins a cluster
-    n_actors: int | None = None  # None: one for each GPU, or for each node where there is no GPU
-    gpus_per_actor: float | None = None  # None: 1 where the cluster has GPUs, else 0
-    batch_size: int | None = None  # faces inverted together; None: what fits on the device
-    compile: Compile = "auto"  # the model, for a GPU or a CPU: `encoders.execution`
+    address: str | None = setting(
+        None, "Ray cluster: auto or HOST:PORT. Default: start Ray here.", CLUSTER
+    )
+    n_actors: int | None = setting(
+        None,
+        "Default: one per GPU, or one per node if there are no GPUs.",
+        CLUSTER,
+        flag="actors",
+        least=1,
+    )
+    gpus_per_actor: float | None = setting(
+        None, "Default: 1 if there are any, else 0.", CLUSTER, least=0
+    )
+    batch_size: int | None = setting(
+        None,
+        "Faces inverted together. Default: auto, what fits on the GPU, at most 32; 8 on a CPU.",
+        CLUSTER,
+        least=1,
+    )
+    compile: Compile = setting(
+        "auto",
+        "Compile the model. auto: on a GPU, where a run is long enough to win back the minute it takes.",
+        CLUSTER,
+    )
     n_attempts: int = 3  # tries before a shard is given up
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
@@ -12,9 +13,21 @@ import torch
 from encoders import Bootstrap, ReStyle, bootstrap, load_inverter, require_precision
 from generators.files.checkpoint import CheckpointError, tensors_sha256
 from generators.precision import float32_products
-from pipeline.config import Precision, RunConfig
+from pipeline.config import MODEL, Precision, RunConfig, setting
 from pipeline.errors import ConfigError, OutOfMemory
 from pipeline.faces.images import to_u8
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawConfig:
+    """How latents are drawn: by which generator, how exactly, how many together."""
+
+    model: str | None = setting(
+        None, "Where the encoder checkpoint is now. Default: where the run had it.", MODEL
+    )
+    generator: str | None = setting(None, "The same for a generator file of its own.", MODEL)
+    precision: Precision = setting("fp32", "Of the generator; latents stay as they are.", MODEL)
+    batch_size: int = setting(8, "Pictures drawn together.", MODEL, least=1)
 
 
 def load_model(run: RunConfig) -> ReStyle | Bootstrap:
@@ -83,28 +96,23 @@ class LatentRenderer:
     """Draws what latents of one run show, on a GPU where there is one.
 
     Args:
-        footer, model, generator: see :func:`load_generating_model`.
-        batch_size: latents drawn together.
+        footer: of a file of the run; names its model and says what its weights were.
+        config: where the checkpoints are now, and how they draw.
 
     Raises:
         CheckpointError, ConfigError: no such file, or other weights than the run had.
     """
 
-    def __init__(
-        self,
-        footer: Mapping[str, Any],
-        model: str | None = None,
-        generator: str | None = None,
-        precision: Precision = "fp32",
-        batch_size: int = 8,
-    ) -> None:
+    def __init__(self, footer: Mapping[str, Any], config: DrawConfig | None = None) -> None:
+        config = config or DrawConfig()
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
         try:
-            require_precision(precision, device)
+            require_precision(config.precision, device)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        self._model = load_generating_model(footer, model, generator).at(precision).to(device)
-        self._batch_size = batch_size
+        model = load_generating_model(footer, config.model, config.generator)
+        self._model = model.at(config.precision).to(device)
+        self._batch_size = config.batch_size
 
     @property
     def size(self) -> tuple[int, int]:

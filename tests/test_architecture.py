@@ -47,7 +47,7 @@ def test_starting_loads_neither_torch_nor_ray_nor_dlib(statement):
 def test_files_and_functions_stay_small():
     for path in SOURCES:
         text = path.read_text()
-        assert text.count("\n") <= 300, f"{path.relative_to(ROOT)} is too long"
+        assert text.count("\n") <= 400, f"{path.relative_to(ROOT)} is too long"
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 body = node.body[-1].end_lineno - node.lineno + 1

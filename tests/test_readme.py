@@ -101,7 +101,8 @@ def test_every_command_and_option_exists(page):
         command, words = cli, line.split()[1:]
         while isinstance(command, click.Group):
             command = command.get_command(click.Context(command), words.pop(0))
-        known = {name for parameter in command.params for name in parameter.opts}
+        parameters = command.get_params(click.Context(command))
+        known = {name for parameter in parameters for name in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", line)) <= known, line
 
 

@@ -3,66 +3,97 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from encoders.style_encoder import ENCODERS
 from encoders.training.losses import LossConfig
 from generators.discriminator import STDDEV_GROUP
+from generators.training.config import NETWORKS, OPTIMIZER, TRAINING, setting
 
 UNET = "unet"
 RANDOM = "random"
-
-
-def _set(default: Any, meaning: str) -> Any:
-    return field(default=default, metadata={"help": meaning})
 
 
 @dataclass(frozen=True)
 class EncoderTrainConfig(LossConfig):
     """Everything that decides the weights; the defaults are those of `compact` without its losses."""
 
-    encoder: str = _set(UNET, f"unet, or a published class: {', '.join(ENCODERS)}")
-    single_pass: bool = _set(False, "an encoder of the image alone, with one step, to compare with")
-    widths: tuple[int, ...] = _set(
-        (32, 48, 96, 160, 192), "channels of the U-Net at 1/1, 1/2, 1/4, ... of its input"
+    encoder: str = setting(UNET, f"unet, or a published class: {', '.join(ENCODERS)}.", NETWORKS)
+    single_pass: bool = setting(
+        False, "Train an encoder of the image alone, with one step, to compare with.", NETWORKS
     )
-    n_levels: int = _set(2, "levels of the U-Net, from the bottom up, with style heads")
-    input_side: int = _set(256, "most pixels of the longer side of what the encoder sees")
-    view_rows: tuple[int, ...] = _set((), "first row and end of the picture in what is drawn")
-    view_columns: tuple[int, ...] = _set((), "the same for columns; cars: rows 64,448")
-    backbone_weights: str | None = _set(
-        None, "what a published encoder begins with: ArcFace's or torchvision's file, or `random`"
+    widths: tuple[int, ...] = setting(
+        (32, 48, 96, 160, 192),
+        "Channels of the U-Net at 1/1, 1/2, 1/4, ... of its input.",
+        NETWORKS,
     )
-    start_from: str | None = _set(None, "inverter whose encoder to begin with, in its own shape")
-    generator_name: str | None = _set(
-        None, "name of the generator (demo, or a path) for the saved file to hold instead of it"
+    n_levels: int = setting(
+        2, "Levels of the U-Net, from the bottom up, that have style heads.", NETWORKS
+    )
+    input_side: int = setting(
+        256, "Largest height and width of what the encoder sees, in pixels.", NETWORKS
+    )
+    view_rows: tuple[int, ...] = setting(
+        (), "First row of the picture inside what is drawn, and the row after its last.", NETWORKS
+    )
+    view_columns: tuple[int, ...] = setting(
+        (), "The same for columns; of cars, the rows are 64,448.", NETWORKS
+    )
+    backbone_weights: str | None = setting(
+        None,
+        "What a published encoder starts from: ArcFace's or torchvision's file, or random.",
+        NETWORKS,
+    )
+    start_from: str | None = setting(
+        None, "Inverter file whose encoder to start from; its shape is kept.", NETWORKS
+    )
+    generator_name: str | None = setting(
+        None,
+        "Name of the generator (demo, or a path) that the saved file holds instead of its weights.",
+        NETWORKS,
     )
 
-    n_batches: int = _set(10_000, "length of the run")
-    batch_size: int = _set(16, "images of a batch, on each worker")
-    accumulate: int = _set(1, "parts that a batch is computed in, to save memory")
-    n_steps: int = _set(5, "residual steps of each batch")
-    ramp: float = _set(0.0, "share of the run in which the steps grow from 2 to that many")
-    init: str = _set("average", "where the loop starts: at the average latent, or at a random one")
-    update_every_step: bool = _set(False, "an update for each residual step, not one a batch")
-    progressive_start: int = _set(0, "batch that adds a second style to the first; 0 = all at once")
-    progressive_every: int = _set(2000, "batches from each further style to the next")
-    disturb: float = _set(0.0, "share of images that the encoder sees disturbed")
-    flip: bool = _set(False, "mirror half of the images; their z is then of no use")
-
-    optimizer: str = _set("adam", "adam or ranger")
-    learning_rate: float = _set(1e-3, "of the optimizer")
-    beta2: float = _set(0.99, "memory of Adam's second moment")
-    warm_up: int = _set(0, "batches in which the learning rate rises to that")
-    schedule: str = _set("constant", "of the learning rate: constant, or cosine down to 0")
-    clip: float = _set(0.0, "most the norm of all gradients may be; 0 = any")
-    precision: str = _set("fp32", "fp32 or bf16, of encoder and synthesis; losses are float32")
-    ema_half_life: float = _set(0.0, "images after which old weights count half; 0 = no average")
-    discriminator_learning_rate: float = _set(
-        2e-5, "of Adam, for the image or the latent discriminator"
+    n_batches: int = setting(10_000, "Length of the run.", TRAINING)
+    batch_size: int = setting(16, "Images per batch on each worker.", TRAINING)
+    accumulate: int = setting(
+        1, "Parts of a batch that are computed one after another, to save memory.", TRAINING
     )
-    seed: int = _set(0, "of everything random")
+    n_steps: int = setting(5, "Residual steps per batch.", TRAINING)
+    ramp: float = setting(
+        0.0, "Share of the run over which the steps grow from 2 to that number.", TRAINING
+    )
+    init: str = setting(
+        "average", "Where the loop starts: average, or random for a random latent.", TRAINING
+    )
+    update_every_step: bool = setting(
+        False, "Update the weights after each residual step, not once per batch.", TRAINING
+    )
+    progressive_start: int = setting(
+        0, "Batch that adds a second style to the first; 0 trains all from the start.", TRAINING
+    )
+    progressive_every: int = setting(2000, "Batches from each further style to the next.", TRAINING)
+    disturb: float = setting(0.0, "Share of the images that the encoder sees disturbed.", TRAINING)
+    flip: bool = setting(False, "Mirror half of the images, which makes their z useless.", TRAINING)
+    precision: str = setting(
+        "fp32", "Of encoder and synthesis: fp32 or bf16; losses are float32.", TRAINING
+    )
+    ema_half_life: float = setting(
+        0.0, "Images after which a weight counts half in the average; 0 keeps none.", TRAINING
+    )
+    seed: int = setting(0, "Of the first weights and of every random draw.", TRAINING)
+
+    optimizer: str = setting("adam", "adam or ranger.", OPTIMIZER)
+    learning_rate: float = setting(1e-3, "The optimizer's rate for the encoder.", OPTIMIZER)
+    discriminator_learning_rate: float = setting(
+        2e-5, "Adam's rate for the image or the latent discriminator.", OPTIMIZER
+    )
+    beta2: float = setting(0.99, "Decay of Adam's second moment.", OPTIMIZER)
+    warm_up: int = setting(0, "Batches over which the learning rate rises.", OPTIMIZER)
+    schedule: str = setting(
+        "constant", "Of the learning rate: constant, or cosine down to 0.", OPTIMIZER
+    )
+    clip: float = setting(0.0, "Maximum gradient norm; 0 disables clipping.", OPTIMIZER)
 
     def __post_init__(self) -> None:
         """Raises ValueError, with a sentence, for a setting that cannot be."""

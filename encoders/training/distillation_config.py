@@ -2,61 +2,75 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from encoders.inverter_file import load_inverter
 from encoders.restyle import ReStyle
 from encoders.unet import UNet, UNetConfig
 from generators import Generator, GeneratorConfig
 from generators.discriminator import STDDEV_GROUP
-
-
-def _field(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+from generators.training.config import LOSSES, NETWORKS, OPTIMIZER, TRAINING, setting
 
 
 @dataclass(frozen=True)
 class DistillationConfig:
     """Everything that decides the weights. The defaults are the demo's."""
 
-    start_from: str | None = _field(None, "Inverter file to begin with instead of random weights.")
-    resolution: int = _field(64, "Height and width of the images.")
-    channels: tuple[int, ...] = _field(
-        (128, 128, 128, 64, 32), "Feature maps of the generator at 4, 8, ... px."
+    start_from: str | None = setting(
+        None, "Inverter file to start from instead of random weights.", NETWORKS
     )
-    z_dim: int = _field(76, "Length of the samples' .npy vectors.")
-    w_dim: int = _field(128, "Width of a style vector.")
-    n_mapping_layers: int = _field(4, "Layers of the mapping.")
-    widths: tuple[int, ...] = _field((32, 48, 96, 160, 192), "Channels of the U-Net, finest first.")
-    n_levels: int = _field(2, "Levels of the U-Net that have style heads.")
-    discriminator_channels: tuple[int, ...] = _field(
-        (96, 96, 64, 32, 16), "Feature maps of the discriminator at 4, 8, ... px."
+    resolution: int = setting(64, "Height and width of the images.", NETWORKS)
+    channels: tuple[int, ...] = setting(
+        (128, 128, 128, 64, 32), "Feature maps of the generator at 4, 8, ... px.", NETWORKS
     )
-    batch_size: int = _field(12, "Images a batch on each worker.")
-    n_direct: int = _field(
-        4, "Images of a batch that are drawn from their z; the others are encoded."
+    discriminator_channels: tuple[int, ...] = setting(
+        (96, 96, 64, 32, 16), "The same of the discriminator.", NETWORKS
     )
-    n_steps: int = _field(2, "Residual steps of the encoded ones.")
-    n_batches: int = _field(12_000, "Length of the run; the rates follow a cosine to its end.")
-    generator_learning_rate: float = _field(1e-3, "Learning rate of the generator.")
-    encoder_learning_rate: float = _field(7e-4, "Learning rate of the encoder.")
-    discriminator_learning_rate: float = _field(1e-3, "Learning rate of the discriminator.")
-    warm_up: int = _field(200, "Batches in which the rates rise.")
-    ms_ssim: float = _field(0.4, "Weight of 1 - MS-SSIM.")
-    l2: float = _field(1.0, "Weight of the mean squared error.")
-    detail: float = _field(1.0, "Weight of differences where the target has much to see.")
-    adversarial: float = _field(
-        0.03, "Weight of the discriminator's opinion; 0 = no discriminator."
+    z_dim: int = setting(76, "Length of the samples' .npy vectors.", NETWORKS)
+    w_dim: int = setting(128, "Length of a style vector.", NETWORKS)
+    n_mapping_layers: int = setting(4, "Fully connected layers of the mapping.", NETWORKS)
+    widths: tuple[int, ...] = setting(
+        (32, 48, 96, 160, 192), "Channels of the U-Net, finest first.", NETWORKS
     )
-    features: float = _field(0.5, "Weight of the distance in the discriminator's feature maps.")
-    discriminator_start: int = _field(0, "Batch from which on there is a discriminator.")
-    r1_gamma: float = _field(1.0, "R1 gamma, applied every 16 batches.")
-    pull: float = _field(0.002, "Weight of the squared distance of latents to the mapping's w.")
-    disturb: float = _field(0.25, "Share of the encoded images that the encoder sees disturbed.")
-    ema_half_life: float = _field(3000.0, "Images after which an old weight counts half.")
-    precision: str = _field("bf16", "fp32 or bf16: of encoder and synthesis in training.")
-    seed: int = _field(0, "Of the initial weights and of all that is drawn at random.")
+    n_levels: int = setting(2, "Levels of the U-Net that have style heads.", NETWORKS)
+    n_batches: int = setting(12_000, "Length of the run.", TRAINING)
+    batch_size: int = setting(12, "Images per batch on each worker.", TRAINING)
+    n_direct: int = setting(
+        4, "Images of a batch that are drawn from their z; the others are encoded.", TRAINING
+    )
+    n_steps: int = setting(2, "Residual steps of the encoded images.", TRAINING)
+    disturb: float = setting(
+        0.25, "Share of the encoded images that the encoder sees disturbed.", TRAINING
+    )
+    precision: str = setting(
+        "bf16", "Of encoder and synthesis in training: fp32 or bf16.", TRAINING
+    )
+    ema_half_life: float = setting(
+        3000.0, "Images after which a weight counts half in the average.", TRAINING
+    )
+    seed: int = setting(0, "Of the first weights and of every random draw.", TRAINING)
+    ms_ssim: float = setting(0.4, "Weight of 1 - MS-SSIM.", LOSSES)
+    l2: float = setting(1.0, "Weight of the mean squared error.", LOSSES)
+    detail: float = setting(
+        1.0, "Weight of absolute differences where the target is rich in detail.", LOSSES
+    )
+    adversarial: float = setting(
+        0.03, "Weight of the discriminator's opinion; 0 disables the discriminator.", LOSSES
+    )
+    features: float = setting(
+        0.5, "Weight of the distance between the discriminator's feature maps.", LOSSES
+    )
+    discriminator_start: int = setting(0, "Batch at which the discriminator starts.", LOSSES)
+    r1_gamma: float = setting(1.0, "Weight of R1, every 16 batches.", LOSSES)
+    pull: float = setting(
+        0.002, "Weight of the squared distance of latents from the mapping's w.", LOSSES
+    )
+    generator_learning_rate: float = setting(1e-3, "Adam's rate for the generator.", OPTIMIZER)
+    encoder_learning_rate: float = setting(7e-4, "Adam's rate for the encoder.", OPTIMIZER)
+    discriminator_learning_rate: float = setting(
+        1e-3, "Adam's rate for the discriminator.", OPTIMIZER
+    )
+    warm_up: int = setting(200, "Batches over which the rates rise; a cosine follows.", OPTIMIZER)
 
     def __post_init__(self) -> None:
         """Raises ValueError, with a sentence, for a setting that cannot be."""

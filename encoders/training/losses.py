@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import partial
 
 import torch
@@ -15,18 +15,19 @@ from encoders.metrics.distances import detail_l1, ms_ssim, mse, multi_scale_l1
 from encoders.metrics.perceptual import DiscriminatorDistance
 from encoders.training import moco
 from generators import Generator, load_discriminator
+from generators.training.config import LOSSES, setting
 
 Measure = Callable[[Tensor, Tensor], Tensor]  # [N, 3, h, w] twice -> [N]
 
 _N_SPREAD = 4096  # samples of the mapping that measure the spread of W
 
 
-def _weight(default: float, meaning: str) -> float:
-    return field(default=default, metadata={"help": f"weight of {meaning}; 0 leaves it out"})
+def _weight(default: float, of: str) -> float:
+    return setting(default, f"Weight of {of}; 0 leaves it out.", LOSSES)
 
 
-def _file(meaning: str) -> str | None:
-    return field(default=None, metadata={"help": meaning})
+def _file(content: str) -> str | None:
+    return setting(None, content, LOSSES)
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ class LossConfig:
     adversarial: float = _weight(0.0, "an image discriminator's opinion")
     latent_adversarial: float = _weight(0.0, "a latent discriminator's opinion")
 
-    lpips_weights: str | None = _file("AlexNet or VGG16 of torchvision, for --lpips")
-    lpips_heads: str | None = _file("LPIPS's own file for that network, for --lpips")
-    vgg_weights: str | None = _file("VGG16 of torchvision, for --vgg")
-    identity_model: str | None = _file("ArcFace or CurricularFace, for --identity")
-    moco_weights: str | None = _file("ResNet-50 of MoCo v2, for --moco")
-    discriminator: str | None = _file("image discriminator, for --features and --adversarial")
+    lpips_weights: str | None = _file("AlexNet or VGG16 of torchvision, for --lpips.")
+    lpips_heads: str | None = _file("LPIPS's own file for that network, for --lpips.")
+    vgg_weights: str | None = _file("VGG16 of torchvision, for --vgg.")
+    identity_model: str | None = _file("ArcFace or CurricularFace, for --identity.")
+    moco_weights: str | None = _file("ResNet-50 of MoCo v2, for --moco.")
+    discriminator: str | None = _file("Image discriminator, for --features and --adversarial.")
 
 
 TERMS = tuple(f.name for f in fields(LossConfig) if f.type == "float")

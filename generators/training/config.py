@@ -13,45 +13,70 @@ from generators.discriminator import Discriminator, DiscriminatorConfig
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def _field(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+# Headings that `--help` groups flags under.
+NETWORKS, TRAINING, LOSSES, OPTIMIZER = "Networks", "Training", "Losses", "Optimizer"
+
+
+def setting(default: Any, text: str, group: str) -> Any:
+    """A field that is a flag of a command, with its help and the heading above it."""
+    return field(default=default, metadata={"help": text, "group": group})
 
 
 @dataclass(frozen=True)
 class GeneratorTrainConfig:
     """What is trained, and how; the defaults suit 256 px."""
 
-    resolution: int = _field(256, "Height and width of the images, a power of two.")
-    channels: tuple[int, ...] = _field(
-        (), "Feature maps of the generator at 4, 8, ... px; none: the published widths."
+    resolution: int = setting(256, "Height and width of the images, a power of two.", NETWORKS)
+    channels: tuple[int, ...] = setting(
+        (),
+        "Feature maps of the generator at 4, 8, ... px. Default: the published widths.",
+        NETWORKS,
     )
-    discriminator_channels: tuple[int, ...] = _field(
-        (), "Feature maps of the discriminator at 4, 8, ... px; none: the generator's."
+    discriminator_channels: tuple[int, ...] = setting(
+        (), "The same of the discriminator. Default: the generator's.", NETWORKS
     )
-    z_dim: int = _field(512, "Length of the normal vector that the mapping takes.")
-    w_dim: int = _field(512, "Length of a style vector.")
-    n_mapping_layers: int = _field(8, "Fully connected layers of the mapping.")
-    start_from: str | None = _field(None, "Generator file to begin with; its shape is kept.")
-    discriminator_from: str | None = _field(None, "Discriminator file to begin with.")
-    batch_size: int = _field(32, "Images a batch on each worker.")
-    accumulate: int = _field(
-        1, "Parts of a batch that are computed one after another, to save memory."
+    z_dim: int = setting(512, "Length of the normal vector that the mapping takes.", NETWORKS)
+    w_dim: int = setting(512, "Length of a style vector.", NETWORKS)
+    n_mapping_layers: int = setting(8, "Fully connected layers of the mapping.", NETWORKS)
+    start_from: str | None = setting(
+        None, "Generator file to start from; its shape is kept.", NETWORKS
     )
-    n_batches: int = _field(100_000, "Length of the run.")
-    learning_rate: float = _field(2.5e-3, "Adam's rate of the generator.")
-    discriminator_learning_rate: float = _field(2e-3, "Adam's rate of the discriminator.")
-    r1_gamma: float = _field(1.0, "Weight of R1 (1 at 256 px, 10 at 1024 px); 0: none.")
-    r1_interval: int = _field(16, "Batches from one R1 to the next.")
-    path_length_weight: float = _field(2.0, "Weight of the path length penalty; 0: none.")
-    path_length_interval: int = _field(4, "Batches from one path length penalty to the next.")
-    path_length_shrink: int = _field(2, "One of so many images of a batch has its path measured.")
-    mixing: float = _field(0.9, "Share of the images whose styles come from two vectors.")
-    ema_half_life: int = _field(10_000, "Images after which a weight counts half in the average.")
-    ema_warm_up: float = _field(0.05, "The half-life is at most this share of the images seen.")
-    flip: bool = _field(False, "Mirror half of the real images.")
-    precision: str = _field("fp32", "Precision of feature maps: fp32 or bf16.")
-    clip: float = _field(0.0, "Largest norm of a gradient; 0: any.")
-    seed: int = _field(0, "Decides the first weights and every random draw.")
+    discriminator_from: str | None = setting(None, "Discriminator file to start from.", NETWORKS)
+    n_batches: int = setting(100_000, "Length of the run.", TRAINING)
+    batch_size: int = setting(32, "Images per batch on each worker.", TRAINING)
+    accumulate: int = setting(
+        1, "Parts of a batch that are computed one after another, to save memory.", TRAINING
+    )
+    mixing: float = setting(
+        0.9, "Share of the images whose styles come from two vectors.", TRAINING
+    )
+    flip: bool = setting(False, "Mirror half of the real images.", TRAINING)
+    precision: str = setting("fp32", "Precision of feature maps: fp32 or bf16.", TRAINING)
+    ema_half_life: int = setting(
+        10_000, "Images after which a weight counts half in the average.", TRAINING
+    )
+    ema_warm_up: float = setting(
+        0.05, "Share of the images seen so far that the half-life is limited to.", TRAINING
+    )
+    seed: int = setting(0, "Of the first weights and of every random draw.", TRAINING)
+    r1_gamma: float = setting(
+        1.0, "Weight of R1 (1 at 256 px, 10 at 1024 px); 0 disables it.", LOSSES
+    )
+    r1_interval: int = setting(16, "Batches from one R1 to the next.", LOSSES)
+    path_length_weight: float = setting(
+        2.0, "Weight of the path length penalty; 0 disables it.", LOSSES
+    )
+    path_length_interval: int = setting(
+        4, "Batches from one path length penalty to the next.", LOSSES
+    )
+    path_length_shrink: int = setting(
+        2, "The path length is measured on one in so many images of a batch.", LOSSES
+    )
+    learning_rate: float = setting(2.5e-3, "Adam's rate for the generator.", OPTIMIZER)
+    discriminator_learning_rate: float = setting(
+        2e-3, "Adam's rate for the discriminator.", OPTIMIZER
+    )
+    clip: float = setting(0.0, "Maximum gradient norm; 0 disables clipping.", OPTIMIZER)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

@@ -10,7 +10,8 @@ import click
 from encoders.training.trainer import PRESETS, EncoderTrainConfig, EncoderTrainer
 from generators import load_generator
 from generators.files.checkpoint import tensors_sha256
-from jobs.train import flags
+from jobs import flags
+from jobs.train.start import command, start
 
 
 class _Maker:
@@ -23,21 +24,20 @@ class _Maker:
         return EncoderTrainer(self._config, load_generator(self._generator), device)
 
 
-@click.command(
+@command(
+    "encoders.training.trainer:PRESETS",
     epilog="Example: restyle train encoder 'shards/*.tar' --generator mine.pkl --out encoder/ "
-    "--preset restyle-psp --lpips-weights alexnet.pth --lpips-heads alex.pth"
+    "--preset restyle-psp --lpips-weights alexnet.pth --lpips-heads alex.pth",
 )
-@flags.loop_options
-@click.option("--generator", default="demo", show_default=True, help="File of it, or demo.")
-@click.option(
+@flags.flag("--generator", default="demo", show_default=True, help="Generator file, or demo.")
+@flags.flag(
     "--preset",
     type=click.Choice(list(PRESETS)),
     default="compact",
     show_default=True,
-    help="The recipe; every flag below changes one entry of it.",
+    help="The recipe, which the flags below change; with --help it shows its values.",
 )
-@flags.of_dataclass(EncoderTrainConfig)
-def encoder(generator: str, preset: str, **options: Any) -> None:
+def encoder(shards: tuple[str, ...], out: str, generator: str, preset: str, **options: Any) -> None:
     """Train an encoder for a generator on the images of SHARDS.
 
     \b
@@ -47,10 +47,10 @@ def encoder(generator: str, preset: str, **options: Any) -> None:
     unet-adversarial   U-Net, VGG16 distance and an adversary
 
     The files in --out, last.safetensors and best.safetensors (by the distances to held-out images),
-    are for --model. The same command goes on where it was stopped.
+    are for --model. Running the same command again resumes.
     """
-    config = flags.configured(PRESETS[preset], options)
+    config = flags.build(EncoderTrainConfig, options, PRESETS[preset])
     network = load_generator(generator)
     settings = asdict(config) | {"generator_sha256": tensors_sha256(network.state_dict())}
     z_dim = network.config.z_dim if config.pull else 0
-    flags.start(_Maker(config, generator), settings, options, z_dim)
+    start(_Maker(config, generator), settings, shards, out, options, z_dim)

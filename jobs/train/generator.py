@@ -6,21 +6,21 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import click
-
 from generators.training.trainer import GeneratorTrainConfig, GeneratorTrainer
-from jobs.train import flags
+from jobs import flags
+from jobs.train.start import command, start
 
 
-@click.command(epilog="Example: restyle train generator 'shards/*.tar' --out gan/ --resolution 256")
-@flags.loop_options
-@flags.of_dataclass(GeneratorTrainConfig)
-def generator(**options: Any) -> None:
+@command(
+    "generators.training.config:GeneratorTrainConfig",
+    epilog="Example: restyle train generator 'shards/*.tar' --out gan/ --resolution 256",
+)
+def generator(shards: tuple[str, ...], out: str, **options: Any) -> None:
     """Train StyleGAN2 on the images of SHARDS.
 
     The files in --out: last.safetensors, for --generator and `restyle train encoder`, and
     last.discriminator.safetensors beside it; best.* are those of the least sliced Wasserstein
-    distance to held-out images. The same command goes on where it was stopped.
+    distance to held-out images. Running the same command again resumes.
     """
-    config = flags.configured(GeneratorTrainConfig(), options)
-    flags.start(partial(GeneratorTrainer, config), asdict(config), options, z_dim=0)
+    config = flags.build(GeneratorTrainConfig, options)
+    start(partial(GeneratorTrainer, config), asdict(config), shards, out, options)

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.config import Precision
 from pipeline.editing.rows import Edits
 from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import Stopwatch
@@ -22,7 +21,7 @@ from pipeline.faces import images
 from pipeline.latents import footer
 from pipeline.latents.where import RowFilter
 from pipeline.latents.writer import ROW_GROUP_IMAGE_BYTES, ROW_GROUP_ROWS
-from pipeline.models import LatentRenderer
+from pipeline.models import DrawConfig, LatentRenderer
 from pipeline.records import Task
 from pipeline.storage import redact
 
@@ -36,10 +35,7 @@ class EditorConfig(WorkerConfig):
     where: str | None  # only rows that this holds for
     source_fingerprint: str  # that each source file must have
     save_images: bool  # draw the edits into the column `reconstruction`
-    model: str | None  # where the checkpoints are; None: where the source has them
-    generator: str | None
-    precision: Precision  # of the synthesis
-    batch_size: int  # pictures drawn together
+    drawing: DrawConfig  # how they are drawn
 
     @property
     def worker_class(self) -> type[EditorActor]:
@@ -64,8 +60,7 @@ class EditorActor(Worker):
             CheckpointError: no generator, or another one than the latents are of.
         """
         if self._renderer is None:
-            c = self.config
-            self._renderer = LatentRenderer(record, c.model, c.generator, c.precision, c.batch_size)
+            self._renderer = LatentRenderer(record, self.config.drawing)
         return self._renderer
 
     @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import storage
-from pipeline.config import ClusterConfig, Precision, fingerprint
+from pipeline.config import EDIT, OUTPUT, ClusterConfig, fingerprint, setting
 from pipeline.editing import expression
 from pipeline.editing.actor import EditorConfig
 from pipeline.editing.rows import Edits
@@ -23,24 +23,30 @@ from pipeline.latents import footer
 from pipeline.latents.files import opened
 from pipeline.latents.schema import latent_shape
 from pipeline.latents.where import RowFilter
-from pipeline.models import load_generating_model
+from pipeline.models import DrawConfig, load_generating_model
 
 PROTOCOL = 1  # raised when the same settings would write other numbers or columns than before
 
-N_DRAWN = 8  # pictures drawn together where nobody says how many
-
 
 @dataclass(frozen=True)
-class EditConfig:
+class EditConfig(DrawConfig):
     """Which edits, and how they are drawn."""
 
-    directions: tuple[str, ...]  # expressions: see `pipeline.editing.expression`
-    strengths: tuple[float, ...]  # multiples of each
-    where: str | None = None  # only rows that this holds for; see `pipeline.latents.where`
-    save_images: bool = False  # draw every edit
-    precision: Precision = "fp32"  # of the generator that draws
-    model: str | None = None  # where the checkpoint is; None: where the run had it
-    generator: str | None = None  # the same for a generator file of its own
+    directions: tuple[str, ...] = setting(
+        (),
+        "[NAME=][FACTOR*]FILE[:COMPONENT][@LAYERS], with sefa:COMPONENT or demo:NAME for a file too; terms "
+        "joined by ' + '. May be given several times.",
+        EDIT,
+        flag="direction",
+        many=True,
+    )
+    strengths: tuple[float, ...] = setting(
+        (1.0,), "Comma-separated multiples of a direction.", EDIT
+    )
+    where: str | None = setting(
+        None, "Only rows such as \"status == 'ok' and identity >= 0.6\". Default: all.", EDIT
+    )
+    save_images: bool = setting(False, "Draw every edit into the column reconstruction.", OUTPUT)
 
     def __post_init__(self) -> None:
         if not self.directions:
@@ -94,10 +100,7 @@ def plan_edit(
         source_fingerprint=record["fingerprint"],
         settings=settings,
         save_images=config.save_images,
-        model=config.model,
-        generator=config.generator,
-        precision=config.precision,
-        batch_size=cluster.batch_size or N_DRAWN,
+        drawing=config,
     )
     other = concurrent_run(out, overwrite)
     return RunPlan(workers, out, tasks, pending, settings, overwrite, concurrent_run=other)

@@ -11,32 +11,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import storage
-from pipeline.config import Precision
+from pipeline.config import PATH, setting
 from pipeline.editing import animation, expression
 from pipeline.editing.edit import sources
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.schema import dense
-from pipeline.models import LatentRenderer, load_generating_model
+from pipeline.models import DrawConfig, LatentRenderer, load_generating_model
 
 COLUMNS = ["key", "shard", "face", "status"]
 
 
 @dataclass(frozen=True)
-class PathConfig:
+class PathConfig(DrawConfig):
     """A path and how it is drawn."""
 
     keys: tuple[str, ...]  # through these, in order
-    steps: int = 24  # frames from one point to the next
-    loop: bool = False  # back to the first
-    direction: str | None = None  # at each key along this one: see `pipeline.editing.expression`
-    strengths: tuple[float, ...] = ()  # the points along it
-    frames_per_s: float = 24.0
-    precision: Precision = "fp32"  # of the generator
-    model: str | None = None  # where the checkpoint is; None: where the run had it
-    generator: str | None = None  # the same for a generator file of its own
-    batch_size: int = 8  # frames drawn together
+    steps: int = setting(24, "Frames from one point to the next.", PATH, least=1)
+    loop: bool = setting(False, "Go on to the first point again.", PATH)
+    direction: str | None = setting(
+        None, "Move each key along this one, as in `restyle edit`.", PATH
+    )
+    strengths: tuple[float, ...] = setting((), "Points along it, such as -2,2.", PATH)
+    frames_per_s: float = setting(24.0, "Frames per second.", PATH, flag="fps", least=1, most=120)
 
     def __post_init__(self) -> None:
         if len(self.keys) * max(1, len(self.strengths)) < 2:
@@ -55,9 +53,7 @@ def interpolate(latents: str, out: str, config: PathConfig) -> int:
     """
     animation.require(out)
     points, record = _found(latents, config.keys)
-    renderer = LatentRenderer(
-        record, config.model, config.generator, config.precision, config.batch_size
-    )
+    renderer = LatentRenderer(record, config)
     if config.direction is not None:
         n_styles, w_dim = points.shape[1:]
         step = expression.resolve(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.config import setting
 from pipeline.editing.sides import MIN_ROWS, BinaryLabels, known_rows, sides
 from pipeline.errors import ConfigError
 from pipeline.latents import LatentDataset
@@ -27,12 +28,16 @@ class LearnConfig:
     """What is learned, from which rows."""
 
     label: str  # a column, with or without "label_"
-    conditions: tuple[str, ...] = ()  # labels that are to stay as they are
-    threshold: float | None = None  # numbers above it are a yes; None: the mean of the rows
-    positive: str | None = None  # of texts, the one that is a yes
+    conditions: tuple[str, ...] = setting(
+        (), "Comma-separated labels that are to stay as they are.", flag="condition"
+    )
+    threshold: float | None = setting(
+        None, "Values above it count as positive. Default: the mean of the rows."
+    )
+    positive: str | None = setting(None, "Of texts, the one that counts as positive.")
     layers: tuple[int, ...] | None = None  # that the direction may change; None: all
-    max_rows: int = 20_000  # drawn at random where there are more
-    seed: int = 0  # of the rows drawn and of those held out
+    max_rows: int = setting(20_000, "Rows drawn at random where there are more.", least=1)
+    seed: int = setting(0, "Of the rows drawn, and of those held out.", least=0)
 
 
 @dataclass(frozen=True)

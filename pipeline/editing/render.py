@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from generators.files import atomic
 from pipeline import storage
-from pipeline.config import Precision
+from pipeline.config import OUTPUT, setting
 from pipeline.editing.edit import sources
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
@@ -23,7 +23,7 @@ from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.names import RowNames, shard_folder
 from pipeline.latents.schema import dense
-from pipeline.models import LatentRenderer
+from pipeline.models import DrawConfig, LatentRenderer
 from pipeline.shards.photos import SourcePhotos
 
 COLUMNS = ("key", "shard", "sample_index", "face", "status", "direction", "strength", "latent")
@@ -35,18 +35,22 @@ ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {
 
 
 @dataclass(frozen=True)
-class RenderConfig:
+class RenderConfig(DrawConfig):
     """Which pictures, and how."""
 
-    format: str = "jpg"  # or "png"
-    paste_back: bool = False  # into the source photo, rather than the picture alone
-    feather: float = FEATHER  # width of the seam, as a share of the face's square
-    keys: tuple[str, ...] = ()  # only these; none: all
-    limit: int | None = None  # at most so many pictures
-    precision: Precision = "fp32"  # of the generator
-    model: str | None = None  # where the checkpoint is; None: where the run had it
-    generator: str | None = None  # the same for a generator file of its own
-    batch_size: int = 8  # pictures drawn together
+    format: Literal["jpg", "png"] = setting("jpg", "Of the picture files.", OUTPUT)
+    paste_back: bool = setting(
+        False, "Warp the picture into the photo that the face was found in.", OUTPUT
+    )
+    feather: float = setting(
+        FEATHER,
+        "Width of the seam of --paste-back, as a share of the face's square.",
+        OUTPUT,
+        least=0,
+        most=0.5,
+    )
+    keys: tuple[str, ...] = setting((), "Comma-separated: only these images. Default: all.", OUTPUT)
+    limit: int | None = setting(None, "At most so many pictures.", OUTPUT, least=1)
 
 
 @dataclass
@@ -106,9 +110,7 @@ def _renderer(record: dict[str, Any], config: RenderConfig, columns: pa.Schema) 
         raise ConfigError(
             "--paste-back needs to know where the faces were: invert with --align face, or leave it out"
         )
-    return LatentRenderer(
-        record, config.model, config.generator, config.precision, config.batch_size
-    )
+    return LatentRenderer(record, config)
 
 
 def _jobs(

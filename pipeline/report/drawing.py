@@ -9,7 +9,7 @@ import numpy as np
 
 from generators import CheckpointError
 from pipeline.errors import ConfigError
-from pipeline.models import LatentRenderer
+from pipeline.models import DrawConfig, LatentRenderer
 from pipeline.report.pictures import FACE_SIDE, Thumbnail, saved, thumbnail
 from pipeline.report.source import Run
 
@@ -31,7 +31,8 @@ def load(
     given = model is not None or generator is not None
     try:
         # In float32 whatever the run used: the generator's weights, so the pictures, are the same.
-        return LatentRenderer(run.footer, model, generator, batch_size=N_DRAWN)
+        config = DrawConfig(model=model, generator=generator, batch_size=N_DRAWN)
+        return LatentRenderer(run.footer, config)
     except (CheckpointError, ConfigError) as error:
         if given:
             raise

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from pipeline.config import CLUSTER, setting
 from pipeline.training.stream import StreamConfig
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from generators.training.protocol import Validation
 
+DATA, RUN = "Data", "Run"  # headings of `--help`
 N_RESTARTS = 3  # of a group that lost a worker
 
 
@@ -35,17 +37,24 @@ class LoopConfig:
 
     out: str  # folder for checkpoints and logs, on storage that all workers share
     shards: tuple[str, ...]
-    held_out: tuple[str, ...]  # shards to validate on
-    n_batches: int  # length of the run
-    batch_size: int  # images on each worker
+    held_out: tuple[str, ...] = setting(
+        (), "Shards to validate on. Default: the last shard.", DATA, many=True
+    )
+    # The next three are settings of the trainer.
+    n_batches: int = 1
+    batch_size: int = 1  # images on each worker
     seed: int = 0
-    align: str = "none"  # or "face"
     z_dim: int = 0  # of the vectors that samples carry as .npy; 0: none is wanted
-    chunk: int = 2048  # samples shuffled together
-    n_held_out: int = 64  # images to validate on
-    validate_every: int = 500  # batches
-    checkpoint_every: int = 500  # batches
-    log_every: int = 20  # batches
+    n_held_out: int = setting(64, "Images to validate on.", DATA, least=1)
+    align: Literal["none", "face"] = setting(
+        "none", "none: the images are aligned already. face: align each as it is read.", DATA
+    )
+    chunk: int = setting(
+        2048, "Samples shuffled together, held in memory as they are stored.", DATA, least=1
+    )
+    validate_every: int = setting(500, "Batches between validations.", RUN, least=1)
+    checkpoint_every: int = setting(500, "Batches between checkpoints.", RUN, least=1)
+    log_every: int = setting(20, "Batches between lines of the log.", RUN, least=1)
 
     def stream(self, urls: tuple[str, ...], worker: int = 0, n_workers: int = 1) -> StreamConfig:
         fields = frozenset({"npy"} if self.z_dim else ())
@@ -60,6 +69,10 @@ Maker = Callable[[str], Trainer]
 class WorkersConfig:
     """How a training is spread out."""
 
-    n_workers: int = 1
-    gpus_per_worker: float | None = None  # None: 1 where there is one, else 0
-    address: str | None = None  # of a Ray cluster; None starts Ray here
+    n_workers: int = setting(
+        1, "Ray workers, each with a copy of the networks.", CLUSTER, flag="workers", least=1
+    )
+    gpus_per_worker: float | None = setting(None, "Default: 1 if there are any, else 0.", CLUSTER)
+    address: str | None = setting(
+        None, "Ray cluster: auto or HOST:PORT. Default: start Ray here.", CLUSTER
+    )

@@ -183,6 +183,15 @@ def test_a_folder_of_another_training_is_refused(tmp_path):
         state.claim(tmp_path, {"rate": 2.0, "out": "y"}, frozenset({"out"}))
 
 
+def test_a_folder_with_the_settings_earlier_names_continues(tmp_path):
+    (tmp_path / state.STATE).touch()
+    (tmp_path / state.SETTINGS).write_text('{"square": 1.0, "rate_critic": 0.1, "r1": 2.0}')
+    now = {"l2": 1.0, "discriminator_learning_rate": 0.1, "r1_gamma": 2.0}
+    state.claim(tmp_path, now, frozenset())
+    with pytest.raises(ConfigError, match=r"l2: 1\.0 there, 3\.0 now"):
+        state.claim(tmp_path, now | {"l2": 3.0}, frozenset())
+
+
 def test_a_damaged_state_is_said(tmp_path):
     (tmp_path / state.STATE).write_bytes(b"no state")
     with pytest.raises(ConfigError, match=r"state\.pt cannot be read.*delete it"):

@@ -1,0 +1,232 @@
+"""Flags from the fields of config dataclasses: type, default and help stand once, beside the field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, fields, replace
+from importlib import import_module
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import click
+
+Config = TypeVar("Config")
+PRESET = "--preset"
+OTHER = "Options"  # the last heading
+
+
+class List(click.ParamType):
+    """Values of one type with commas between them."""
+
+    def __init__(self, of: type) -> None:
+        self._of = of
+        self.name = {int: "N,N,...", float: "X,X,..."}.get(of, "WORD,...")
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[Any, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self._of(part.strip()) for part in value.split(",") if part.strip())
+        except ValueError:
+            example = "128,64,32" if self._of is int else "-2,2"
+            self.fail(
+                f"numbers with commas between them, such as {example}, not {value!r}", param, ctx
+            )
+
+
+class AutoInt(click.IntRange):
+    """A whole number, or auto, which is the same as not to pass the flag."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value == "auto":
+            return None
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"auto, or a whole number of at least {self.min}, not {value}", param, ctx)
+
+
+class Flag(click.Option):
+    """An option under a heading of ``--help``."""
+
+    def __init__(self, *args: Any, group: str = OTHER, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+def flag(*names: str, group: str = OTHER, **attributes: Any) -> Callable[[Any], Any]:
+    """An option that no config has, under a heading."""
+    return click.option(*names, cls=Flag, group=group, **attributes)
+
+
+def out(text: str) -> Callable[[Any], Any]:
+    """``--out``, with its help."""
+    return flag("--out", required=True, help=text, group="Output")
+
+
+overwrite = flag(
+    "--overwrite", is_flag=True, help="Delete what another run left in --out.", group="Output"
+)
+dry_run = flag("--dry-run", is_flag=True, help="Say what would be done, and stop.", group="Output")
+
+
+class ConfigCommand(click.Command):
+    """A command with a flag for each field of some dataclasses, which are imported when it is used.
+
+    Flags that are not passed are None, so that :func:`build` can tell them from the others.
+    """
+
+    configs: tuple[str, ...] = ()  # "module:name" of dataclasses, or of dicts with presets of one
+    without: tuple[str, ...] = ()  # fields that are no flags here
+    renamed: str | None = None  # "module:name" of a dict, for fields that had another name
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        key = f"{__name__}.{self.name}"
+        if key not in ctx.meta:
+            ctx.meta[key] = self._flags(ctx)
+        *own, help_option = super().get_params(ctx)
+        return [*own, *ctx.meta[key], help_option]
+
+    def _flags(self, ctx: click.Context) -> list[click.Parameter]:
+        default = str(next((p.default for p in self.params if PRESET in p.opts), ""))
+        preset = str(ctx.meta.get(PRESET, default))
+        found: dict[str, click.Parameter] = {}  # of two fields of one name, the first is the flag
+        for address in self.configs:
+            for option in _options(_default(_load(address), preset, default)):
+                if option.name not in self.without:
+                    found.setdefault(str(option.name), option)
+        return list(found.values())
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # `--help` shows the values of the preset that stands anywhere beside it.
+        for i, word in enumerate(args):
+            if word == PRESET and i + 1 < len(args):
+                ctx.meta[PRESET] = args[i + 1]
+            elif word.startswith(f"{PRESET}="):
+                ctx.meta[PRESET] = word.partition("=")[2]
+        return super().parse_args(ctx, [self._today(word) for word in args])
+
+    def _today(self, word: str) -> str:
+        """A flag by its name of today: scripts have the earlier ones."""
+        name, equals, value = word.partition("=")
+        if self.renamed is None or not name.startswith("--"):
+            return word
+        renamed = _load(self.renamed).get(name[2:].replace("-", "_"))
+        return word if renamed is None else f"--{renamed.replace('_', '-')}{equals}{value}"
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if record is not None:
+                sections.setdefault(getattr(param, "group", OTHER), []).append(record)
+        for heading, records in sorted(sections.items(), key=lambda item: item[0] == OTHER):
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def command(
+    *configs: str, without: tuple[str, ...] = (), renamed: str | None = None, **attributes: Any
+) -> Callable[[Any], click.Command]:
+    """As ``click.command``, with the flags of config dataclasses.
+
+    Args:
+        configs: where they are, such as ``pipeline.config:RunConfig``; imported when the command is used.
+        without: fields that are no flags of this command.
+        renamed: the same of a dict from earlier names of fields to those of today.
+    """
+    own = {"configs": configs, "without": without, "renamed": renamed}
+    made = type("ConfigCommand", (ConfigCommand,), own)
+    return click.command(cls=made, **attributes)
+
+
+def build(
+    kind: type[Config], options: dict[str, Any], preset: Config | None = None, **more: Any
+) -> Config:
+    """A config from the flags that were passed.
+
+    Args:
+        kind: its dataclass.
+        preset: what the flags change entries of; None: the defaults.
+        more: fields that have no flag.
+
+    Raises:
+        ConfigError: they do not fit together.
+    """
+    from pipeline.errors import ConfigError
+
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    passed = {n: value for n, value in options.items() if n in names and value is not None}
+    try:
+        if preset is None:
+            return kind(**passed, **more)
+        return replace(preset, **passed, **more)  # type: ignore[type-var]
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _load(address: str) -> Any:
+    module, _, name = address.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _default(found: Any, preset: str, default: str) -> Any:
+    """The dataclass, or of presets the one that was named."""
+    return found.get(preset, found[default]) if isinstance(found, dict) else found
+
+
+def _options(config: Any) -> Iterator[Flag]:
+    hints = get_type_hints(config if isinstance(config, type) else type(config))
+    for field in fields(config):
+        if field.metadata.get("help"):
+            default = field.default
+            if not isinstance(config, type):
+                default = getattr(config, field.name)
+            yield _option(field, hints[field.name], default, isinstance(config, type))
+
+
+def _option(field: Field, hint: Any, default: Any, is_plain: bool) -> Flag:
+    told = field.metadata
+    name = told.get("flag") or field.name.replace("_", "-")
+    declared: list[str] = [f"--{name}", field.name]
+    attributes: dict[str, Any] = {"type": _type(hint, told)}
+    if hint is bool:
+        # What a preset switches on, a flag must be able to switch off.
+        declared[0] = f"--{name}" if is_plain and not default else f"--{name}/--no-{name}"
+        attributes = {"is_flag": True}
+    if told.get("many"):
+        attributes = {"multiple": True}
+    shown = _shown(default)
+    text = told["help"] + (f"  [default: {shown}]" if shown else "")
+    group = told.get("group") or OTHER
+    return Flag(declared, default=None, help=text, group=group, **attributes)
+
+
+def _type(hint: Any, told: Any) -> click.ParamType:
+    is_optional = get_origin(hint) in (Union, UnionType)
+    if is_optional:
+        [hint] = [part for part in get_args(hint) if part is not NoneType]
+    if get_origin(hint) is Literal:
+        return click.Choice(get_args(hint))
+    if get_origin(hint) is tuple:
+        return List(get_args(hint)[0])
+    least, most = told.get("least"), told.get("most")
+    if hint is int and is_optional:
+        return AutoInt(least, most)
+    if hint is int:
+        return click.IntRange(least, most) if least is not None else click.INT
+    if hint is float:
+        return click.FloatRange(least, most) if least is not None else click.FLOAT
+    return click.STRING
+
+
+def _shown(value: Any) -> str:
+    if value is MISSING or value is None or value == ():
+        return ""
+    if isinstance(value, bool):
+        return "on" if value else ""
+    if isinstance(value, tuple):
+        return ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

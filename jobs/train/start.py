@@ -1,0 +1,73 @@
+"""What the commands that train share: their flags, and how a training starts from them."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs import flags
+from pipeline.storage import redact
+from pipeline.training.config import LoopConfig, WorkersConfig
+from pipeline.training.run import execute, find_shards
+
+# Of the loop, what decides the weights too.
+DECIDING = ("align", "chunk", "n_held_out")
+
+
+def command(config: str, **attributes: Any) -> Callable[[Any], click.Command]:
+    """A command on SHARDS with the flags of the loop, of the workers and of a trainer's config."""
+    training = "pipeline.training.config"
+    made = flags.command(
+        f"{training}:LoopConfig",
+        f"{training}:WorkersConfig",
+        config,
+        renamed="pipeline.training.state:RENAMED",
+        **attributes,
+    )
+
+    def decorate(function: Any) -> click.Command:
+        for decorator in (flags.out("Folder for checkpoints and logs."), _shards):
+            function = decorator(function)
+        return made(function)
+
+    return decorate
+
+
+_shards = click.argument("shards", nargs=-1, required=True)
+
+
+def start(
+    make: Any,
+    settings: dict[str, Any],
+    shards: Sequence[str],
+    out: str,
+    options: dict[str, Any],
+    z_dim: int = 0,
+) -> None:
+    """Train with what the flags say.
+
+    Args:
+        make: builds the trainer on a device.
+        settings: of the trainer: what decides the weights, with n_batches, batch_size and seed.
+        z_dim: of the vectors that samples carry; 0: none is wanted.
+    """
+    own, held_out = find_shards(shards, options.pop("held_out"))
+    shared = {name: settings[name] for name in ("n_batches", "batch_size", "seed")}
+    of_loop = {f.name: options[f.name] for f in fields(LoopConfig) if f.name in options}
+    config = flags.build(
+        LoopConfig, of_loop | shared, out=out, shards=own, held_out=held_out, z_dim=z_dim
+    )
+    decides = settings | {
+        "shards": [redact(url) for url in own],
+        "held_out": [redact(url) for url in held_out],
+        **{name: getattr(config, name) for name in DECIDING},
+    }
+    notes = shlex.join(["restyle", *map(redact, sys.argv[1:])])
+    execute(make, config, decides, flags.build(WorkersConfig, options), notes)
+    click.echo(f"{Path(out) / 'last.safetensors'} and best.safetensors are ready for use")
