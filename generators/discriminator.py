@@ -38,6 +38,7 @@ class DiscriminatorConfig:
             )
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain data, for a checkpoint's header."""
         return asdict(self)
 
 

@@ -97,6 +97,7 @@ class GeneratorConfig:
         return cls(resolution=resolution, channels=tuple(channels), **others)
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain data, for a checkpoint's header."""
         return asdict(self)
 
 

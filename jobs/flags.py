@@ -23,6 +23,7 @@ class List(click.ParamType):
         self.name = {int: "N,N,...", float: "X,X,..."}.get(of, "WORD,...")
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[Any, ...]:
+        """The parsed value; click calls this."""
         if isinstance(value, tuple):
             return value
         try:
@@ -38,6 +39,7 @@ class AutoInt(click.IntRange):
     """A whole number, or auto, which is the same as not to pass the flag."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The parsed value; click calls this."""
         if value == "auto":
             return None
         try:
@@ -81,6 +83,7 @@ class ConfigCommand(click.Command):
     renamed: str | None = None  # "module:name" of a dict, for fields that had another name
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The command's own parameters, then one flag per field."""
         key = f"{__name__}.{self.name}"
         if key not in ctx.meta:
             ctx.meta[key] = self._flags(ctx)
@@ -98,6 +101,7 @@ class ConfigCommand(click.Command):
         return list(found.values())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note the preset, and translate earlier names of flags."""
         # `--help` shows the values of the preset that stands anywhere beside it.
         for i, word in enumerate(args):
             if word == PRESET and i + 1 < len(args):
@@ -115,6 +119,7 @@ class ConfigCommand(click.Command):
         return word if renamed is None else f"--{renamed.replace('_', '-')}{equals}{value}"
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx) if isinstance(param, click.Option) else None

@@ -102,9 +102,11 @@ class Pool:
         return out
 
     def state_dict(self) -> dict[str, Any]:
+        """The vectors, and how many are in use."""
         return {"vectors": self.vectors, "n": self.n}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where :meth:`state_dict` was taken."""
         self.vectors.copy_(state["vectors"])
         self.n = state["n"]
 

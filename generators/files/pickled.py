@@ -75,18 +75,21 @@ class Window:
         self.file, self.position, self.end = file, start, end
 
     def read(self, n: int) -> bytes:
+        """At most n bytes, none behind the window's end."""
         self.file.seek(self.position)
         data = self.file.read(max(0, min(n, self.end - self.position)))
         self.position += len(data)
         return data
 
     def readline(self) -> bytes:
+        """A line, cut at the window's end."""
         self.file.seek(self.position)
         data = self.file.readline(self.end - self.position)
         self.position += len(data)
         return data
 
     def tell(self) -> int:
+        """Position in the file."""
         return self.position
 
 

@@ -67,6 +67,7 @@ class EditorActor(Worker):
     def start(
         self, task: Task, stopwatch: Stopwatch, recorder: CrashRecorder | None
     ) -> Iterator[Edit]:
+        """Open a file of latents to be edited; it is closed with the block."""
         with _naming(task.source):
             files, path = storage.filesystem(task.source)
             file = files.open_input_file(path)

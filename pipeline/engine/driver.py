@@ -47,6 +47,7 @@ class Summary:
     failures: list[tuple[Task, str]] = field(default_factory=list)
 
     def add(self, report: Report) -> None:
+        """Count a finished shard."""
         self.n_shards += 1
         self.n_samples += report.n_samples
         self.n_by_status.update(report.n_by_status)

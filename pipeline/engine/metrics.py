@@ -28,6 +28,7 @@ class WorkerMetrics:
         )
 
     def add(self, report: Report, seconds: float) -> None:
+        """Count a finished shard, which took so many seconds."""
         for status, n in report.n_by_status.items():
             self._rows.inc(n, {"status": status})
         for stage, busy in report.seconds.items():
@@ -59,6 +60,7 @@ class DriverMetrics:
         self._deaths.inc(1)
 
     def state(self, n_left: int, n_loading: int, n_idle: int, n_busy: int) -> None:
+        """Show the shards left and the actors by what they do."""
         self._left.set(n_left)
         for name, n in (("loading", n_loading), ("idle", n_idle), ("busy", n_busy)):
             self._workers.set(n, {"state": name})

@@ -22,6 +22,7 @@ class Stopwatch:
         self._lock = Lock()
 
     def add(self, stage: str, seconds: float) -> None:
+        """Add seconds to a stage, from any thread."""
         with self._lock:
             self.seconds[stage] += seconds
 

@@ -53,6 +53,7 @@ class InversionActor(Worker):
         self.config = config
 
     def load_models(self) -> None:
+        """Load the model, and whatever measures."""
         config, run = self.config, self.config.run
         if run.align == "face":
             feed.warm_up(config.n_in_flight)

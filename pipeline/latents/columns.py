@@ -50,6 +50,7 @@ class Texts:
     values: list[Any]
 
     def item(self, row: int) -> Any:
+        """The text of a row."""
         return self.values[row]
 
 

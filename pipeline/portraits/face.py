@@ -32,6 +32,7 @@ def skin_colour(p: Parameters) -> Tensor:
 
 
 def lip_colour(p: Parameters) -> Tensor:
+    """Skin darkened to red, under the lipstick, [N, 3, 1, 1]."""
     natural = skin_colour(p) * constant(0.66, 0.42, 0.43, p.smile)
     paint = constant(0.42, 0.045, 0.065, p.smile)
     share = p.lipstick.clamp(0, 0.8).unsqueeze(1)
@@ -59,6 +60,7 @@ def _spots(c: Canvas) -> Tensor:
 
 
 def brows(p: Parameters, c: Canvas, below: Tensor) -> Tensor:
+    """The picture with brows drawn over it, [N, 3, H, W]."""
     t = (c.u.abs() - BROW_MIDDLE) / BROW_HALF
     taper = 1.05 - 0.28 * (t + 0.3).clamp(-1, 2).square()
     inside = (p.brow_thickness * taper - (c.v - brow_line(p, t)).abs()).clamp_max_(0.2)

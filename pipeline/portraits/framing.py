@@ -42,6 +42,7 @@ class Frame:
 
 
 def frame(p: Parameters, view: View) -> Frame:
+    """What part of the scene the picture shows."""
     if view == "photo":
         return _photo(p)
     if view == "aligned":

@@ -33,6 +33,7 @@ class Canvas:
     pixel: Tensor  # [N, 1, 1]
 
     def crop(self, rows: slice, columns: slice) -> Canvas:
+        """The part of the canvas in some rows and columns."""
         x, y, u, v, depth = (
             f[:, rows, columns].contiguous() for f in (self.x, self.y, self.u, self.v, self.depth)
         )
@@ -64,6 +65,7 @@ def project(p: Parameters, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def canvas(p: Parameters, x: Tensor, y: Tensor, pixel: Tensor) -> Canvas:
+    """The canvas at points of the picture plane, [N, H, W] each."""
     depth = head_depth(x, y)
     return Canvas(x, y, *unproject(p, x, y, depth), depth, pixel)
 
@@ -80,6 +82,7 @@ def nose_drop(p: Parameters) -> Tensor:
 
 
 def chin_y(p: Parameters) -> Tensor:
+    """Height of the chin in the picture plane, [N]."""
     return p.chin * p.pitch.cos() + 0.45 * p.pitch.sin()
 
 
@@ -117,6 +120,7 @@ def mouth_line(p: Parameters, t: Tensor) -> Tensor:
 
 
 def mouth_half_width(p: Parameters) -> Tensor:
+    """From the middle of the mouth to its corner, [N]."""
     return p.mouth_width * (1 + 0.14 * p.smile)
 
 

@@ -34,6 +34,7 @@ class Hair:
 
 
 def hair(p: Parameters, c: Canvas) -> Hair:
+    """Hair in front of the face and behind it."""
     outer = _outer(p, c)
     hole = _opening(p, c)
     edge = c.pixel + 0.025

@@ -13,6 +13,7 @@ from .shading import light_direction
 
 
 def wall_colour(p: Parameters) -> Tensor:
+    """Colour of the wall behind the head, [N, 3, 1, 1]."""
     return opponent(0.22 * (1.15 * p.back_light).exp(), p.back_warm, p.back_green)
 
 
@@ -24,6 +25,7 @@ def background(p: Parameters, c: Canvas) -> Tensor:
 
 
 def neck(p: Parameters, c: Canvas, below: Tensor) -> Tensor:
+    """The picture with the neck drawn over it, [N, 3, H, W]."""
     y = c.y - chin_y(p)
     width = 0.64 * p.head_width + 0.16 * step(y, 0.1, 0.8)
     aside = c.x - 0.12 * p.yaw.sin()
@@ -51,6 +53,7 @@ def clothes(p: Parameters, c: Canvas, below: Tensor) -> Tensor:
 
 
 def ears(p: Parameters, c: Canvas, below: Tensor) -> Tensor:
+    """The picture with the ears drawn over it, [N, 3, H, W]."""
     side = c.x.sign()
     hidden = (0.22 * p.yaw.sin() * side).clamp_min(0)
     x = (c.x.abs() - 0.97 * p.head_width + hidden) / 0.17

@@ -55,6 +55,7 @@ def normals(height: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def light_direction(p: Parameters) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit vector towards the key light: x, y and z, [N] each."""
     length = (p.light_x.square() + p.light_y.square() + 1).sqrt()
     return p.light_x / length, p.light_y / length, 1 / length
 

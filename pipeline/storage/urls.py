@@ -33,6 +33,7 @@ SHOWN = re.compile(f"{URL_IN_TEXT.pattern}|{TAR}")
 
 
 def is_remote(url: str) -> bool:
+    """Whether this is the address of a store, a server or a command, not a local path."""
     return url.startswith(PIPE) or SCHEME.match(url) is not None
 
 

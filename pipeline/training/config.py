@@ -57,6 +57,7 @@ class LoopConfig:
     log_every: int = setting(20, "Batches between lines of the log.", RUN, least=1)
 
     def stream(self, urls: tuple[str, ...], worker: int = 0, n_workers: int = 1) -> StreamConfig:
+        """What one worker reads of these shards."""
         fields = frozenset({"npy"} if self.z_dim else ())
         return StreamConfig(urls, self.seed, worker, n_workers, self.chunk, fields)
 

@@ -38,6 +38,7 @@ class TrainingLogger:
         self._n, self._since = 0, time.monotonic()
 
     def close(self) -> None:
+        """Close bar, log and board."""
         self._bar.close()
         self._log.close()
         if self._board is not None:

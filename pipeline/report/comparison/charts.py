@@ -74,6 +74,7 @@ class Spread:
 
 
 def whiskers(found: MetricComparison, runs: Sequence[Compared]) -> Whiskers:
+    """The chart of a metric's mean in each run, with its interval."""
     metric = found.metric
     low, high = min(m.low for m in found.means), max(m.high for m in found.means)
     room = (high - low) * 0.08 or abs(high) * 0.05 or 1.0
@@ -135,6 +136,7 @@ def tradeoff(found: MetricComparison, runs: Sequence[Compared]) -> Tradeoff | No
 
 
 def spread(found: MetricComparison, runs: Sequence[Compared], run: int) -> Spread:
+    """The histogram of how much each row gained from the first run to this one."""
     metric, difference = found.metric, found.differences[run]
     assert difference is not None
     gained = (found.values[run] - found.values[0])[np.isfinite(found.values).all(axis=0)]
