@@ -191,13 +191,13 @@ class Execution:
             run = _prepared(chosen, models, networks, full, keep_images, self._capture)
             ready = _Ready(run, networks, len(full))
             self._ready[key].append(ready)
-        found = ready.run(_filled_up(target, ready.n_images))
+        outputs = ready.run(_filled_up(target, ready.n_images))
         if is_new and target.is_cuda:
             torch.cuda.synchronize(target.device)  # what failed in the first replay is to show here
         self.used = ", ".join(["compiled"] * chosen.inductor + ["CUDA graph"] * chosen.graph)
         n = len(target)
-        images = found.images[:, :n] if keep_images else found.images[:n]
-        return Steps(found.latents[:, :n], images, found.thumbnails[:, :n])
+        images = outputs.images[:, :n] if keep_images else outputs.images[:n]
+        return Steps(outputs.latents[:, :n], images, outputs.thumbnails[:, :n])
 
     def _fitting(self, key: tuple, networks: Sequence[Networks], n: int) -> _Ready | None:
         """The smallest batch that is ready for these networks and takes ``n`` images."""
@@ -239,8 +239,8 @@ def _networks(
     models: Sequence[ReStyle], for_compiler: bool, precision: Precision
 ) -> list[Networks]:
     """Those of each step's model, asked for once a model."""
-    found = {model: model.networks(for_compiler, precision) for model in dict.fromkeys(models)}
-    return [found[model] for model in models]
+    networks = {model: model.networks(for_compiler, precision) for model in dict.fromkeys(models)}
+    return [networks[model] for model in models]
 
 
 def compiled(networks: Networks) -> Networks:

@@ -96,9 +96,9 @@ class _NormedConv(nn.Module):
 
     def _map(self, height: int, width: int) -> Tensor:
         """What the convolution makes of the shift, [1, channels, height, width]."""
-        known = self._maps.get((height, width))
-        if known is not None:
-            return known
+        cached = self._maps.get((height, width))
+        if cached is not None:
+            return cached
         with torch.inference_mode(False), torch.no_grad():
             reach = [_reach(size, self.taps) for size in (height, width)]
             made = torch.einsum("oab,ya,xb->oyx", self.taps, *reach)[None].to(self.weight.dtype)

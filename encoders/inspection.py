@@ -118,16 +118,18 @@ def _foreign(path: Path) -> dict[str, str]:
 
 
 def _published(content: Mapping[str, Any], path: Path) -> dict[str, str]:
-    found = published.describe(content, str(path))
+    description = published.describe(content, str(path))
     average = "yes" if content.get("latent_avg") is not None else COMPUTED
     return {
-        "kind": f"inverter (published {found.project})",
-        "encoder": found.encoder.type,
-        **_seen(found.input_size, found.encoder.in_channels),
-        **({"trained with": f"{found.n_steps} steps"} if found.n_steps > 1 else {}),
-        **_generator(found.generator, found.view),
+        "kind": f"inverter (published {description.project})",
+        "encoder": description.encoder.type,
+        **_seen(description.input_size, description.encoder.in_channels),
+        **({"trained with": f"{description.n_steps} steps"} if description.n_steps > 1 else {}),
+        **_generator(description.generator, description.view),
         "parameters": _parameters(_count(content["state_dict"])),
-        "latent average": average if found.from_average else "not used (start_from_latent_avg)",
+        "latent average": average
+        if description.from_average
+        else "not used (start_from_latent_avg)",
         "needs": "nothing else",
     }
 

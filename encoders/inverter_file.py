@@ -173,11 +173,11 @@ def _generator(config: dict[str, Any], tensors: dict[str, Tensor], path: Path) -
         return checkpoint.restore(lambda: Generator(own), tensors, str(path))
     reference = GeneratorReference(**config["generator_reference"])
     generator = load_generator(reference.name)
-    found = checkpoint.tensors_sha256(generator.state_dict())
-    if found != reference.sha256:
+    digest = checkpoint.tensors_sha256(generator.state_dict())
+    if digest != reference.sha256:
         raise CheckpointError(
             f"{path} was trained with another generator than {reference.name} is now (sha256 "
-            f"{reference.sha256[:12]}, found {found[:12]}); pass the right one as the generator, or "
+            f"{reference.sha256[:12]}, found {digest[:12]}); pass the right one as the generator, or "
             "train the encoder again"
         )
     return generator

@@ -72,8 +72,8 @@ class OptimizationConfig:
 
     def noise_at(self, step: int) -> float:
         """Strength of the noise after ``step`` updates, in parts of W's spread."""
-        left = max(0.0, 1 - step / self.n_steps / self.noise_ramp) if self.noise_ramp else 0.0
-        return self.noise * left**2
+        remainder = max(0.0, 1 - step / self.n_steps / self.noise_ramp) if self.noise_ramp else 0.0
+        return self.noise * remainder**2
 
 
 HYBRID = OptimizationConfig(n_steps=50, lr=0.2, betas=(0.9, 0.9), noise=0.0, keep_best=True)

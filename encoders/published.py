@@ -76,11 +76,11 @@ def from_content(
 ) -> Parts:
     """`load` for what such a file holds; `source` names it in errors."""
     encoder_state, decoder_state = split(content, source)
-    found = describe(content, source)
-    encoder = _encoder(found.encoder, encoder_state, source)
+    description = describe(content, source)
+    encoder = _encoder(description.encoder, encoder_state, source)
     generator = generator or _generator(decoder_state, source)
-    latent_avg = _latent_avg(content, found, generator, source)
-    return Parts(encoder, generator, latent_avg, found.input_size, found.view)
+    latent_avg = _latent_avg(content, description, generator, source)
+    return Parts(encoder, generator, latent_avg, description.input_size, description.view)
 
 
 def split(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -113,8 +113,10 @@ def describe(content: Mapping[str, Any], source: str) -> Description:
         settings = {}
     kind, trained_for = settings.get("encoder_type"), settings.get("n_iters_per_batch")
     if not isinstance(kind, str) or kind not in ENCODERS:
-        found = f"encoder type {kind!r}" if kind else "no encoder_type in its opts"
-        raise CheckpointError(f"{source} has {found}; the types known are {', '.join(ENCODERS)}")
+        content_type = f"encoder type {kind!r}" if kind else "no encoder_type in its opts"
+        raise CheckpointError(
+            f"{source} has {content_type}; the types known are {', '.join(ENCODERS)}"
+        )
     encoder_state, decoder_state = split(content, source)
     generator, _ = rosinality.convert(decoder_state, source)
     channels = _channels(kind, encoder_state, source)
@@ -137,13 +139,13 @@ def _channels(kind: str, state: Mapping[str, Tensor], source: str) -> int:
     """Input channels of the encoder: names overlap between pSp and ReStyle, shapes do not."""
     allowed = ENCODERS[kind].in_channels
     kernels = [state[name] for name in _FIRST_LAYERS if name in state]
-    found = kernels[0].shape[1] if kernels and kernels[0].ndim == 4 else allowed[0]
-    if found not in (RESTYLE, SINGLE_PASS):
+    n_channels = kernels[0].shape[1] if kernels and kernels[0].ndim == 4 else allowed[0]
+    if n_channels not in (RESTYLE, SINGLE_PASS):
         raise CheckpointError(
-            f"{source} takes pictures of {found} channels (label maps or sketches), not photos, "
+            f"{source} takes pictures of {n_channels} channels (label maps or sketches), not photos, "
             f"which have {SINGLE_PASS}; pass an encoder of photos"
         )
-    return found if found in allowed else allowed[0]  # loading names the misshapen tensor
+    return n_channels if n_channels in allowed else allowed[0]  # loading names the misshapen tensor
 
 
 def _n_styles(state: Mapping[str, Tensor], generator: GeneratorConfig) -> int:
@@ -191,10 +193,10 @@ def _generator(state: Mapping[str, Tensor], source: str) -> Generator:
 
 
 def _latent_avg(
-    content: Mapping[str, Any], found: Description, generator: Generator, source: str
+    content: Mapping[str, Any], description: Description, generator: Generator, source: str
 ) -> Tensor:
     """What the first prediction is added to, [n_styles, 512] or [512]."""
-    if not found.from_average:
+    if not description.from_average:
         return torch.zeros(generator.w_dim)
     average = content.get("latent_avg")
     if average is None:

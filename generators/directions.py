@@ -93,8 +93,8 @@ def _arrays(path: Path) -> Any:
             raise CheckpointError(f"{path} unpacks to more than any file of directions holds")
     wanted = {name for names in _PCA_NAMES for name in names}
     with np.load(path, allow_pickle=False) as file:
-        found = {name: torch.from_numpy(file[name]) for name in file.files if name in wanted}
-        return found or dict.fromkeys(file.files)
+        arrays = {name: torch.from_numpy(file[name]) for name in file.files if name in wanted}
+        return arrays or dict.fromkeys(file.files)
 
 
 def _pca(content: Any) -> tuple[Any, Any] | None:
@@ -142,8 +142,8 @@ def demo_path(name: str) -> Path:
     """
     path = DEMO / f"{name}.safetensors"
     if not path.exists():
-        known = ", ".join(sorted(f"demo:{there.stem}" for there in DEMO.glob("*.safetensors")))
-        raise CheckpointError(f"there is no direction demo:{name}; there are {known}")
+        names = ", ".join(sorted(f"demo:{file.stem}" for file in DEMO.glob("*.safetensors")))
+        raise CheckpointError(f"there is no direction demo:{name}; there are {names}")
     return path
 
 

@@ -156,7 +156,7 @@ class Styles:
         widths = [layer.weight.shape[0] for layer in layers]
         self._groups = []
         for width in dict.fromkeys(widths):
-            places = [i for i, found in enumerate(widths) if found == width]
+            places = [i for i, n in enumerate(widths) if n == width]
             own = [layers[i] for i in places]
             weight = torch.stack([layer.weight.t() * layer.weight_gain for layer in own])
             bias = torch.stack([layer.bias[None] * layer.bias_gain for layer in own])
@@ -165,8 +165,8 @@ class Styles:
     def __call__(self, w_plus: Tensor) -> list[Tensor]:
         """[N, n_styles, w_dim] float32 -> the style of each layer, [N, n_in]."""
         vectors = w_plus.unbind(1)
-        found: dict[int, Tensor] = {}
+        styles_by_place: dict[int, Tensor] = {}
         for places, sources, weight, bias in self._groups:
             styles = torch.baddbmm(bias, torch.stack([vectors[i] for i in sources]), weight)
-            found |= dict(zip(places, styles.unbind(), strict=True))
-        return [found[i] for i in range(len(found))]
+            styles_by_place |= dict(zip(places, styles.unbind(), strict=True))
+        return [styles_by_place[i] for i in range(len(styles_by_place))]

@@ -58,13 +58,13 @@ _NEW = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv"
 
 
 def _switches() -> dict[str, str | bool]:
-    found: dict[str, str | bool] = {}
+    switches: dict[str, str | bool] = {}
     # Where a program has set the two differently, the older cannot be read: then the newer alone counts.
     with suppress(RuntimeError):
-        found["matmul"] = torch.get_float32_matmul_precision()
+        switches["matmul"] = torch.get_float32_matmul_precision()
     with suppress(RuntimeError):
-        found["cudnn"] = torch.backends.cudnn.allow_tf32
-    return found | {name: _backend(name).fp32_precision for name in _NEW}
+        switches["cudnn"] = torch.backends.cudnn.allow_tf32
+    return switches | {name: _backend(name).fp32_precision for name in _NEW}
 
 
 def _set(products: Literal["tf32", "ieee"]) -> None:
@@ -85,7 +85,7 @@ def _restore(before: dict[str, str | bool]) -> None:
 
 
 def _backend(name: str):  # type: ignore[no-untyped-def]  # torch types them as modules
-    found = torch.backends
+    backend = torch.backends
     for part in name.split("."):
-        found = getattr(found, part)
-    return found
+        backend = getattr(backend, part)
+    return backend

@@ -113,8 +113,10 @@ def _can_be_mended(error: Exception) -> bool:
         ("generators.files.checkpoint", "CheckpointError"),
         ("generators.training.protocol", "NotFinite"),
     )
-    known = [getattr(sys.modules[module], name) for module, name in kinds if module in sys.modules]
-    return isinstance(error, tuple(known))
+    kinds_loaded = [
+        getattr(sys.modules[module], name) for module, name in kinds if module in sys.modules
+    ]
+    return isinstance(error, tuple(kinds_loaded))
 
 
 if __name__ == "__main__":

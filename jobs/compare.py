@@ -35,9 +35,9 @@ def compare(
     """
     from pipeline.report import comparison
 
-    found = comparison.compare(latents, n_resamples=resamples, seed=seed)
-    click.echo(comparison.table(found))
+    comparison_result = comparison.compare(latents, n_resamples=resamples, seed=seed)
+    click.echo(comparison.table(comparison_result))
     if out is not None:
-        for note in comparison.write(found, out, limit=limit):
+        for note in comparison.write(comparison_result, out, limit=limit):
             click.echo(note, err=True)
         click.echo(f"\npage: {out}")

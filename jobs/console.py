@@ -68,10 +68,10 @@ def print_labels(plan: RunPlan) -> None:
     """The columns that labels have in this run, and their types."""
     from pipeline.shards import labels
 
-    found = [f"{name} {kind}" for name, kind in labels.of_settings(plan.settings).items()]
-    if found:
-        more = f" and {len(found) - N_LABELS_SHOWN} more" if len(found) > N_LABELS_SHOWN else ""
-        click.echo(f"labels: {', '.join(found[:N_LABELS_SHOWN])}{more}")
+    columns = [f"{name} {kind}" for name, kind in labels.of_settings(plan.settings).items()]
+    if columns:
+        more = f" and {len(columns) - N_LABELS_SHOWN} more" if len(columns) > N_LABELS_SHOWN else ""
+        click.echo(f"labels: {', '.join(columns[:N_LABELS_SHOWN])}{more}")
 
 
 def warn_of_concurrent_run(plan: RunPlan) -> None:

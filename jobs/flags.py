@@ -93,12 +93,12 @@ class ConfigCommand(click.Command):
     def _flags(self, ctx: click.Context) -> list[click.Parameter]:
         default = str(next((p.default for p in self.params if PRESET in p.opts), ""))
         preset = str(ctx.meta.get(PRESET, default))
-        found: dict[str, click.Parameter] = {}  # of two fields of one name, the first is the flag
+        options: dict[str, click.Parameter] = {}  # of two fields of one name, the first is the flag
         for address in self.configs:
             for option in _options(_default(_load(address), preset, default)):
                 if option.name not in self.without:
-                    found.setdefault(str(option.name), option)
-        return list(found.values())
+                    options.setdefault(str(option.name), option)
+        return list(options.values())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note the preset, and translate earlier names of flags."""
@@ -177,9 +177,9 @@ def _load(address: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def _default(found: Any, preset: str, default: str) -> Any:
+def _default(config: Any, preset: str, default: str) -> Any:
     """The dataclass, or of presets the one that was named."""
-    return found.get(preset, found[default]) if isinstance(found, dict) else found
+    return config.get(preset, config[default]) if isinstance(config, dict) else config
 
 
 def _options(config: Any) -> Iterator[Flag]:
@@ -193,23 +193,23 @@ def _options(config: Any) -> Iterator[Flag]:
 
 
 def _option(field: Field, hint: Any, default: Any, is_plain: bool) -> Flag:
-    told = field.metadata
-    name = told.get("flag") or field.name.replace("_", "-")
+    metadata = field.metadata
+    name = metadata.get("flag") or field.name.replace("_", "-")
     declared: list[str] = [f"--{name}", field.name]
-    attributes: dict[str, Any] = {"type": _type(hint, told)}
+    attributes: dict[str, Any] = {"type": _type(hint, metadata)}
     if hint is bool:
         # What a preset switches on, a flag must be able to switch off.
         declared[0] = f"--{name}" if is_plain and not default else f"--{name}/--no-{name}"
         attributes = {"is_flag": True}
-    if told.get("many"):
+    if metadata.get("many"):
         attributes = {"multiple": True}
     shown = _shown(default)
-    text = told["help"] + (f"  [default: {shown}]" if shown else "")
-    group = told.get("group") or OTHER
+    text = metadata["help"] + (f"  [default: {shown}]" if shown else "")
+    group = metadata.get("group") or OTHER
     return Flag(declared, default=None, help=text, group=group, **attributes)
 
 
-def _type(hint: Any, told: Any) -> click.ParamType:
+def _type(hint: Any, metadata: Any) -> click.ParamType:
     is_optional = get_origin(hint) in (Union, UnionType)
     if is_optional:
         [hint] = [part for part in get_args(hint) if part is not NoneType]
@@ -217,7 +217,7 @@ def _type(hint: Any, told: Any) -> click.ParamType:
         return click.Choice(get_args(hint))
     if get_origin(hint) is tuple:
         return List(get_args(hint)[0])
-    least, most = told.get("least"), told.get("most")
+    least, most = metadata.get("least"), metadata.get("most")
     if hint is int and is_optional:
         return AutoInt(least, most)
     if hint is int:

@@ -41,10 +41,10 @@ def learn_direction(latents: str, label: str, out: str, layers: str | None, **op
     chosen = None if layers is None else parse_layers(layers)
     config = flags.build(LearnConfig, options, label=label, layers=chosen)
     learned = learn(latents, config)
-    for found in [learned.target, *learned.conditions]:
+    for boundary in [learned.target, *learned.conditions]:
         click.echo(
-            f"{found.label}: accuracy {found.accuracy:.3f} on {found.n_test} rows held out, "
-            f"{found.majority:.3f} for always the larger class ({found.n_train} rows to learn from)"
+            f"{boundary.label}: accuracy {boundary.accuracy:.3f} on {boundary.n_test} rows held out, "
+            f"{boundary.majority:.3f} for always the larger class ({boundary.n_train} rows to learn from)"
         )
     if learned.conditions:
         click.echo(

@@ -47,8 +47,8 @@ def portraits(pattern: str, count: int, size: int, view: str, seed: int, samples
     """
     from pipeline.portraits import shards
 
-    if Path(pattern).suffix == ".tar" and (there := _there(pattern)):
-        click.echo(f"{there} shards are there already and stay as they are")
+    if Path(pattern).suffix == ".tar" and (n_existing := _there(pattern)):
+        click.echo(f"{n_existing} shards are there already and stay as they are")
     with tqdm(total=count, unit="portrait", desc="rendering") as bar:
         written = shards.write(
             pattern,

@@ -28,9 +28,9 @@ def render(latents: str, out: str, **options: Any) -> None:
     config = flags.build(render.RenderConfig, options)
     with tqdm(unit="row", desc="drawing") as bar:
         done = render.render(latents, out, config, bar.update)
-    there = f", {done.n_there} were there before" if done.n_there else ""
+    existing = f", {done.n_there} were there before" if done.n_there else ""
     without = f", {done.n_without} rows without a latent" if done.n_without else ""
-    click.echo(f"{done.n_written} pictures{there}{without}: {out}")
+    click.echo(f"{done.n_written} pictures{existing}{without}: {out}")
     if done.keys_missing:
         click.echo(f"not found: {', '.join(sorted(done.keys_missing)[:10])}", err=True)
         sys.exit(1)

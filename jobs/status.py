@@ -22,22 +22,22 @@ def status(latents: str) -> None:
     """
     from pipeline.engine import audit
 
-    found = audit.status(latents)
-    begun = found.run.begun if found.run is not None and found.is_running else []
+    result = audit.status(latents)
+    begun = result.run.begun if result.run is not None and result.is_running else []
     click.echo(
-        f"shards: {found.n_done} of {found.n_asked} done, {len(begun)} running, "
-        f"{0 if found.run is None else found.run.n_failed} failed"
+        f"shards: {result.n_done} of {result.n_asked} done, {len(begun)} running, "
+        f"{0 if result.run is None else result.run.n_failed} failed"
     )
-    click.echo(f"rows:   {found.n_rows} of {found.n_samples} samples")
-    for name, n in sorted(found.n_by_status.items()):
-        click.echo(f"  {name:16} {n:>10} {n / max(1, found.n_rows):7.1%}")
-    if found.run is not None:
-        _print_run(found.run, found.is_running)
-    failures = [] if found.run is None else found.run.failures
+    click.echo(f"rows:   {result.n_rows} of {result.n_samples} samples")
+    for name, n in sorted(result.n_by_status.items()):
+        click.echo(f"  {name:16} {n:>10} {n / max(1, result.n_rows):7.1%}")
+    if result.run is not None:
+        _print_run(result.run, result.is_running)
+    failures = [] if result.run is None else result.run.failures
     failed = {item["shard"]: item["error"] for item in failures}
     for url, error in list(failed.items())[:N_LISTED]:
         click.echo(f"failed: {url}: {error}")
-    _print_some("not done", [url for url in found.missing if url not in failed])
+    _print_some("not done", [url for url in result.missing if url not in failed])
 
 
 def _print_some(label: str, urls: list[str]) -> None:
@@ -61,10 +61,10 @@ def _print_run(run: Progress, is_running: bool) -> None:
         if run.state != "finished":
             click.echo("        the same `restyle invert` command again continues")
         return
-    left = (
+    remaining = (
         "no estimate yet" if run.seconds_left is None else f"about {_span(run.seconds_left)} left"
     )
-    click.echo(f"run:    running for {_span(run.seconds)} ({run.by}), {rate}, {left}")
+    click.echo(f"run:    running for {_span(run.seconds)} ({run.by}), {rate}, {remaining}")
     if waited:
         click.echo(f"        {waited}")
     for item in run.begun[:N_LISTED]:

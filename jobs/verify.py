@@ -20,9 +20,9 @@ def verify(latents: str) -> None:
 
     problems, n_rows, n_files = [], 0, 0
     names = audit.files(latents)
-    for found in tqdm(audit.verify(latents, names), total=len(names), unit="file", disable=None):
-        problems += found.problems
-        n_rows += found.n_rows
+    for audited in tqdm(audit.verify(latents, names), total=len(names), unit="file", disable=None):
+        problems += audited.problems
+        n_rows += audited.n_rows
         n_files += 1
     problems += audit.missing(latents)
     for problem in problems:

@@ -57,7 +57,7 @@ def checkpoint_hashes(model: ReStyle | Bootstrap) -> dict[str, str]:
     """Identity of the weights in use, whatever files they came in; of a model in float32."""
     if isinstance(model, Bootstrap):
         first, second = checkpoint_hashes(model.first), checkpoint_hashes(model.second)
-        return second | {f"first_{name}": found for name, found in first.items()}
+        return second | {f"first_{name}": digest for name, digest in first.items()}
     encoder = {**model.encoder.state_dict(), "latent_avg": model.latent_avg}
     return {
         "encoder_sha256": tensors_sha256(encoder),
@@ -80,8 +80,8 @@ def load_generating_model(
     if "model" not in footer or "identity" not in footer:
         raise ConfigError("these latents do not name their model; restyle invert writes such names")
     path = model or footer.get("then") or footer["model"]
-    found = load_inverter(path, generator or footer.get("generator"))
-    ours = checkpoint_hashes(found)["generator_sha256"]
+    loaded = load_inverter(path, generator or footer.get("generator"))
+    ours = checkpoint_hashes(loaded)["generator_sha256"]
     theirs = str(footer["identity"].get("generator_sha256"))
     if ours != theirs:
         raise ConfigError(
@@ -89,7 +89,7 @@ def load_generating_model(
             f"(sha256 {ours[:12]}, the run used {theirs[:12]}); pass the checkpoint of the run as "
             "--model"
         )
-    return found
+    return loaded
 
 
 class LatentRenderer:
@@ -138,11 +138,11 @@ class LatentRenderer:
         if not len(latents):
             return []
         device = self._model.latent_avg.device
-        found = []
+        pictures = []
         try:
             with torch.inference_mode(), float32_products(self._model.precision):
                 for chunk in torch.from_numpy(latents).float().split(self._batch_size):
-                    found += [to_u8(image) for image in self._model.draw(chunk.to(device))]
+                    pictures += [to_u8(image) for image in self._model.draw(chunk.to(device))]
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -150,7 +150,7 @@ class LatentRenderer:
                 f"{self._batch_size} pictures do not fit in memory together; pass a smaller "
                 "--batch-size, or --precision bf16"
             ) from None
-        return found
+        return pictures
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

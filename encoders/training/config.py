@@ -97,16 +97,16 @@ class EncoderTrainConfig(LossConfig):
 
     def __post_init__(self) -> None:
         """Raises ValueError, with a sentence, for a setting that cannot be."""
-        for name, known in {
+        for name, choices in {
             "encoder": (UNET, *ENCODERS),
             "init": ("average", "random"),
             "optimizer": ("adam", "ranger"),
             "schedule": ("constant", "cosine"),
             "precision": ("fp32", "bf16"),
         }.items():
-            if getattr(self, name) not in known:
+            if getattr(self, name) not in choices:
                 raise ValueError(
-                    f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}"
+                    f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
                 )
         for name in ("n_batches", "batch_size", "accumulate", "n_steps", "progressive_every"):
             if getattr(self, name) < 1:

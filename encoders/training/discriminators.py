@@ -148,13 +148,13 @@ class LatentDiscriminatorTrainer:
         real, fake = self.real.exchange(w.detach(), draw), self.fake.exchange(one, draw)
         with _trained(self.discriminator):
             loss = discriminator_loss(self.discriminator(real), self.discriminator(fake))
-            found = _apply(self.optimizer, self.discriminator, {"latent_discriminator": loss})
+            losses = _apply(self.optimizer, self.discriminator, {"latent_discriminator": loss})
             if self.n_updates % R1_EVERY == 0:
                 penalty, weight = r1_penalty(self.discriminator, real), R1_GAMMA / 2 * R1_EVERY
                 terms = {"latent_r1": penalty}
-                found |= _apply(self.optimizer, self.discriminator, terms, weight)
+                losses |= _apply(self.optimizer, self.discriminator, terms, weight)
         self.n_updates += 1
-        return found
+        return losses
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs, the pools among it."""
@@ -209,8 +209,10 @@ class Discriminators:
             discriminator.load_state_dict(state[name])
 
     def _named(self) -> list[tuple[str, ImageDiscriminatorTrainer | LatentDiscriminatorTrainer]]:
-        found = (("image", self.image), ("latent", self.latent))
-        return [(name, discriminator) for name, discriminator in found if discriminator is not None]
+        trainers = (("image", self.image), ("latent", self.latent))
+        return [
+            (name, discriminator) for name, discriminator in trainers if discriminator is not None
+        ]
 
 
 @contextmanager

@@ -92,11 +92,11 @@ def new_model(config: DistillationConfig) -> ReStyle:
     """A generator without noise and a U-Net for it, random or from a file, ready to be trained."""
     if config.start_from is not None:
         model = load_inverter(config.start_from).train()
-        found = model.generator.resolution, model.generator.config.z_dim
-        if found != (config.resolution, config.z_dim):
+        shape_of_file = model.generator.resolution, model.generator.config.z_dim
+        if shape_of_file != (config.resolution, config.z_dim):
             raise ValueError(
-                f"{config.start_from} draws {found[0]} px from {found[1]} numbers; pass --resolution "
-                f"{found[0]} --z-dim {found[1]}, and shards of that size"
+                f"{config.start_from} draws {shape_of_file[0]} px from {shape_of_file[1]} numbers; pass "
+                f"--resolution {shape_of_file[0]} --z-dim {shape_of_file[1]}, and shards of that size"
             )
         return model
     generator = Generator(

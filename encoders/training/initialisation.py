@@ -167,11 +167,11 @@ def _load(
     # Published files may lack the counters of their normalisations, which nothing here reads.
     counters = {name: t for name, t in own.items() if name.endswith("num_batches_tracked")}
     wide = torch.randn_like(own[first])  # as published: unit variance
-    known = state[first]
-    if known.shape[:2] + known.shape[2:] != (wide.shape[0], _N_COLOURS, *wide.shape[2:]):
+    kernel = state[first]
+    if kernel.shape[:2] + kernel.shape[2:] != (wide.shape[0], _N_COLOURS, *wide.shape[2:]):
         raise CheckpointError(
-            f"{path} does not fit: {first} has shape {list(known.shape)}, needs "
+            f"{path} does not fit: {first} has shape {list(kernel.shape)}, needs "
             f"{[wide.shape[0], _N_COLOURS, *wide.shape[2:]]}"
         )
-    wide[:, :_N_COLOURS] = known
+    wide[:, :_N_COLOURS] = kernel
     checkpoint.load_strict(backbone, {**counters, **state, first: wide}, str(path))

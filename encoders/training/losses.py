@@ -83,12 +83,12 @@ class Objective(nn.Module):
         self.networks = nn.ModuleDict(
             {name: load(config) for name, load in _LOADERS.items() if name in self.weights}
         )
-        known = _measures(self.networks)
-        self.measures = known  # similarities as such, for validation
+        measures = _measures(self.networks)
+        self.measures = measures  # similarities as such, for validation
         self.distances = {
-            name: _from_one(known[name]) if name in _SIMILARITIES else known[name]
+            name: _from_one(measures[name]) if name in _SIMILARITIES else measures[name]
             for name in self.weights
-            if name in known
+            if name in measures
         }
         # Copies: the trainer may move this module, but not its generator, to another device.
         self.register_buffer("latent_avg", generator.latent_avg.clone())
@@ -188,15 +188,15 @@ _SIMILARITIES = (
 
 def _measures(networks: nn.ModuleDict) -> dict[str, Measure]:
     """Everything that can be measured between two batches of images, by the name of its term."""
-    known: dict[str, Measure] = {"l2": mse, "l1": multi_scale_l1, "detail": detail_l1}
-    known["ms_ssim"] = ms_ssim
+    measures: dict[str, Measure] = {"l2": mse, "l1": multi_scale_l1, "detail": detail_l1}
+    measures["ms_ssim"] = ms_ssim
     embeddings: dict[str, Callable[..., Tensor]] = {
         "identity": identity.similarity,
         "moco": moco.similarity,
     }
     for name, network in networks.items():
-        known[name] = partial(embeddings[name], network) if name in embeddings else network
-    return known
+        measures[name] = partial(embeddings[name], network) if name in embeddings else network
+    return measures
 
 
 def _from_one(similarity: Measure) -> Measure:

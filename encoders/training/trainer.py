@@ -176,18 +176,18 @@ class EncoderTrainer:
         self, images: Tensor, parts: list[Part], draw: torch.Generator
     ) -> dict[str, float]:
         """An update of each discriminator on what the last step made of the batch."""
-        found: dict[str, float] = {}
+        losses: dict[str, float] = {}
         if self.discriminators.image is not None:
             fake = torch.cat([part.drawn for part in parts if part.drawn is not None])
-            found |= self.discriminators.image.update(images, fake)
+            losses |= self.discriminators.image.update(images, fake)
         if self.discriminators.latent is not None:
             mapping = self.model.generator.mapping
             z = torch.randn(len(images), mapping.z_dim, generator=draw, device=self.device)
             latents = torch.cat([part.latents for part in parts])[:, : self._n_used]
             # The pool's choices are branches of the program, so they are drawn where it runs.
             choices = draw if self.device.type == "cpu" else self._draw(torch.device("cpu"))
-            found |= self.discriminators.latent.update(mapping(z), latents, choices)
-        return found
+            losses |= self.discriminators.latent.update(mapping(z), latents, choices)
+        return losses
 
     @property
     def _n_used(self) -> int:

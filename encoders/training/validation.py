@@ -25,7 +25,7 @@ def validate(
     `mse`, `ms_ssim` and, where their networks are loaded, `lpips` and the cosine `identity`, one number a
     step; the score is the objective after the last step, without what discriminators say.
     """
-    found: dict[str, list[Tensor]] = {}
+    by_name: dict[str, list[Tensor]] = {}
     totals: list[Tensor] = []
     grids: list[Tensor] = []
     for chunk in images.split(batch_size):
@@ -33,11 +33,11 @@ def validate(
         total = objective(result.thumbnails[-1], result.target, result.latents[-1])["total"]
         totals.append(total * len(chunk))
         for name, values in _measured(result, objective):
-            found.setdefault(name, []).append(values)
+            by_name.setdefault(name, []).append(values)
         if sum(grid.shape[1] for grid in grids) < _N_SHOWN:
             grids.append(torch.cat([result.target[None], result.thumbnails]))
     distances = {
-        name: torch.cat(parts, dim=1).mean(dim=1).tolist() for name, parts in found.items()
+        name: torch.cat(parts, dim=1).mean(dim=1).tolist() for name, parts in by_name.items()
     }
     grid = torch.cat(grids, dim=1)[:, :_N_SHOWN].cpu()
     return Validation(distances, torch.stack(totals).sum().item() / len(images), grid)

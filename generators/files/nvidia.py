@@ -48,8 +48,12 @@ class Module:
 
     def children(self, of: str) -> dict[str, Any]:
         """Its ``_modules``, ``_parameters`` or ``_buffers`` that are there."""
-        found = self.state.get(of)
-        return {k: v for k, v in found.items() if v is not None} if isinstance(found, dict) else {}
+        children = self.state.get(of)
+        return (
+            {k: v for k, v in children.items() if v is not None}
+            if isinstance(children, dict)
+            else {}
+        )
 
 
 def _module(meta: Any) -> Module:
@@ -112,32 +116,34 @@ def read_network(path: str | os.PathLike) -> Module:
         raise checkpoint.damaged(path, "NVIDIA pickle", error) from None
     network = content.get("G_ema") if isinstance(content, dict) else None
     if not isinstance(network, Module):
-        found = ", ".join(map(str, list(content)[:6])) if isinstance(content, dict) else "no dict"
-        raise CheckpointError(f"{path} has no network G_ema, so it is not an NVIDIA file ({found})")
+        members = ", ".join(map(str, list(content)[:6])) if isinstance(content, dict) else "no dict"
+        raise CheckpointError(
+            f"{path} has no network G_ema, so it is not an NVIDIA file ({members})"
+        )
     return network
 
 
 def _walk(module: Module, name: str = "", depth: int = 0) -> dict[str, Module]:
     """Every module below, by its dotted name."""
-    found = {name: module}
+    modules = {name: module}
     for child_name, child in module.children("_modules").items():
         if not isinstance(child, Module) or depth == _MAX_DEPTH:
             raise DamagedPickle(f"{name} holds something that is no layer")
-        found |= _walk(child, f"{name}.{child_name}".lstrip("."), depth + 1)
-        if len(found) > _MAX_MODULES:
+        modules |= _walk(child, f"{name}.{child_name}".lstrip("."), depth + 1)
+        if len(modules) > _MAX_MODULES:
             raise DamagedPickle(f"more than {_MAX_MODULES} layers")
-    return found
+    return modules
 
 
 def _tensors(modules: Mapping[str, Module]) -> dict[str, StoredTensor]:
-    found = {}
+    tensors = {}
     for name, module in modules.items():
         for part in ("_parameters", "_buffers"):
             for key, tensor in module.children(part).items():
                 if not isinstance(tensor, StoredTensor):
                     raise DamagedPickle(f"{name}.{key} is no tensor")
-                found[f"{name}.{key}".lstrip(".")] = tensor
-    return found
+                tensors[f"{name}.{key}".lstrip(".")] = tensor
+    return tensors
 
 
 def _the_same(modules: Mapping[str, Module], kind: str, attribute: str) -> Any:
@@ -216,8 +222,8 @@ def _require_filter(tensors: Mapping[str, StoredTensor], file: BinaryIO) -> None
     expected = ops.fir_kernel(torch.float32, torch.device("cpu"))
     for key in tensors:
         if key.endswith("resample_filter"):
-            found = tensors[key]
-            if found.shape != (4, 4) or not torch.allclose(found.read(file).float(), expected):
+            taps = tensors[key]
+            if taps.shape != (4, 4) or not torch.allclose(taps.read(file).float(), expected):
                 raise RefusedPickle(f"{key} is not the filter [1, 3, 3, 1]")
 
 
@@ -240,9 +246,9 @@ def describe(path: str | os.PathLike) -> tuple[GeneratorConfig, dict[str, Stored
     except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{path} is not a StyleGAN2 network of NVIDIA: {error}") from None
     names = _names(config)
-    known = {key for key in theirs if not key.endswith("resample_filter")}
-    problems = [f"missing {key}" for key in names if key not in known]
-    problems += [f"unexpected {key}" for key in sorted(known - names.keys())]
+    own_keys = {key for key in theirs if not key.endswith("resample_filter")}
+    problems = [f"missing {key}" for key in names if key not in own_keys]
+    problems += [f"unexpected {key}" for key in sorted(own_keys - names.keys())]
     if problems:
         raise CheckpointError(f"{path} is not a complete network: {'; '.join(problems[:5])}")
     return config, {ours: theirs[key] for key, ours in names.items()}

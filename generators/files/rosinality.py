@@ -85,9 +85,9 @@ def _require_tensors(state: Any, source: str) -> None:
 
 def _require_keys(state: Mapping[str, Tensor], names: Mapping[str, str], says: str) -> None:
     # The FIR filters are constants of the architecture, built in ours.
-    known = {key for key in state if not key.endswith(".kernel")}
-    problems = [f"missing {key}" for key in names if key not in known]
-    problems += [f"unexpected {key}" for key in sorted(known - names.keys())]
+    own_keys = {key for key in state if not key.endswith(".kernel")}
+    problems = [f"missing {key}" for key in names if key not in own_keys]
+    problems += [f"unexpected {key}" for key in sorted(own_keys - names.keys())]
     if problems:
         raise CheckpointError(f"{says}: {'; '.join(problems[:5])}")
 

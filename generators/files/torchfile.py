@@ -121,8 +121,8 @@ def rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) 
     if not isinstance(storage, Storage):
         raise DamagedPickle(f"a tensor over a {type(storage).__name__}, not over a storage")
     numbers = (offset, *shape, *stride)
-    known = all(isinstance(n, int) and 0 <= n < _MOST for n in numbers)
-    if not known or len(numbers) > 2 * _MAX_DIMENSIONS + 1:
+    are_sizes = all(isinstance(n, int) and 0 <= n < _MOST for n in numbers)
+    if not are_sizes or len(numbers) > 2 * _MAX_DIMENSIONS + 1:
         raise DamagedPickle("a tensor of no possible shape")
     made = StoredTensor(storage, offset, tuple(shape), tuple(stride))
     n = math.prod(shape)

@@ -85,8 +85,8 @@ class GeneratorTrainConfig:
         for name in ("batch_size", "accumulate", "r1_interval", *path):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        part, left = divmod(self.batch_size, self.accumulate)
-        if left or (part > 4 and part % 4):
+        part, remainder = divmod(self.batch_size, self.accumulate)
+        if remainder or (part > 4 and part % 4):
             raise ValueError(
                 f"a batch of {self.batch_size} in {self.accumulate} parts: the discriminator compares "
                 "images in groups of 4, so make each part at most 4 images or a multiple of 4"
@@ -120,9 +120,9 @@ class GeneratorTrainConfig:
             return GeneratorConfig(self.resolution, self.channels, **sizes)
         return GeneratorConfig.standard(self.resolution, **sizes)
 
-    def _require_resolution(self, found: int, path: str) -> None:
-        if found != self.resolution:
+    def _require_resolution(self, resolution: int, path: str) -> None:
+        if resolution != self.resolution:
             raise ValueError(
-                f"{path} is for {found} px and the training for {self.resolution} px; give both the same "
-                "resolution"
+                f"{path} is for {resolution} px and the training for {self.resolution} px; give both "
+                "the same resolution"
             )

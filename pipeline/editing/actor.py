@@ -164,8 +164,8 @@ class _Chosen:
     def __init__(self, config: EditorConfig, source: pa.Schema, columns: pa.Schema) -> None:
         self._kept = config.edits.needed(source, columns)
         self._where = None if config.where is None else RowFilter(config.where, source)
-        asked = [] if self._where is None else self._where.columns
-        self.columns = list(dict.fromkeys([*self._kept, *asked]))  # to be read
+        of_where = [] if self._where is None else self._where.columns
+        self.columns = list(dict.fromkeys([*self._kept, *of_where]))  # to be read
 
     def rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if self._where is not None:

@@ -80,15 +80,15 @@ def parse_all(texts: tuple[str, ...]) -> list[Expression]:
     Raises:
         ConfigError: see :func:`parse`; two of one name.
     """
-    found: dict[str, Expression] = {}
+    expressions: dict[str, Expression] = {}
     for text in texts:
         one = parse(text)
-        if one.name in found:
+        if one.name in expressions:
             raise ConfigError(
                 f"two directions are named {one.name!r}; write --direction NAME={text}"
             )
-        found[one.name] = one
-    return list(found.values())
+        expressions[one.name] = one
+    return list(expressions.values())
 
 
 def _term(text: str, whole: str) -> Term:
@@ -117,14 +117,14 @@ def parse_layers(text: str) -> tuple[int, ...]:
     Raises:
         ConfigError: no layers.
     """
-    found: set[int] = set()
+    layers: set[int] = set()
     for part in text.split(","):
         match = SPAN.fullmatch(part.strip())
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last <= MAX_LAYER:
             raise ConfigError(f"{part!r} names no layers; write them such as 0-3,7")
-        found |= set(range(first, last + 1))
-    return tuple(sorted(found))
+        layers |= set(range(first, last + 1))
+    return tuple(sorted(layers))
 
 
 def _short(term: Term) -> str:
@@ -170,5 +170,5 @@ def _vectors(term: Term, n_styles: int, w_dim: int, generator: Callable[[], Gene
         assert term.component is not None, "parsed so"
         layers = term.layers or tuple(range(n_styles))
         return directions.sefa(generator(), term.component, layers)
-    found = directions.load(term.source, n_styles, w_dim, term.component)
-    return found if term.layers is None else directions.at_layers(found, term.layers)
+    vectors = directions.load(term.source, n_styles, w_dim, term.component)
+    return vectors if term.layers is None else directions.at_layers(vectors, term.layers)

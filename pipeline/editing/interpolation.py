@@ -92,26 +92,26 @@ def along(points: np.ndarray, steps: int, loop: bool) -> np.ndarray:
 
 def _found(latents: str, keys: Sequence[str]) -> tuple[np.ndarray, dict]:
     """Latents [K, n_styles, w_dim] of some keys, those of the largest face; and a footer."""
-    found: dict[str, tuple[str, np.ndarray]] = {}
+    rows: dict[str, tuple[str, np.ndarray]] = {}
     record: dict = {}
     for url in sources(latents):
         for shard, key, latent, of_file in _rows(url, frozenset(keys)):
             record = record or of_file
             require_same_run(record, of_file, url)
-            if key in found:
-                other = f"{storage.redact(found[key][0])} and {storage.redact(shard)}"
+            if key in rows:
+                other = f"{storage.redact(rows[key][0])} and {storage.redact(shard)}"
                 raise ConfigError(
                     f"the key {key!r} stands in several rows ({other}); take latents without edits, or "
                     "a folder with one of the shards"
                 )
-            found[key] = shard, latent
+            rows[key] = shard, latent
     for key in keys:
-        if key not in found:
+        if key not in rows:
             raise ConfigError(
                 f"{storage.redact(latents)} holds no latent of the key {key!r}; a key is the name of an "
                 "image in its shard, without the extension"
             )
-    return np.stack([found[key][1] for key in keys]), record
+    return np.stack([rows[key][1] for key in keys]), record
 
 
 def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[str, str, np.ndarray, dict]]:

@@ -101,8 +101,8 @@ def fit(points: np.ndarray, columns: Mapping[str, pa.ChunkedArray], config: Lear
     chosen = points if config.layers is None else points[:, _checked(config.layers, points)]
     flat = chosen.reshape(len(chosen), -1)
     target, *conditions = (
-        _boundary(flat, found, name, config.seed)
-        for name, found in zip((config.label, *config.conditions), (own, *others), strict=True)
+        _boundary(flat, boundary, name, config.seed)
+        for name, boundary in zip((config.label, *config.conditions), (own, *others), strict=True)
     )
     normal, remainder = _projected(target.normal, [b.normal for b in conditions])
     if remainder < MIN_REMAINDER:
@@ -128,15 +128,15 @@ def fit(points: np.ndarray, columns: Mapping[str, pa.ChunkedArray], config: Lear
 
 def _latents(ds: LatentDataset, rows: np.ndarray) -> np.ndarray:
     """Latents [N, n_styles, w_dim] float32 of some rows, in stored order, a row group at a time."""
-    found, start = [], 0
+    parts, start = [], 0
     for table in ds.tables(["latent"]):
         end = start + len(table)
         wanted = rows[(rows >= start) & (rows < end)] - start
         if len(wanted):
             picked = table.column("latent").take(pa.array(wanted)).combine_chunks()
-            found.append(dense(picked).astype(np.float32))
+            parts.append(dense(picked).astype(np.float32))
         start = end
-    return np.concatenate(found)
+    return np.concatenate(parts)
 
 
 def _checked(layers: Sequence[int], points: np.ndarray) -> list[int]:
@@ -178,11 +178,11 @@ def _projected(normal: np.ndarray, others: Sequence[np.ndarray]) -> tuple[np.nda
     if not others:
         return normal, 1.0
     # Not QR: of two that are the same it would make a second one out of rounding.
-    found, sizes, _ = np.linalg.svd(np.stack(others, axis=1), full_matrices=False)
-    basis = found[:, sizes > 1e-6 * sizes[0]]
-    left = normal - basis @ (basis.T @ normal)
-    length = float(np.linalg.norm(left))
-    return left / max(length, 1e-12), length
+    axes, sizes, _ = np.linalg.svd(np.stack(others, axis=1), full_matrices=False)
+    basis = axes[:, sizes > 1e-6 * sizes[0]]
+    remainder = normal - basis @ (basis.T @ normal)
+    length = float(np.linalg.norm(remainder))
+    return remainder / max(length, 1e-12), length
 
 
 def save(path: str, learned: Learned) -> None:

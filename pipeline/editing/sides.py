@@ -60,14 +60,14 @@ def sides(
     Raises:
         ConfigError: no label of two sides, or too few rows on one of them.
     """
-    found = _sides(column, label, threshold, positive)
-    n_rare = min(found.is_positive.sum(), (~found.is_positive).sum())
+    labels = _sides(column, label, threshold, positive)
+    n_rare = min(labels.is_positive.sum(), (~labels.is_positive).sum())
     if n_rare < MIN_ROWS:
         raise ConfigError(
             f"of {len(column)} rows with {label}, {n_rare} are on one side of its boundary; {MIN_ROWS} "
             "are the least on each, so invert more images, or pass another --threshold"
         )
-    return found
+    return labels
 
 
 def _column(ds: LatentDataset, label: str) -> str:
@@ -85,18 +85,18 @@ def _column(ds: LatentDataset, label: str) -> str:
     for name in (LABEL_PREFIX + label, label):
         if name in names:
             return name
-    there = ", ".join(n.removeprefix(LABEL_PREFIX) for n in names if n.startswith(LABEL_PREFIX))
+    labels = ", ".join(n.removeprefix(LABEL_PREFIX) for n in names if n.startswith(LABEL_PREFIX))
     raise ConfigError(
-        f"{ds.address} has no label {label!r} (it has {there or 'none'}); labels come from "
+        f"{ds.address} has no label {label!r} (it has {labels or 'none'}); labels come from "
         "restyle invert --keep-fields json"
     )
 
 
 def _is_known(column: pa.ChunkedArray) -> np.ndarray:
-    known = column.is_valid()
+    is_valid = column.is_valid()
     if pa.types.is_floating(column.type):
-        known = pc.and_(known, pc.fill_null(pc.is_finite(column), False))
-    return known.to_numpy()
+        is_valid = pc.and_(is_valid, pc.fill_null(pc.is_finite(column), False))
+    return is_valid.to_numpy()
 
 
 def _sides(

@@ -77,12 +77,12 @@ def status(out: str) -> RunStatus:
         ConfigError: the folder holds no run, or a file that is damaged.
     """
     names = files(out)
-    found = RunStatus(n_done=len(names), missing=unfinished(out, names), run=progress.read(out))
-    found.n_asked = len(names) + len(found.missing)
+    result = RunStatus(n_done=len(names), missing=unfinished(out, names), run=progress.read(out))
+    result.n_asked = len(names) + len(result.missing)
     for record in _footers(out, names):
-        found.n_samples += record.get("n_samples", 0)
-        found.n_by_status.update(record.get("n_by_status", {}))
-    return found
+        result.n_samples += record.get("n_samples", 0)
+        result.n_by_status.update(record.get("n_by_status", {}))
+    return result
 
 
 def with_rows(out: str, names: Sequence[str], statuses: AbstractSet[str]) -> list[str]:

@@ -127,10 +127,10 @@ class _Run:
             for reference in ray.wait(begun, num_returns=len(begun), timeout=0)[0]:
                 self._receive(reference)
         if pool.is_exhausted:
-            left = [*(work.attempt for work in pool.busy.values()), *queue]
+            attempts = [*(work.attempt for work in pool.busy.values()), *queue]
             pool.busy.clear()
             queue.clear()
-            for attempt in left:
+            for attempt in attempts:
                 reason = f"workers die before they finish a shard: {pool.last_error}"
                 self._give_up(attempt.task, reason)
         self.n_rows_begun = pool.n_rows_begun()

@@ -121,8 +121,8 @@ class ActorPool:
         n_gpus = sum(node.get("GPU", 0) for node in nodes)
         is_first = self._each is None
         if self._each is None:
-            asked = self._cluster.gpus_per_actor
-            self._each = (1.0 if n_gpus else 0.0) if asked is None else asked
+            share = self._cluster.gpus_per_actor
+            self._each = (1.0 if n_gpus else 0.0) if share is None else share
         if not self._each:
             return self._cluster.n_actors or len(nodes)
         fitting = sum(_n_fitting(node.get("GPU", 0), self._each) for node in nodes)
@@ -172,8 +172,10 @@ class ActorPool:
         return sum(work.n_rows for work in self.busy.values())
 
     def _ask(self) -> None:
-        asked = list(self._asked)
-        ready = ray.wait(asked, num_returns=len(asked), timeout=0)[0] if asked else []
+        references = list(self._asked)
+        ready = (
+            ray.wait(references, num_returns=len(references), timeout=0)[0] if references else []
+        )
         for reference in ready:
             work = self._asked.pop(reference)
             try:

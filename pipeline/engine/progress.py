@@ -104,17 +104,19 @@ def runs(out: str) -> list[Progress]:
         names = [f"{RUNS}/{name}" for name in folder.names(RUNS)]
     except ConfigError:
         return []
-    found = [_read(folder, name) for name in [PROGRESS, *names]]
-    return list({progress.run: progress for progress in found if progress is not None}.values())
+    heartbeats = [_read(folder, name) for name in [PROGRESS, *names]]
+    return list(
+        {progress.run: progress for progress in heartbeats if progress is not None}.values()
+    )
 
 
 def _read(folder: Folder, name: str) -> Progress | None:
     try:
-        found = folder.read_json(name)
-        begun = [ActiveShard(**item) for item in found.pop("begun", [])]
+        record = folder.read_json(name)
+        begun = [ActiveShard(**item) for item in record.pop("begun", [])]
         blank = {k: v for k, v in vars(Progress("")).items() if k != "begun"}
-        known = {k: v for k, v in found.items() if k in blank and _is_like(v, blank[k])}
-        return Progress(**known, begun=begun)
+        fields = {k: v for k, v in record.items() if k in blank and _is_like(v, blank[k])}
+        return Progress(**fields, begun=begun)
     except Exception:  # of whatever library the store is reached by
         return None
 
@@ -125,8 +127,8 @@ def _is_like(value: Any, blank: Any) -> bool:
 
 def concurrent_run(out: str, run: str = "") -> Progress | None:
     """Another run that is writing to the folder now."""
-    found = read(out)
-    return found if found is not None and found.run != run and found.is_alive() else None
+    other = read(out)
+    return other if other is not None and other.run != run and other.is_alive() else None
 
 
 class RunLog:
@@ -268,15 +270,15 @@ class Throughput:
 
 def throughput(out: str, fingerprint: str) -> Throughput | None:
     """All runs of a fingerprint added up; None where there is none (copied without them, or by hand)."""
-    found = [run for run in runs(out) if run.fingerprint == fingerprint and run.n_samples]
-    if not found:
+    timed = [run for run in runs(out) if run.fingerprint == fingerprint and run.n_samples]
+    if not timed:
         return None
-    workers = [worker for run in found for worker in run.workers]
+    workers = [worker for run in timed for worker in run.workers]
     return Throughput(
-        n_samples=sum(run.n_samples for run in found),
-        n_ok=sum(run.n_by_status.get("ok", 0) for run in found),
-        wall_s=sum(run.seconds for run in found),
-        invert_s=sum(run.busy_s.get("invert", 0.0) for run in found),
-        n_workers=max(len(run.workers) for run in found),
+        n_samples=sum(run.n_samples for run in timed),
+        n_ok=sum(run.n_by_status.get("ok", 0) for run in timed),
+        wall_s=sum(run.seconds for run in timed),
+        invert_s=sum(run.busy_s.get("invert", 0.0) for run in timed),
+        n_workers=max(len(run.workers) for run in timed),
         on_gpu=all(" gpu " in worker and " gpu none " not in worker for worker in workers),
     )

@@ -60,26 +60,26 @@ def reconcile_with_storage(plan: RunPlan, summary: Summary) -> None:
     """What lies in the folder decides, not what workers said of it."""
     # Of a shard that was done again, the file there may be the old one.
     unsure = plan.redo & {t.output for t, _ in summary.failures}
-    there = set(RunFolder(plan.out).committed()) - unsure
-    summary.failures = [(t, why) for t, why in summary.failures if t.output not in there]
-    known = {t.output for t, _ in summary.failures} | there
+    committed = set(RunFolder(plan.out).committed()) - unsure
+    summary.failures = [(t, why) for t, why in summary.failures if t.output not in committed]
+    accounted = {t.output for t, _ in summary.failures} | committed
     reason = (
         "its worker wrote a file that is not in the folder; is --out on storage that nodes share?"
     )
-    summary.failures += [(t, reason) for t in plan.pending if t.output not in known]
+    summary.failures += [(t, reason) for t in plan.pending if t.output not in accounted]
 
 
 def concurrent_run(out: str, overwrite: bool) -> str:
     """Who else is writing to a folder now; nobody: ""."""
-    found = progress.concurrent_run(out)
-    if found is None:
+    other = progress.concurrent_run(out)
+    if other is None:
         return ""
     if overwrite:
         raise ConfigError(
-            f"{storage.redact(out)} is being written by {found.by}; stop that run, or wait "
+            f"{storage.redact(out)} is being written by {other.by}; stop that run, or wait "
             f"{progress.FRESH_S:.0f} seconds if it was killed, before --overwrite"
         )
-    return found.by
+    return other.by
 
 
 def absolute_file(path: str | None) -> str | None:

@@ -62,21 +62,21 @@ def tasks(patterns: Sequence[str], run: str) -> list[Task]:
     Raises:
         ConfigError: nothing matches, a named shard does not exist, or two cannot be told apart.
     """
-    known = storage.expand(patterns)
-    unknown = [url for url, version in known.items() if version is None]
+    versions = storage.expand(patterns)
+    unknown = [url for url, version in versions.items() if version is None]
     with ThreadPoolExecutor(N_VERSION_THREADS) as pool:
-        asked = dict(zip(unknown, pool.map(storage.version, unknown), strict=True))
-    found: dict[str, Task] = {}
-    for url, told in known.items():
-        version = asked[url] if told is None else told
+        answers = dict(zip(unknown, pool.map(storage.version, unknown), strict=True))
+    by_output: dict[str, Task] = {}
+    for url, listed in versions.items():
+        version = answers[url] if listed is None else listed
         new = task(url, version, run)
-        if new.output in found:
+        if new.output in by_output:
             raise ConfigError(
                 f"two shards are both {storage.redact(url)} once secrets are left out; pass one, or "
                 "tell commands apart by a comment: '# 00001.tar'"
             )
-        found[new.output] = new
-    return list(found.values())
+        by_output[new.output] = new
+    return list(by_output.values())
 
 
 class RunFolder(Folder):
@@ -178,13 +178,13 @@ class RunFolder(Folder):
             ConfigError: see :meth:`require_compatible`; another run may have come first.
         """
         self.require_compatible(settings, overwrite)
-        known = self.shards() or []
+        records = self.shards() or []
         with as_config_error("write to", self.address):
             if overwrite:
-                known = []
+                records = []
                 for name in self.committed():
                     self.delete(name)
-            by_url = {item["url"]: item for item in known}
+            by_url = {item["url"]: item for item in records}
             for task in tasks:
                 url = storage.redact(task.source)
                 by_url[url] = {"url": url, "identity": task.version, "output": task.output}

@@ -64,9 +64,9 @@ class RemoteMap(Generic[T, R]):
         busy = 0.0
         for item in items:
             tries = (self._again([item]) for _ in range(N_DEATHS_ALONE))
-            found = next((answer for answer in tries if answer is not None), None)
-            results += [Crash()] if found is None else found[0]
-            busy += found[1] if found else 0.0
+            first = next((answer for answer in tries if answer is not None), None)
+            results += [Crash()] if first is None else first[0]
+            busy += first[1] if first else 0.0
         return results, busy
 
     def _again(self, items: Sequence[T]) -> Any:

@@ -88,9 +88,9 @@ def detect(image_u8: np.ndarray, every_scale: bool = False) -> list[Face]:
     candidates = _distinct(candidates)
     best = max((candidate.score for candidate in candidates), default=0.0)
     bar = min(max(best / 3, MIN_SCORE), SURE_SCORE)
-    found = [candidate for candidate in candidates if candidate.score >= bar]
-    found.sort(key=lambda face: (-_area(face.box), -face.score, face.box[1], face.box[0]))
-    return [Face(face.box, face.score, _landmarks(image_u8, face.box)) for face in found]
+    faces = [candidate for candidate in candidates if candidate.score >= bar]
+    faces.sort(key=lambda face: (-_area(face.box), -face.score, face.box[1], face.box[0]))
+    return [Face(face.box, face.score, _landmarks(image_u8, face.box)) for face in faces]
 
 
 def chip_aligned(image_u8: np.ndarray) -> np.ndarray:

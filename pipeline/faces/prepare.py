@@ -47,12 +47,12 @@ def align_sample(sample: Sample, settings: AlignSettings) -> list[AlignedFace]:
     from pipeline.faces import detection
 
     # All faces want a search at every scale; the largest is found at the first that shows one.
-    found = detection.detect(picture, every_scale=settings.faces == "all")
-    if not found:
+    faces = detection.detect(picture, every_scale=settings.faces == "all")
+    if not faces:
         return [row(status=Status.NO_FACE, error="no face was found", n_faces=0)]
-    wanted = found if settings.faces == "all" else found[:1]
+    wanted = faces if settings.faces == "all" else faces[:1]
     return [
-        _crop(picture, face, settings, functools.partial(row, face=i, n_faces=len(found)))
+        _crop(picture, face, settings, functools.partial(row, face=i, n_faces=len(faces)))
         for i, face in enumerate(wanted)
     ]
 

@@ -63,8 +63,8 @@ class InversionActor(Worker):
         self.model = model.at(run.precision).to(device)
         generator = self.model.generator
         self.columns = schema.schema(run, generator.n_styles, generator.w_dim)
-        asked = config.batch_size or batch_size.ON_CPU
-        self.inverter = BatchInverter(self.model, run, self.scorer, asked, config.n_ahead)
+        n_images = config.batch_size or batch_size.ON_CPU
+        self.inverter = BatchInverter(self.model, run, self.scorer, n_images, config.n_ahead)
         if config.batch_size is None and device != "cpu":
             self.inverter.batch_size = batch_size.on_gpu(self.inverter.attempt, gpu_share())
         # Only now: a search for the batch size must not compile for each size that it tries.

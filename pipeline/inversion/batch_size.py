@@ -47,15 +47,15 @@ def on_gpu(work: Callable[[int], object], share: float) -> int:
     """
     torch.cuda.set_per_process_memory_fraction(SHARE_TRIED * share)
     try:
-        found = largest(work)
+        size = largest(work)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    if found is None:
+    if size is None:
         raise OutOfMemory(
             f"not even one image fits in {share:.0%} of this GPU's memory; pass --precision bf16, or "
             "fewer actors for each GPU"
         )
-    return found
+    return size
 
 
 def too_large(n: int, work: Callable[[int], object]) -> OutOfMemory:

@@ -121,10 +121,10 @@ class BatchInverter:
             yield self._batch(batch)
 
     def _batch(self, faces: list[AlignedFace]) -> _Batch:
-        found = [face.image_u8 for face in faces if face.image_u8 is not None]
-        pixels = self._pixels(len(found))
-        if found:
-            np.stack(found, out=pixels.numpy())
+        crops = [face.image_u8 for face in faces if face.image_u8 is not None]
+        pixels = self._pixels(len(crops))
+        if crops:
+            np.stack(crops, out=pixels.numpy())
         return _Batch(faces, pixels)
 
     def _pixels(self, n: int) -> Tensor:
@@ -185,14 +185,14 @@ class BatchInverter:
             pixels = self._device.upload(batch.pixels)
             result = self._model.invert_pixels(pixels, n_steps=self._run.steps)
             inverted = self._device.mark()
-            found = self._found(result)
+            tensors = self._found(result)
             ended = self._device.mark()
-            return _Inverting(batch, self._device.download(found), began, inverted, ended)
+            return _Inverting(batch, self._device.download(tensors), began, inverted, ended)
 
     def _found(self, result: Inversion) -> dict[str, Tensor]:
         """What rows are made of, on the device; N images each, at the axis of `_IMAGE_AXIS`."""
         thumbnails = result.thumbnails
-        found = {
+        tensors = {
             "latents": result.latents,  # [n_steps, N, n_styles, w_dim]
             "metrics": self._scorer.measure(result),  # [n_metrics, n_steps, N]
             "is_finite": result.latents.isfinite().all(dim=(0, 2, 3))
@@ -200,10 +200,10 @@ class BatchInverter:
         }
         if self._scorer.wants_chips:  # [1 or n_steps, N, h, w, 3]
             n_left_out = 0 if self._run.identity_steps == "all" else len(thumbnails) - 1
-            found["thumbnails"] = images_to_u8(thumbnails[n_left_out:])
+            tensors["thumbnails"] = images_to_u8(thumbnails[n_left_out:])
         if self._run.save_images:
-            found["images"] = images_to_u8(result.images)  # [N, H, W, 3]
-        return found
+            tensors["images"] = images_to_u8(result.images)  # [N, H, W, 3]
+        return tensors
 
     # The third.
 
@@ -221,41 +221,41 @@ class BatchInverter:
         rows = [Row(face, face.status, face.error) for face in bare]
         if isinstance(one, _Batch):
             return _Fetched(rows, [], Chips([]))
-        found = one.results.wait()
-        precisions = self._done_again(batch.pixels, found)
+        arrays = one.results.wait()
+        precisions = self._done_again(batch.pixels, arrays)
         clock.add("invert", self._device.seconds(one.began, one.inverted))
         clock.add("score", self._device.seconds(one.inverted, one.ended))
-        pixels, metrics = batch.pixels.numpy(), self._scorer.by_image(found["metrics"])
+        pixels, metrics = batch.pixels.numpy(), self._scorer.by_image(arrays["metrics"])
         came_out, drawn = [], []
         both = zip(rows, batch.faces, strict=True)
         usable = [(row, face) for row, face in both if face.image_u8 is not None]
         for i, (row, face) in enumerate(usable):
-            if not found["is_finite"][i]:
+            if not arrays["is_finite"][i]:
                 row.fail(Status.NOT_FINITE, "the model answered with NaN or infinity")
                 continue
             row.precision = precisions[i]
             # A copy: what the device copied to is wanted again before the row group is full.
-            row.latents, row.metrics = found["latents"][:, i].copy(), metrics[i]
+            row.latents, row.metrics = arrays["latents"][:, i].copy(), metrics[i]
             if face.chip_u8 is not None:
                 came_out.append((row, face.chip_u8))
-                drawn.append(list(found["thumbnails"][:, i]))
+                drawn.append(list(arrays["thumbnails"][:, i]))
             if self._run.save_images:
                 with clock("write"):
                     row.aligned_image = images.encode_png(pixels[i])
-                    row.reconstruction = images.encode_jpeg(found["images"][i])
+                    row.reconstruction = images.encode_jpeg(arrays["images"][i])
         return _Fetched(rows, came_out, Chips(drawn))
 
-    def _done_again(self, pixels: Tensor, found: dict[str, np.ndarray]) -> list[str]:
+    def _done_again(self, pixels: Tensor, arrays: dict[str, np.ndarray]) -> list[str]:
         """What float16 cannot hold is computed in float32 and put in its place; each image's precision."""
         precisions = [str(self._run.precision)] * len(pixels)
-        overflown = np.flatnonzero(~found["is_finite"])
+        overflown = np.flatnonzero(~arrays["is_finite"])
         if self._run.precision != "fp16" or not len(overflown):
             return precisions
         for i in overflown:  # one by one: in float32 a batch might not fit
             exact = self._exactly(pixels[i : i + 1]).wait()
             for name, axis in _IMAGE_AXIS.items():
-                if name in found:
-                    np.moveaxis(found[name], axis, 0)[i] = np.moveaxis(exact[name], axis, 0)[0]
+                if name in arrays:
+                    np.moveaxis(arrays[name], axis, 0)[i] = np.moveaxis(exact[name], axis, 0)[0]
             precisions[i] = "fp32"
         return precisions
 
@@ -282,12 +282,12 @@ class BatchInverter:
         others, busy = one.chips.cut()
         clock.add("identity", busy)
         measured, chips = [], []
-        for (row, chip), found in zip(one.came_out, others, strict=True):
-            if isinstance(found, Crash):
-                row.fail(Status.CRASHED, found.error)
+        for (row, chip), similarity in zip(one.came_out, others, strict=True):
+            if isinstance(similarity, Crash):
+                row.fail(Status.CRASHED, similarity.error)
             else:
                 measured.append(row)
-                chips.append([chip, *found])
+                chips.append([chip, *similarity])
         if not measured:
             return
         array = np.array(chips)

@@ -49,15 +49,15 @@ class Device:
         """Begin to copy what the current stream computes; on a CPU it is there already."""
         if self._down is None:
             return Download(tensors)
-        found = {name: self.host(tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+        arrays = {name: self.host(tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
         self._down.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._down):
             for name, tensor in tensors.items():
-                found[name].copy_(tensor, non_blocking=True)
+                arrays[name].copy_(tensor, non_blocking=True)
                 tensor.record_stream(self._down)
             event = torch.cuda.Event()
             event.record()
-        return Download(found, event)
+        return Download(arrays, event)
 
     def beside(
         self, work: Callable[[Tensor], Tensor], array: np.ndarray
@@ -68,9 +68,9 @@ class Device:
         with torch.cuda.stream(self._side):
             with self.turn:
                 first = self._now()
-                found = work(pinned.to(self._device, non_blocking=True))
+                result = work(pinned.to(self._device, non_blocking=True))
                 last = self._now()
-            return found.cpu().numpy(), self.seconds(first, last)
+            return result.cpu().numpy(), self.seconds(first, last)
 
     def mark(self) -> Any:
         """A moment in the device's work, for :meth:`seconds`."""

@@ -107,5 +107,7 @@ class Chips:
         Raises:
             ShardError: the cluster loses every node that a chunk is sent to.
         """
-        found = [CHIPS.result(reference, chunk) for reference, chunk in self._chunks]
-        return [each for results, _ in found for each in results], sum(busy for _, busy in found)
+        answers = [CHIPS.result(reference, chunk) for reference, chunk in self._chunks]
+        return [each for results, _ in answers for each in results], sum(
+            busy for _, busy in answers
+        )

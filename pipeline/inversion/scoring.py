@@ -65,8 +65,8 @@ class Scorer:
         """
         assert self._dlib is not None, "this run measures no identity by dlib"
         n, n_steps = len(chips), chips.shape[1] - 1
-        found = self._dlib.describe(chips.flatten(0, 1)).view(n, 1 + n_steps, -1)
-        face, others = found[:, :1].expand(-1, n_steps, -1), found[:, 1:]
+        descriptors = self._dlib.describe(chips.flatten(0, 1)).view(n, 1 + n_steps, -1)
+        face, others = descriptors[:, :1].expand(-1, n_steps, -1), descriptors[:, 1:]
         return dlib_face.similarity(face.flatten(0, 1), others.flatten(0, 1)).view(n, n_steps)
 
     def hashes(self) -> dict[str, str]:
@@ -102,14 +102,14 @@ class Scorer:
         None at steps that were not asked for.
         """
         n_steps = values.shape[1]
-        found: list[dict[str, list[float | None]]] = []
+        scores: list[dict[str, list[float | None]]] = []
         for of_image in values.transpose(2, 0, 1).tolist():
             named = dict(zip(self._metrics, of_image, strict=True))
             for name, of_metric in named.items():
                 n_left_out = n_steps - self._n_measured(name, n_steps)
                 of_metric[:n_left_out] = [None] * n_left_out
-            found.append(named)
-        return found
+            scores.append(named)
+        return scores
 
 
 def _by_step(distance: Distance, steps: Tensor, target: Tensor, together: bool) -> Tensor:

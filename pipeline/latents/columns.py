@@ -110,10 +110,10 @@ def _fixed(array: pa.FixedSizeListArray) -> Arrays:
     if not array.null_count:
         return Arrays(dense(array), None)
     valid = array.is_valid().to_numpy(zero_copy_only=False)
-    found = dense(array.drop_null())
-    missing = np.nan if found.dtype.kind == "f" else 0
-    values = np.full((len(array), *found.shape[1:]), missing, found.dtype)
-    values[valid] = found
+    rows = dense(array.drop_null())
+    missing = np.nan if rows.dtype.kind == "f" else 0
+    values = np.full((len(array), *rows.shape[1:]), missing, rows.dtype)
+    values[valid] = rows
     return Arrays(values, valid)
 
 
@@ -173,11 +173,11 @@ def _gathered_arrays(columns: Sequence[Any], which: np.ndarray, rows: np.ndarray
 
 
 def _taken(column: Arrays | Numbers, rows: np.ndarray) -> np.ndarray:
-    found = column.values[rows]
+    values = column.values[rows]
     if isinstance(column, Arrays) or column.valid is None:
-        return found
+        return values
     valid = column.valid[rows]
-    return found if valid.all() else np.where(valid, found, np.nan)
+    return values if valid.all() else np.where(valid, values, np.nan)
 
 
 def _of_one_width(parts: dict[int, np.ndarray]) -> dict[int, np.ndarray]:

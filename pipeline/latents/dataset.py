@@ -114,11 +114,11 @@ class LatentDataset:
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Several rows, each group read once; DataLoader asks for a batch this way."""
         places = [self._place(index) for index in indices]
-        found: dict[int, dict[str, Any]] = {}
+        by_row: dict[int, dict[str, Any]] = {}
         for i in sorted(range(len(places)), key=places.__getitem__):
             group, row = places[i]
-            found[i] = columns_.item(self._group(group), row)
-        return [found[i] for i in range(len(places))]
+            by_row[i] = columns_.item(self._group(group), row)
+        return [by_row[i] for i in range(len(places))]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Every row in stored order."""
@@ -174,9 +174,9 @@ class LatentDataset:
         for table in self.tables(["latent"]):
             column = self._selection.decoded(table)["latent"]
             assert isinstance(column, columns_.Arrays)
-            found = column.values if column.valid is None else column.values[column.valid]
-            out[n : n + len(found)].numpy()[:] = found
-            n += len(found)
+            values = column.values if column.valid is None else column.values[column.valid]
+            out[n : n + len(values)].numpy()[:] = values
+            n += len(values)
         return out[:n]
 
     def stream(

@@ -140,9 +140,9 @@ def to_pairs(
     shards = [shard_name(pattern, index, len(firsts) > 1) for index in range(len(firsts))]
     _require_new(shards)
     chosen = (*METRICS, *EDIT)
-    told = [n for n in names if n in chosen or n.startswith(LABEL_PREFIX)]
+    names_of_json = [n for n in names if n in chosen or n.startswith(LABEL_PREFIX)]
     exported = Exported()
-    samples = _named(rows, ["latent", picture, *told], progress)
+    samples = _named(rows, ["latent", picture, *names_of_json], progress)
     for first, shard in zip(firsts, shards, strict=True):
         with (
             _written(shard) as part,
@@ -150,34 +150,34 @@ def to_pairs(
         ):
             for _ in range(first, min(first + per_shard, len(rows))):
                 name, columns, row = next(samples)
-                tar.write({"__key__": name, **_pair(columns, row, picture, told)})
+                tar.write({"__key__": name, **_pair(columns, row, picture, names_of_json)})
                 exported.n_rows += 1
         exported.paths.append(shard)
     return exported
 
 
-def _pair(columns: Columns, row: int, picture: str, told: Sequence[str]) -> dict[str, bytes]:
+def _pair(columns: Columns, row: int, picture: str, names: Sequence[str]) -> dict[str, bytes]:
     image: bytes | None = columns[picture].values[row]  # type: ignore[assignment]
     if image is None:
         raise ConfigError(f"a row that came out has no {picture}; verify the folder")
     latent = io.BytesIO()
     np.save(latent, columns["latent"].values[row].astype(np.float32))  # type: ignore[union-attr]
     extension = "png" if image.startswith(b"\x89PNG") else "jpg"
-    said = json.dumps(_said(columns, row, told)).encode()
-    return {extension: image, "npy": latent.getvalue(), "json": said}
+    text = json.dumps(_said(columns, row, names)).encode()
+    return {extension: image, "npy": latent.getvalue(), "json": text}
 
 
-def _said(columns: Columns, row: int, told: Sequence[str]) -> dict[str, Any]:
+def _said(columns: Columns, row: int, names: Sequence[str]) -> dict[str, Any]:
     """Labels as the sample had them, and the others; a label that is named like a metric keeps its prefix."""
-    rest = json.loads(columns[JSON_REST].item(row) or "null") if JSON_REST in told else None
-    said = rest if isinstance(rest, dict) else {"json": rest}
-    for name in told:
+    rest = json.loads(columns[JSON_REST].item(row) or "null") if JSON_REST in names else None
+    content = rest if isinstance(rest, dict) else {"json": rest}
+    for name in names:
         if name != JSON_REST:
             short = name.removeprefix(LABEL_PREFIX)
             value = _plain(columns[name].item(row))
             if value is not None:  # one that did not fit its column stands in the rest
-                said[name if short in told else short] = value
-    return {name: value for name, value in said.items() if value is not None}
+                content[name if short in names else short] = value
+    return {name: value for name, value in content.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:
@@ -194,11 +194,11 @@ def _named(
     edit = [name for name in EDIT if name in rows.schema.names]
     names = RowNames(with_dots=False)
     for table in rows.tables(list(dict.fromkeys([*ROW_KEY, *edit, *columns]))):
-        found = decoded(table)
+        decoded_columns = decoded(table)
         progress(len(table))
         for row in range(len(table)):
-            place = {name: found[name].item(row) for name in (*ROW_KEY, *edit)}
-            yield names.path(place), found, row
+            place = {name: decoded_columns[name].item(row) for name in (*ROW_KEY, *edit)}
+            yield names.path(place), decoded_columns, row
 
 
 def _require_new(paths: Iterable[Path]) -> None:

@@ -91,9 +91,9 @@ def open_files(pattern: str) -> LatentFiles:
         return metadata.schema.to_arrow_schema().remove_metadata(), groups, footer(metadata)
 
     with ThreadPoolExecutor(N_WAITING_THREADS) as pool:
-        found = pool.map(layout, paths)
-        schema, groups, record = next(found)
-        for path, (other_schema, more, other) in zip(paths[1:], found, strict=True):
+        layouts = pool.map(layout, paths)
+        schema, groups, record = next(layouts)
+        for path, (other_schema, more, other) in zip(paths[1:], layouts, strict=True):
             _require_same(record, other, schema, other_schema, (paths[0], path), address)
             groups += more
     shared = {name: value for name, value in record.items() if name not in OF_ONE_FILE}
@@ -166,10 +166,10 @@ def _matches(pattern: str) -> tuple[pafs.FileSystem, list[str]]:
     except (OSError, pa.ArrowException) as error:
         why = urls.redacted_message(error, pattern)
         raise ConfigError(f"cannot list {storage.redact(pattern)}: {why}") from None
-    found = {info.path[len(folder) :].lstrip("/"): info for info in infos}
+    by_name = {info.path[len(folder) :].lstrip("/"): info for info in infos}
     return source, sorted(
         info.path
-        for below, info in found.items()
+        for below, info in by_name.items()
         if info.type == pafs.FileType.File
         and below.endswith(".parquet")
         and below.count("/") == name.count("/")

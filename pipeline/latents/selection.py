@@ -42,8 +42,8 @@ class Selection:
         """Raises ConfigError for a column that the files do not have."""
         for name in columns:
             if name not in self.files.schema.names:
-                known = ", ".join(self.files.schema.names)
-                raise ConfigError(f"{self.files.address} has no column {name!r}; it has {known}")
+                existing = ", ".join(self.files.schema.names)
+                raise ConfigError(f"{self.files.address} has no column {name!r}; it has {existing}")
 
     def _chosen(self, where: RowFilter) -> list[np.ndarray]:
         # Small columns of many files: all waiting, in an object store.

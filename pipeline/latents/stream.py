@@ -68,15 +68,15 @@ class LatentStream(IterableDataset):
         if worker is not None:
             first, end = _share(first, end, worker.id, worker.num_workers)
         size = self._batch_size
-        left: Rows | None = None  # rows of the window before that did not fill a batch
+        remainder: Rows | None = None  # rows of the window before that did not fill a batch
         for window in self._rows(first * size, min(end * size, len(self._selection))):
-            groups, which, rows = window if left is None else _joined(left, window)
+            groups, which, rows = window if remainder is None else _joined(remainder, window)
             n_whole = len(rows) // size * size
             for i in range(0, n_whole, size):
                 yield columns.gather(groups, which[i : i + size], rows[i : i + size])
-            left = groups, which[n_whole:], rows[n_whole:]
-        if left is not None and len(left[2]):
-            yield columns.gather(*left)
+            remainder = groups, which[n_whole:], rows[n_whole:]
+        if remainder is not None and len(remainder[2]):
+            yield columns.gather(*remainder)
 
     def _rows(self, start: int, end: int) -> Iterator[Rows]:
         """The rows at some positions of the epoch's order, window by window."""
@@ -121,8 +121,8 @@ def _share(first: int, end: int, part: int, n_parts: int) -> tuple[int, int]:
     return first + n * part // n_parts, first + n * (part + 1) // n_parts
 
 
-def _joined(left: Rows, right: Rows) -> Rows:
-    used = np.unique(left[1])  # the others may leave memory
-    groups = [*(left[0][g] for g in used), *right[0]]
-    which = np.concatenate([np.searchsorted(used, left[1]), right[1] + len(used)])
-    return groups, which, np.concatenate([left[2], right[2]])
+def _joined(remainder: Rows, right: Rows) -> Rows:
+    used = np.unique(remainder[1])  # the others may leave memory
+    groups = [*(remainder[0][g] for g in used), *right[0]]
+    which = np.concatenate([np.searchsorted(used, remainder[1]), right[1] + len(used)])
+    return groups, which, np.concatenate([remainder[2], right[2]])

@@ -54,16 +54,16 @@ class RowFilter:
         self.columns = list(dict.fromkeys(self._quoted.get(name, name) for name in names))
         for name in self.columns:
             if name not in schema.names:
-                known = ", ".join(schema.names)
-                raise ConfigError(f"there is no column {name!r} to filter by; there are {known}")
+                columns = ", ".join(schema.names)
+                raise ConfigError(f"there is no column {name!r} to filter by; there are {columns}")
         # Tried on no rows: what cannot be compared is told before anything is read.
         self.mask(schema.empty_table())
 
-    def _word(self, found: re.Match[str]) -> str:
-        if found[1] is None:
-            return found[0]
+    def _word(self, match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0]
         word = f"__column_{len(self._quoted)}__"
-        self._quoted[word] = found[1]
+        self._quoted[word] = match[1]
         return word
 
     def _refused(self) -> ConfigError:
@@ -72,10 +72,10 @@ class RowFilter:
     def mask(self, table: pa.Table) -> np.ndarray:
         """[N] bool: which rows of a table with these columns are meant."""
         try:
-            found = self._value(self._tree, table)
-            if not isinstance(found, pa.ChunkedArray | pa.Array) or found.type != pa.bool_():
+            value = self._value(self._tree, table)
+            if not isinstance(value, pa.ChunkedArray | pa.Array) or value.type != pa.bool_():
                 raise self._refused()
-            return found.fill_null(False).to_numpy(zero_copy_only=False)
+            return value.fill_null(False).to_numpy(zero_copy_only=False)
         except (pa.ArrowException, TypeError, OverflowError, RecursionError) as error:
             first = (str(error).splitlines() or [""])[0]
             raise ConfigError(
@@ -117,9 +117,9 @@ class RowFilter:
             for item in values:
                 _require_comparable(value, item)
             choices = pa.array(values)
-            found = pc.is_in(value, value_set=choices.cast(value.type))
-            found = found if isinstance(op, ast.In) else pc.invert(found)
-            return pc.and_kleene(found, pc.is_valid(value))
+            is_in = pc.is_in(value, value_set=choices.cast(value.type))
+            is_in = is_in if isinstance(op, ast.In) else pc.invert(is_in)
+            return pc.and_kleene(is_in, pc.is_valid(value))
         if type(op) not in COMPARISONS:
             raise self._refused()
         other = self._value(right, table)

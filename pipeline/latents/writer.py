@@ -107,10 +107,10 @@ class ShardWriter:
     def standing(self) -> dict[str, Any]:
         """Footer of the file that stands under the name already, from an earlier run; empty: none does."""
         try:
-            found = pq.read_metadata(f"{self._folder}/{self._name}", filesystem=self._files)
+            metadata = pq.read_metadata(f"{self._folder}/{self._name}", filesystem=self._files)
         except FileNotFoundError:
             return {}
-        return footer(found)
+        return footer(metadata)
 
     def _rename(self) -> None:
         goal = Path(self._folder) / self._name

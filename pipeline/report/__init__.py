@@ -79,8 +79,8 @@ def collect(
         return content
     n_steps = run.settings["steps"]
     measured = {metric(name): source.values(run, name, n_steps) for name in run.settings["metrics"]}
-    found = [statistics(m, values) for m, values in measured.items()]
-    content.statistics = [s for s in found if s is not None]
+    by_metric = [statistics(m, values) for m, values in measured.items()]
+    content.statistics = [s for s in by_metric if s is not None]
     content.choice = choose(source.statuses(run), measured, limit)
     _show(content, renderer, list(measured))
     if renderer is not None:

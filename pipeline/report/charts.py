@@ -78,9 +78,9 @@ class Axis:
         return round(self.start + share * (self.end - self.start), 1)
 
 
-def curve(found: Statistics) -> Curve | None:
+def curve(stats: Statistics) -> Curve | None:
     """None where there is but one step to show."""
-    steps, metric = found.steps, found.metric
+    steps, metric = stats.steps, stats.metric
     if len(steps) < 2:
         return None
     low, high = min(s.low for s in steps), max(s.high for s in steps)
@@ -110,9 +110,9 @@ def curve(found: Statistics) -> Curve | None:
     )
 
 
-def histogram(found: Statistics) -> Histogram:
+def histogram(stats: Statistics) -> Histogram:
     """At the last step at which the metric was measured."""
-    edges, counts, metric = found.edges, found.counts, found.metric
+    edges, counts, metric = stats.edges, stats.counts, stats.metric
     x = Axis(float(edges[0]), float(edges[-1]), LEFT, WIDTH - RIGHT)
     y = Axis(0, int(counts.max()) * 1.08, HEIGHT - BOTTOM, TOP)
     bars = []
@@ -121,18 +121,18 @@ def histogram(found: Statistics) -> Histogram:
             left, right, top = x(low), x(high), y(count)
             # The outermost bins hold what lies beyond them too.
             at_end = low == edges[0], high == edges[-1]
-            ends = found.low if at_end[0] else low, found.high if at_end[1] else high
+            ends = stats.low if at_end[0] else low, stats.high if at_end[1] else high
             title = f"{metric.text(ends[0])} to {metric.text(ends[1])}: {_images(int(count))}"
             width, height = round(right - left - 1, 1), round(y.start - top, 1)
             bars.append(Bar(left + 0.5, top, width, height, title))
-    last = found.last
+    last = stats.last
     return Histogram(
         bars=bars,
         mean=x(min(max(last.mean, x.low), x.high)),
         x_ticks=[Tick(x(v), label) for v, label in ticks(x.low, x.high, 4)],
         y_ticks=[Tick(y(n), str(n)) for n in _whole_ticks(0, int(counts.max()), 3)],
         summary=f"{metric.label} of {_images(last.n)} at step {last.number}: "
-        f"{metric.text(found.low)} to {metric.text(found.high)}, "
+        f"{metric.text(stats.low)} to {metric.text(stats.high)}, "
         f"median {metric.text(last.median)}",
     )
 
@@ -147,11 +147,11 @@ def ticks(low: float, high: float, n: int = 4) -> list[tuple[float, str]]:
     return [(i * step, f"{i * step:.{digits}f}".replace("-", "−")) for i in range(first, last + 1)]
 
 
-def change(found: Statistics) -> str:
+def change(stats: Statistics) -> str:
     """What became of a metric over the steps, in words."""
-    metric, first, last = found.metric, found.first, found.last
+    metric, first, last = stats.metric, stats.first, stats.last
     end = metric.text(last.mean, unit=True)
-    if len(found.steps) < 2:
+    if len(stats.steps) < 2:
         return f"{end} after step {last.number}"
     start = metric.text(first.mean)
     if start == metric.text(last.mean):
@@ -159,11 +159,11 @@ def change(found: Statistics) -> str:
     return f"{'falls' if last.mean < first.mean else 'rises'} from {start} to {end}"
 
 
-def headline(all_found: Sequence[Statistics]) -> str:
+def headline(all_stats: Sequence[Statistics]) -> str:
     """The opening sentence's second half: the first metric that has a course over the steps."""
-    for found in all_found:
-        if len(found.steps) > 1:
-            return f"Mean {found.metric.label} {change(found)} over {len(found.steps)} steps."
+    for stats in all_stats:
+        if len(stats.steps) > 1:
+            return f"Mean {stats.metric.label} {change(stats)} over {len(stats.steps)} steps."
     return ""
 
 

@@ -61,9 +61,9 @@ def _failures(statuses: np.ndarray, limit: int) -> list[int]:
     kinds, counts = np.unique(statuses[statuses != "ok"], return_counts=True)
     chosen: list[int] = []
     for i, kind in enumerate(kinds[np.argsort(counts, kind="stable")]):
-        found = np.flatnonzero(statuses == kind)
+        rows_of_kind = np.flatnonzero(statuses == kind)
         share = -(-(limit - len(chosen)) // (len(kinds) - i))
-        chosen += found[_spread(len(found), share)].tolist()
+        chosen += rows_of_kind[_spread(len(rows_of_kind), share)].tolist()
     return sorted(chosen[:limit])
 
 

@@ -80,14 +80,14 @@ class Card:
     @property
     def labels(self) -> dict[str, Any]:
         """What came beside the image and was kept."""
-        found = {
+        labels = {
             name.removeprefix(LABEL_PREFIX): value
             for name, value in self.row.items()
             if name.startswith(LABEL_PREFIX) and value is not None
         }
         return {
             name: f"{value:.4g}" if isinstance(value, float) else str(value)[:MAX_LABEL]
-            for name, value in found.items()
+            for name, value in labels.items()
         }
 
     @property
@@ -107,7 +107,7 @@ class Fact:
 
 def lines(row: Mapping[str, Any], metrics: Sequence[Metric]) -> list[Line]:
     """A row's metrics with the best step of each marked."""
-    found = []
+    facts = []
     for metric in metrics:
         values = row.get(metric.name) or []
         measured = [v for v in values if v is not None and math.isfinite(v)]
@@ -115,8 +115,8 @@ def lines(row: Mapping[str, Any], metrics: Sequence[Metric]) -> list[Line]:
         if len({metric.text(v) for v in measured}) > 1:
             best = metric.text((max if metric.higher_is_better else min)(measured))
         cells = [Cell(metric.text(v), metric.text(v) == best) for v in values]
-        found.append(Line(metric, cells, values[-1] if values else None))
-    return found
+        facts.append(Line(metric, cells, values[-1] if values else None))
+    return facts
 
 
 def worst_first(cards: Sequence[Card]) -> list[Card]:

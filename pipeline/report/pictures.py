@@ -63,7 +63,7 @@ def collect(
     rows: Sequence[dict[str, Any]], input_size: tuple[int, int], notes: list[str]
 ) -> list[Pictures]:
     """Source photo and crop of each row; what cannot be had is left out and told in ``notes``."""
-    found = [Pictures(crop=saved(row.get("aligned_image"))) for row in rows]
+    pictures = [Pictures(crop=saved(row.get("aligned_image"))) for row in rows]
     by_shard: dict[str, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
         by_shard[row["shard"]].append(i)
@@ -73,7 +73,7 @@ def collect(
             photos = SourcePhotos(url, images.decode_or_none)
             for i in sorted(wanted, key=lambda i: rows[i]["sample_index"]):
                 if (photo := photos.of(rows[i])) is not None:
-                    _add(found[i], photo, rows[i], input_size)
+                    _add(pictures[i], photo, rows[i], input_size)
         except (ShardError, ConfigError) as error:
             name = PurePath(redact(url)).name  # the page travels; where the shard lies does not
             reason = error.why if isinstance(error, SourceUnusable) else "cannot be read any more"
@@ -85,7 +85,7 @@ def collect(
             f"Some source photos are missing here: {unreadable[0]}"
             + (f", and {n_more:,} more." if (n_more := len(unreadable) - 1) else ".")
         )
-    return found
+    return pictures
 
 
 def _add(

@@ -131,10 +131,10 @@ def open_run(latents: str) -> Run:
 def _record(file: pq.ParquetFile, path: str) -> dict[str, Any]:
     """The footer of a file that has all that a report reads."""
     try:
-        found = footer(file.metadata)
-        settings = found["identity"]
+        record = footer(file.metadata)
+        settings = record["identity"]
         columns = {*COLUMNS, *(metric(name).name for name in settings["metrics"])}
-        missing = [name for name in NEEDED if name not in found]
+        missing = [name for name in NEEDED if name not in record]
         missing += [name for name in SETTINGS if name not in settings]
         missing += sorted(columns - set(file.schema_arrow.names))
     except (ValueError, KeyError, TypeError) as error:
@@ -144,7 +144,7 @@ def _record(file: pq.ParquetFile, path: str) -> dict[str, Any]:
             f"{path} was not written by `restyle invert`, or by another version ({missing[0]}); move it "
             "out of the folder"
         )
-    return found
+    return record
 
 
 def values(run: Run, name: str, n_steps: int) -> np.ndarray:
@@ -153,22 +153,22 @@ def values(run: Run, name: str, n_steps: int) -> np.ndarray:
     Raises:
         ConfigError: the column does not fit the run's settings.
     """
-    found = np.full((run.n_rows, n_steps), np.nan, np.float32)
+    measured = np.full((run.n_rows, n_steps), np.nan, np.float32)
     start = 0
     for part in run.files:
         with run.opened(part.name) as file:
             for batch in file.iter_batches(columns=[name]):
                 column = batch.column(0)
-                there = start + np.flatnonzero(np.asarray(column.is_valid()))
+                places = start + np.flatnonzero(np.asarray(column.is_valid()))
                 flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-                if len(flat) != len(there) * n_steps:
+                if len(flat) != len(places) * n_steps:
                     raise ConfigError(
                         f"{part.name}: {name} does not hold {n_steps} values a row; the file is "
                         "damaged, so delete it and run the same `restyle invert` again"
                     )
-                found[there] = flat.reshape(-1, n_steps)
+                measured[places] = flat.reshape(-1, n_steps)
                 start += len(column)
-    return found
+    return measured
 
 
 def statuses(run: Run) -> np.ndarray:
@@ -187,7 +187,7 @@ def rows(run: Run, numbers: Sequence[int], without: Sequence[str] = ()) -> list[
     Args:
         without: columns that are not wanted.
     """
-    found: dict[int, dict[str, Any]] = {}
+    by_number: dict[int, dict[str, Any]] = {}
     start = 0
     for part in run.files:
         wanted = sorted({n - start for n in numbers if start <= n < start + part.n_rows})
@@ -195,16 +195,16 @@ def rows(run: Run, numbers: Sequence[int], without: Sequence[str] = ()) -> list[
             with run.opened(part.name) as file:
                 columns = [c for c in file.schema_arrow.names if c not in (*without, "landmarks")]
                 for index, row in _picked(file, wanted, columns):
-                    found[start + index] = row
+                    by_number[start + index] = row
         start += part.n_rows
-    return [found[number] for number in numbers]
+    return [by_number[number] for number in numbers]
 
 
 def place(row: Mapping[str, Any]) -> str:
     """Where the image of a row is from, for people."""
-    found = f"{PurePath(storage.redact(row['shard'])).name}, sample {row['sample_index']}"
+    text = f"{PurePath(storage.redact(row['shard'])).name}, sample {row['sample_index']}"
     n, face = row["n_faces"], row["face"]
-    return f"{found}, face {face + 1} of {n}" if n > 1 and face >= 0 else found
+    return f"{text}, face {face + 1} of {n}" if n > 1 and face >= 0 else text
 
 
 def _picked(
@@ -212,13 +212,13 @@ def _picked(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows by index. Row groups without any are not read, and of the others little at a time."""
     start = 0
-    left = list(wanted)
+    numbers = list(wanted)
     for group in range(file.num_row_groups):
         end = start + file.metadata.row_group(group).num_rows
-        if left and left[0] < end:
+        if numbers and numbers[0] < end:
             for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns):
-                while left and left[0] < start + len(batch):
-                    index = left.pop(0)
+                while numbers and numbers[0] < start + len(batch):
+                    index = numbers.pop(0)
                     yield index, _plain(batch.slice(index - start, 1))
                 start += len(batch)
         start = end

@@ -47,9 +47,9 @@ def columns(
     Another key of a .json has the type that most of its values have. A shard that breaks off says what it
     can: inverting it will tell.
     """
-    found = {name: kind for field in fields for name, kind in FIXED[field].items()}
+    types = {name: kind for field in fields for name, kind in FIXED[field].items()}
     if "json" not in fields:
-        return found
+        return types
     kinds: dict[str, Counter[str]] = {}
     for value in _some_objects(urls):
         for key, item in value.items():
@@ -60,8 +60,8 @@ def columns(
         # Numbers with and without a point are one type.
         if counts["double"]:
             counts["double"] += counts.pop("int64", 0)
-        found[name] = counts.most_common(1)[0][0]
-    return dict(sorted((found | dict(declared)).items()))
+        types[name] = counts.most_common(1)[0][0]
+    return dict(sorted((types | dict(declared)).items()))
 
 
 def of_settings(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -88,29 +88,29 @@ def values(sample: Sample, names: Mapping[str, str]) -> tuple[dict[str, Any], st
     Args:
         names: label columns with their Arrow types; see :func:`columns`.
     """
-    found: dict[str, Any] = {}
+    by_column: dict[str, Any] = {}
     errors = []
     for field, data in sorted(sample.fields.items()):
         try:
-            found |= PARSERS[field](data, names)
+            by_column |= PARSERS[field](data, names)
         except LabelError as error:
             errors.append(f".{field}: {error}")
-    return found, "; ".join(errors) or None
+    return by_column, "; ".join(errors) or None
 
 
 def _from_json(data: bytes, names: Mapping[str, str]) -> dict[str, Any]:
     value = _json(data)
     if not isinstance(value, dict):
         return {JSON_REST: json.dumps(value)}
-    found: dict[str, Any] = {}
+    by_column: dict[str, Any] = {}
     rest = {}
     for key, item in value.items():
         wanted = names.get(LABEL_PREFIX + key) if key not in LABEL_MEMBERS else None
         if wanted is None or not (item is None or _fits(item, wanted)):
             rest[key] = item
         elif item is not None:
-            found[LABEL_PREFIX + key] = PYTHON_TYPE[wanted](item)
-    return found | ({JSON_REST: json.dumps(rest)} if rest else {})
+            by_column[LABEL_PREFIX + key] = PYTHON_TYPE[wanted](item)
+    return by_column | ({JSON_REST: json.dumps(rest)} if rest else {})
 
 
 def _from_txt(data: bytes, names: Mapping[str, str]) -> dict[str, Any]:

@@ -89,12 +89,12 @@ def _sample(index: int, key: str, members: dict[str, _Member], fields: frozenset
     # Names are bytes; what is not UTF-8 is escaped, for Parquet holds text.
     key = key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     status, error, data = _image(members)
-    asked = {ext: members[ext] for ext in fields & members.keys()}
-    bad = [f".{ext}: {member.error}" for ext, member in sorted(asked.items()) if member.error]
+    chosen = {ext: members[ext] for ext in fields & members.keys()}
+    bad = [f".{ext}: {member.error}" for ext, member in sorted(chosen.items()) if member.error]
     if bad and status == Status.OK:
         status, error, data = Status.FIELD_ERROR, bad[0], None
-    found = {ext: member.data for ext, member in asked.items() if member.data is not None}
-    return Sample(index, key, data, status, error, found)
+    data_by_ext = {ext: member.data for ext, member in chosen.items() if member.data is not None}
+    return Sample(index, key, data, status, error, data_by_ext)
 
 
 def _image(members: dict[str, _Member]) -> tuple[Status, str | None, bytes | None]:
@@ -106,12 +106,12 @@ def _image(members: dict[str, _Member]) -> tuple[Status, str | None, bytes | Non
         image = members[images[0]]
         status = Status.OK if image.error is None else Status.MISSING_IMAGE
         return status, image.error, image.data
-    found = ", ".join(f".{ext}" if ext else "no extension" for ext in (images or members))
-    found = found.encode("utf-8", "backslashreplace").decode()
+    names = ", ".join(f".{ext}" if ext else "no extension" for ext in (images or members))
+    names = names.encode("utf-8", "backslashreplace").decode()
     if images:
-        error = f"{len(images)} images in one sample ({found}); keep one"
+        error = f"{len(images)} images in one sample ({names}); keep one"
         return Status.AMBIGUOUS_IMAGE, error, None
-    return Status.MISSING_IMAGE, f"no image among its members ({found})", None
+    return Status.MISSING_IMAGE, f"no image among its members ({names})", None
 
 
 def _members(stream: BinaryIO, url: str, fields: frozenset[str]) -> Iterator[tuple[str, _Member]]:

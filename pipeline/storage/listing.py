@@ -48,7 +48,9 @@ def expand(patterns: Sequence[str]) -> dict[str, str | None]:
         try:
             braces = [pattern] if pattern.startswith(PIPE) else braceexpand.braceexpand(pattern)
             for part in braces:
-                urls.update({url: urls.get(url) or known for url, known in _matches(part).items()})
+                urls.update(
+                    {url: urls.get(url) or listed for url, listed in _matches(part).items()}
+                )
         except braceexpand.UnbalancedBracesError:  # type: ignore[attr-defined]
             raise ConfigError(f"the braces of {redact(pattern)} do not match") from None
     return _with_listed(urls)
@@ -65,24 +67,24 @@ def _matches(pattern: str) -> dict[str, str | None]:
         return _stated([pattern])
     path = Path(pattern)
     if path.is_dir():
-        found = sorted(str(p) for p in path.iterdir() if p.name.endswith(TAR_NAMES))
-        if not found:
+        names = sorted(str(p) for p in path.iterdir() if p.name.endswith(TAR_NAMES))
+        if not names:
             raise ConfigError(_no_tars(path))
     else:
-        found = sorted(glob.glob(pattern, recursive=True))
-    if not found:
+        names = sorted(glob.glob(pattern, recursive=True))
+    if not names:
         raise ConfigError(f"no shard matches {pattern}; check the path (it is read from here)")
-    return _stated(found)
+    return _stated(names)
 
 
 def _stated(names: Sequence[str]) -> dict[str, str | None]:
     """Local files with their identities: asked for one by one through pyarrow, 100,000 take long."""
-    found: dict[str, str | None] = {}
+    versions: dict[str, str | None] = {}
     for name in names:
-        told = os.stat(name) if os.path.isfile(name) else None
-        same = f"size={told.st_size} mtime_ns={told.st_mtime_ns}" if told else None
-        found[os.path.abspath(name)] = same
-    return found
+        stat = os.stat(name) if os.path.isfile(name) else None
+        same = f"size={stat.st_size} mtime_ns={stat.st_mtime_ns}" if stat else None
+        versions[os.path.abspath(name)] = same
+    return versions
 
 
 def _no_tars(folder: Path) -> str:
@@ -108,10 +110,10 @@ def _store_matches(pattern: str) -> dict[str, str | None]:
     folder = folder if glob.has_magic(address) else address.rstrip("/")
     wanted = address[len(folder) :].lstrip("/") or "*.tar*"
     listed = _listed(folder + query, is_deep="/" in wanted)
-    found = sorted(name for name in listed if fnmatch.fnmatchcase(name, wanted))
-    if not found:
+    names = sorted(name for name in listed if fnmatch.fnmatchcase(name, wanted))
+    if not names:
         raise ConfigError(f"no shard matches {redact(pattern)}")
-    return {f"{folder}/{name}{query}": listed[name] for name in found}
+    return {f"{folder}/{name}{query}": listed[name] for name in names}
 
 
 def _listed(folder: str, is_deep: bool) -> dict[str, str | None]:
@@ -128,7 +130,7 @@ def _listed(folder: str, is_deep: bool) -> dict[str, str | None]:
 
 def _with_listed(urls: dict[str, str | None]) -> dict[str, str | None]:
     """Identities of shards that were named outright, by one listing of a folder that holds many."""
-    named = [u for u, known in urls.items() if known is None and is_remote(u)]
+    named = [u for u, listed_version in urls.items() if listed_version is None and is_remote(u)]
     folders = Counter(
         split[:2] for u in named if not u.startswith((*HTTP, PIPE)) and (split := _split(u))
     )
@@ -139,10 +141,10 @@ def _with_listed(urls: dict[str, str | None]) -> dict[str, str | None]:
             listed = _listed(folder + query, is_deep=False)
         except ConfigError:
             continue  # who may not list a store may still ask for each
-        for name, known in listed.items():
+        for name, listed_version in listed.items():
             url = f"{folder}/{name}{query}"
             if url in urls:
-                urls[url] = known
+                urls[url] = listed_version
     return urls
 
 
@@ -212,14 +214,14 @@ def _file_version(url: str) -> str:
     info = files.get_file_info(path)
     if info.type != pafs.FileType.File:
         raise ConfigError(f"no shard matches {redact(url)}: there is no such file")
-    told = _told(files, info)
-    return told if told is not None else _fsspec_version(files, path, info.size)
+    listed = _told(files, info)
+    return listed if listed is not None else _fsspec_version(files, path, info.size)
 
 
 def _fsspec_version(files: pafs.PyFileSystem, path: str, size: int) -> str:
     """pyarrow takes only "mtime" over from fsspec, which few of its packages give."""
-    told: Mapping[str, Any] = files.handler.fs.info(path)
-    tag = next((f"{name}={told[name]}" for name in FSSPEC_FIELDS if told.get(name)), "")
+    facts: Mapping[str, Any] = files.handler.fs.info(path)
+    tag = next((f"{name}={facts[name]}" for name in FSSPEC_FIELDS if facts.get(name)), "")
     return f"size={size} {tag}".rstrip()
 
 

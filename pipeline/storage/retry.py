@@ -77,5 +77,5 @@ class Retry:
 
 def _asked_for(error: Exception) -> float:
     """Seconds that a server asks to wait."""
-    said = error.headers.get("Retry-After", "") if isinstance(error, HTTPError) else ""
-    return min(float(said), LONGEST_WAIT_S) if said.isdigit() else 0.0
+    header = error.headers.get("Retry-After", "") if isinstance(error, HTTPError) else ""
+    return min(float(header), LONGEST_WAIT_S) if header.isdigit() else 0.0

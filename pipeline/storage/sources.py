@@ -41,9 +41,9 @@ class FileSource:
         file = files.open_input_file(path)
         try:
             # Stores tell their etag as they open; for the others it is asked for.
-            found = file.metadata() or version(self.url, retry_unreachable=True)
-            self._version = self._version or found
-            if found != self._version:
+            current = file.metadata() or version(self.url, retry_unreachable=True)
+            self._version = self._version or current
+            if current != self._version:
                 raise _changed(self.url)
             self.n_bytes = file.size()
             file.seek(offset)
@@ -97,16 +97,20 @@ class HttpSource:
             raise
 
     def _require_range(self, answer: Any, offset: int, tag: str) -> None:
-        found = answer.headers.get("Content-Range", "")
+        header = answer.headers.get("Content-Range", "")
         total = "*" if self.n_bytes is None else str(self.n_bytes)
-        starts = found.startswith(f"bytes {offset}-")
-        if not starts or found.rpartition("/")[2] not in (total, "*") or tag not in (self._tag, ""):
+        starts = header.startswith(f"bytes {offset}-")
+        if (
+            not starts
+            or header.rpartition("/")[2] not in (total, "*")
+            or tag not in (self._tag, "")
+        ):
             raise _changed(self.url)
 
 
 def _length(answer: Any) -> int | None:
-    said = answer.headers.get("Content-Length")
-    return int(said) if said else None
+    header = answer.headers.get("Content-Length")
+    return int(header) if header else None
 
 
 def _skip(answer: Any, n: int) -> None:

@@ -123,8 +123,8 @@ class _Resumed(io.RawIOBase):
         url = self._source.url
         where = f" broke off at byte {self._position}" if self._position else ""
         verb = "reading" if self._position else "cannot read"
-        told = ShardError(f"{verb} {redact(url)}{where}: {redacted_message(error, url)}")
-        self._retry.wait_or_raise(error, told)
+        failure = ShardError(f"{verb} {redact(url)}{where}: {redacted_message(error, url)}")
+        self._retry.wait_or_raise(error, failure)
 
     def drop(self) -> None:
         """Close what is open; a broken connection may not even close."""

@@ -68,9 +68,9 @@ def redact_text(text: str) -> str:
 
 def _parts(url: str) -> tuple[str, str, str, str]:
     """Scheme, user and password, place, query."""
-    found = PARTS.fullmatch(url)
-    assert found is not None
-    scheme, (authority, path, query) = found[1].lower(), found.group(2, 3, 4)
+    match = PARTS.fullmatch(url)
+    assert match is not None
+    scheme, (authority, path, query) = match[1].lower(), match.group(2, 3, 4)
     host = BUCKET if scheme in OBJECT_STORES else HOST
     if "@" not in authority and not host.fullmatch(authority):
         # A password with an unescaped / or ?, as many keys of AWS have: the place follows the last @.
@@ -91,12 +91,12 @@ def _is_secret(field: str) -> bool:
 def _redacted_command(command: str) -> str:
     program = PROGRAM.match(command)
     words, end = ([program[1]], program.end()) if program else ([], 0)
-    for found in [*SHOWN.finditer(command, end), None]:
-        if command[end : found.start() if found else None].strip(" '\""):
+    for match in [*SHOWN.finditer(command, end), None]:
+        if command[end : match.start() if match else None].strip(" '\""):
             words.append("***")
-        if found:
-            words.append(redact(found[0]))
-            end = found.end()
+        if match:
+            words.append(redact(match[0]))
+            end = match.end()
     return " ".join(words)
 
 
@@ -108,4 +108,4 @@ def _secrets(url: str) -> Iterator[str]:
     for field in filter(_is_secret, FIELDS.split(query)):
         hidden += [field, field.partition("=")[2]]
     # As it stands in the URL and as it is meant; a text of a letter or two hides nothing.
-    yield from (text for found in hidden for text in {found, unquote(found)} if len(text) > 2)
+    yield from (text for secret in hidden for text in {secret, unquote(secret)} if len(text) > 2)

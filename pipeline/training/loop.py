@@ -44,23 +44,23 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
     stream = SampleStream(
         config.stream(config.shards, parallel.rank(), n_workers), progress.position
     )
-    told: set[str] = set()  # broken shards
+    broken: set[str] = set()  # broken shards
     batches = Batches(stream, config.batch_size, settings, config.z_dim)
     with closing(batches), closing(_record(folder, config, progress)) as record:
         for batch in islice(batches, config.n_batches - progress.global_step):
             terms = _step(trainer, batch, folder)
             progress.global_step, progress.position = progress.global_step + 1, batch.position
             record.batch(progress.global_step, terms, _counts(batch, stream))
-            for url in stream.broken.keys() - told:
+            for url in stream.broken.keys() - broken:
                 record.note(f"{stream.broken[url]}; what came before is used")
-                told.add(url)
+                broken.add(url)
             is_last = progress.global_step == config.n_batches
             if is_last or progress.global_step % config.validate_every == 0:
                 if is_first:
-                    found = trainer.validate(images, z)
-                    record.validation(progress.global_step, found)
-                    if found.score < progress.best:
-                        progress.best = found.score
+                    validation = trainer.validate(images, z)
+                    record.validation(progress.global_step, validation)
+                    if validation.score < progress.best:
+                        progress.best = validation.score
                         trainer.save(folder / BEST, _line(notes, progress))
                 _wait()
             if is_last or progress.global_step % config.checkpoint_every == 0:
@@ -107,21 +107,21 @@ def _counts(batch: Batch, stream: SampleStream) -> dict[str, float]:
 
 def _resume(trainer: Trainer, folder: Path) -> _Progress:
     """Where this worker stopped; the trainer is given its state back."""
-    found = state.load(folder)
+    saved = state.load(folder)
     if parallel.n_workers() > 1:
         counts = [0] * parallel.n_workers()
-        distributed.all_gather_object(counts, found["n_done"] if found else 0)
+        distributed.all_gather_object(counts, saved["n_done"] if saved else 0)
         if len(set(counts)) > 1:
             raise ConfigError(
                 f"the workers found states of {counts} batches in {folder}; --out must be on storage that "
                 "all of them share"
             )
-    if found is None:
+    if saved is None:
         return _Progress()
-    trainer.load_state_dict(found["trainer"])
-    mine = found["workers"][parallel.rank()]
+    trainer.load_state_dict(saved["trainer"])
+    mine = saved["workers"][parallel.rank()]
     torch.set_rng_state(mine["rng"])
-    return _Progress(found["n_done"], Position(**mine["position"]), found["best"])
+    return _Progress(saved["n_done"], Position(**mine["position"]), saved["best"])
 
 
 def _save(trainer: Trainer, folder: Path, progress: _Progress, notes: str) -> None:

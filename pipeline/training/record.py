@@ -61,16 +61,16 @@ class TrainingLogger:
         self._values.clear()
         self._n, self._since = 0, time.monotonic()
 
-    def validation(self, global_step: int, found: Validation) -> None:
+    def validation(self, global_step: int, result: Validation) -> None:
         """Each distance at each step, and the pictures step by step."""
         scalars = {
             f"{name}/step{i}": value
-            for name, values in found.distances.items()
+            for name, values in result.distances.items()
             for i, value in enumerate(values, 1)
         }
-        self._write("validation", global_step, scalars | {"score": found.score})
+        self._write("validation", global_step, scalars | {"score": result.score})
         if self._board is not None:
-            self._board.add_image("steps", picture(found.grid), global_step)
+            self._board.add_image("steps", picture(result.grid), global_step)
         self._bar.write(line_of({"batch": global_step, **scalars}))
         self._since = time.monotonic()  # the seconds above are no training
 
@@ -98,7 +98,7 @@ class NullLogger:
     """The record of a worker that is not the first."""
 
     def batch(self, global_step: int, terms: dict[str, float], extra: dict[str, float]) -> None: ...
-    def validation(self, global_step: int, found: Validation) -> None: ...
+    def validation(self, global_step: int, result: Validation) -> None: ...
     def note(self, text: str) -> None: ...
     def close(self) -> None: ...
 

@@ -31,10 +31,10 @@ def find_shards(
     shards = tuple(storage.expand(patterns))
     if held_out:
         wanted = tuple(storage.expand(held_out))
-        left = tuple(url for url in shards if url not in wanted)
-        if not left:
+        others = tuple(url for url in shards if url not in wanted)
+        if not others:
             raise ConfigError("every shard is held out; pass shards to train on beside those")
-        return left, wanted
+        return others, wanted
     if len(shards) < 2:
         raise ConfigError(
             "one shard cannot be trained and validated on; pass --held-out SHARD, or more shards (the last "

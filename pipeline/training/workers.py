@@ -90,10 +90,10 @@ def _of_workers(error: Exception) -> Exception:
     for cause in causes:
         if isinstance(cause, ConfigError | CheckpointError | NotFinite):
             return cause
-    told = str(causes[0] if causes else error).strip().splitlines()
+    lines = str(causes[0] if causes else error).strip().splitlines()
     return ConfigError(
-        f"the workers failed {N_RESTARTS + 1} times: {told[-1] if told else type(error).__name__}; mend that "
-        "and run the same command again"
+        f"the workers failed {N_RESTARTS + 1} times: {lines[-1] if lines else type(error).__name__}; fix "
+        "that and run the same command again"
     )
 
 
@@ -133,10 +133,10 @@ def _gpus_each(workers: WorkersConfig) -> float:
 
 def _require_room(n_workers: int, gpus_each: float) -> None:
     """Ray would wait for ever for what the cluster has not."""
-    there = ray.cluster_resources()
+    resources = ray.cluster_resources()
     kind, each = ("GPU", gpus_each) if gpus_each else ("CPU", 1.0)
-    if n_workers * each > there.get(kind, 0):
+    if n_workers * each > resources.get(kind, 0):
         raise ConfigError(
             f"{n_workers} workers want {n_workers * each:g} {kind}s, but the cluster has "
-            f"{there.get(kind, 0):g}; pass fewer --workers"
+            f"{resources.get(kind, 0):g}; pass fewer --workers"
         )

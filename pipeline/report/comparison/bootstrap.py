@@ -39,12 +39,12 @@ def resampled_means(
     columns = [*values.T.astype(np.float64), np.ones(len(values))]
     sums = np.stack([np.bincount(ranks, column, n) for column in columns], axis=1)
     generator = np.random.default_rng(seed)
-    found = np.empty((n_resamples, values.shape[1]))
+    means = np.empty((n_resamples, values.shape[1]))
     for i in range(n_resamples):
         times = np.bincount(generator.integers(n, size=n), minlength=n)
         *totals, n_rows = times @ sums
-        found[i] = np.array(totals) / n_rows
-    return found
+        means[i] = np.array(totals) / n_rows
+    return means
 
 
 def estimate(mean: float, resampled: np.ndarray) -> Estimate:

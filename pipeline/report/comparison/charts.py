@@ -73,10 +73,10 @@ class Spread:
     summary: str
 
 
-def whiskers(found: MetricComparison, runs: Sequence[Compared]) -> Whiskers:
+def whiskers(compared: MetricComparison, runs: Sequence[Compared]) -> Whiskers:
     """The chart of a metric's mean in each run, with its interval."""
-    metric = found.metric
-    low, high = min(m.low for m in found.means), max(m.high for m in found.means)
+    metric = compared.metric
+    low, high = min(m.low for m in compared.means), max(m.high for m in compared.means)
     room = (high - low) * 0.08 or abs(high) * 0.05 or 1.0
     x = Axis(low - room, high + room, 12, WIDTH - 12)
     lines = [
@@ -89,7 +89,7 @@ def whiskers(found: MetricComparison, runs: Sequence[Compared]) -> Whiskers:
             f"{run.name}: {metric.text(mean.mean, unit=True)}, {metric.text(mean.low)} to "
             f"{metric.text(mean.high)}",
         )
-        for i, (run, mean) in enumerate(zip(runs, found.means, strict=True))
+        for i, (run, mean) in enumerate(zip(runs, compared.means, strict=True))
     ]
     return Whiskers(
         lines,
@@ -99,16 +99,16 @@ def whiskers(found: MetricComparison, runs: Sequence[Compared]) -> Whiskers:
     )
 
 
-def tradeoff(found: MetricComparison, runs: Sequence[Compared]) -> Tradeoff | None:
+def tradeoff(compared: MetricComparison, runs: Sequence[Compared]) -> Tradeoff | None:
     """Steps are taken to be of one length; None where no run was timed."""
     timed = [
         (i, run.name, run.throughput.model_s_per_image / run.run.settings["steps"], course)
-        for i, (run, course) in enumerate(zip(runs, found.courses, strict=True))
+        for i, (run, course) in enumerate(zip(runs, compared.courses, strict=True))
         if run.throughput is not None and run.throughput.invert_s > 0
     ]
     if not timed:
         return None
-    metric = found.metric
+    metric = compared.metric
     means = [mean for _, _, _, course in timed for mean in course.means]
     low, high = min(means), max(means)
     room = (high - low) * 0.1 or abs(high) * 0.1 or 1.0
@@ -126,20 +126,20 @@ def tradeoff(found: MetricComparison, runs: Sequence[Compared]) -> Tradeoff | No
             for step, mean in zip(course.steps, course.means, strict=True)
         ]
         lines.append(Line(i, name, points))
-    said = "; ".join(line.points[-1][2] for line in lines)
+    title = "; ".join(line.points[-1][2] for line in lines)
     return Tradeoff(
         lines,
         [Tick(x(v), label) for v, label in ticks(0, x.high)],
         [Tick(y(v), label) for v, label in ticks(y.low, y.high)],
-        f"Mean {metric.label} against seconds an image. {said}",
+        f"Mean {metric.label} against seconds an image. {title}",
     )
 
 
-def spread(found: MetricComparison, runs: Sequence[Compared], run: int) -> Spread:
+def spread(compared: MetricComparison, runs: Sequence[Compared], run: int) -> Spread:
     """The histogram of how much each row gained from the first run to this one."""
-    metric, difference = found.metric, found.differences[run]
+    metric, difference = compared.metric, compared.differences[run]
     assert difference is not None
-    gained = (found.values[run] - found.values[0])[np.isfinite(found.values).all(axis=0)]
+    gained = (compared.values[run] - compared.values[0])[np.isfinite(compared.values).all(axis=0)]
     counts, edges = bins(gained)
     x = Axis(float(edges[0]), float(edges[-1]), LEFT, WIDTH - RIGHT)
     y = Axis(0, int(counts.max()) * 1.08, HEIGHT - BOTTOM, TOP)

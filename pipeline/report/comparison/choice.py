@@ -16,8 +16,8 @@ def choose(metrics: Sequence[MetricComparison], n: int, limit: int) -> list[int]
     else:
         each = max(1, limit // (3 * len(metrics) + 3))
         picked: dict[int, None] = {}
-        for found in metrics:
-            for order in (disagreement(found), badness(found), -badness(found)):
+        for compared in metrics:
+            for order in (disagreement(compared), badness(compared), -badness(compared)):
                 ranked = np.argsort(-np.nan_to_num(order, nan=-np.inf), kind="stable")[:each]
                 picked |= dict.fromkeys(ranked.tolist())
         chosen = list(picked)[:limit]
@@ -28,12 +28,12 @@ def choose(metrics: Sequence[MetricComparison], n: int, limit: int) -> list[int]
     return sorted(chosen, key=lambda i: -np.nan_to_num(first[i], nan=-np.inf))
 
 
-def disagreement(found: MetricComparison) -> np.ndarray:
+def disagreement(compared: MetricComparison) -> np.ndarray:
     """[n], between the best and the worst run."""
-    return np.ptp(found.values, axis=0)
+    return np.ptp(compared.values, axis=0)
 
 
-def badness(found: MetricComparison) -> np.ndarray:
+def badness(compared: MetricComparison) -> np.ndarray:
     """[n], the mean over the runs, turned so that more is worse."""
-    mean = found.values.mean(axis=0)
-    return -mean if found.metric.higher_is_better else mean
+    mean = compared.values.mean(axis=0)
+    return -mean if compared.metric.higher_is_better else mean

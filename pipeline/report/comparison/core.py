@@ -64,8 +64,8 @@ def compare(folders: Sequence[str], *, n_resamples: int = 2000, seed: int = 0) -
     if not common.numbers.size:
         raise ConfigError("no row came out in all of these runs, so there is nothing to compare")
     same, others = comparable(runs)
-    found = [compare_metric(runs, common, name, n_resamples, seed) for name in same]
-    metrics = [compared for compared in found if compared is not None]
+    by_metric = [compare_metric(runs, common, name, n_resamples, seed) for name in same]
+    metrics = [compared for compared in by_metric if compared is not None]
     if not metrics:
         raise ConfigError(
             "these runs have no metric in common; invert again with the same --metrics"

@@ -65,44 +65,44 @@ def compare_metric(
     """None where no row was measured in every run."""
     values, courses = [], []
     for compared, numbers in zip(runs, common.numbers, strict=True):
-        found = source.values(compared.run, name, compared.run.settings["steps"])[numbers]
-        measured = np.flatnonzero(np.isfinite(found).any(axis=0))
+        column = source.values(compared.run, name, compared.run.settings["steps"])[numbers]
+        measured = np.flatnonzero(np.isfinite(column).any(axis=0))
         if not len(measured):
             return None
-        values.append(found[:, measured[-1]].astype(np.float64))
-        courses.append(_course(found, measured))
+        values.append(column[:, measured[-1]].astype(np.float64))
+        courses.append(_course(column, measured))
     stacked = np.stack(values)
     finite = np.isfinite(stacked).all(axis=0)
     if not finite.any():
         return None
-    known = metric(name)
-    there = stacked[:, finite]
-    resampled = resampled_means(there.T, common.images[finite], n_resamples, seed)
-    means = [estimate(of_run.mean(), resampled[:, i]) for i, of_run in enumerate(there)]
+    of_metric = metric(name)
+    in_all = stacked[:, finite]
+    resampled = resampled_means(in_all.T, common.images[finite], n_resamples, seed)
+    means = [estimate(of_run.mean(), resampled[:, i]) for i, of_run in enumerate(in_all)]
     n_images = len(np.unique(common.images[finite]))
     others = range(1, len(runs))
-    differences = [None, *(_difference(known, there, resampled, i, n_images) for i in others)]
-    best = _best(known, there, resampled) if n_images >= MIN_IMAGES else None
-    return MetricComparison(known, stacked, means, differences, courses, best)
+    differences = [None, *(_difference(of_metric, in_all, resampled, i, n_images) for i in others)]
+    best = _best(of_metric, in_all, resampled) if n_images >= MIN_IMAGES else None
+    return MetricComparison(of_metric, stacked, means, differences, courses, best)
 
 
-def _course(found: np.ndarray, measured: np.ndarray) -> Course:
-    means = np.nanmean(found[:, measured].astype(np.float64), axis=0)
+def _course(column: np.ndarray, measured: np.ndarray) -> Course:
+    means = np.nanmean(column[:, measured].astype(np.float64), axis=0)
     return Course([int(step) + 1 for step in measured], means.tolist())
 
 
 def _difference(
-    known: Metric, there: np.ndarray, resampled: np.ndarray, i: int, n_images: int
+    of_metric: Metric, measured: np.ndarray, resampled: np.ndarray, i: int, n_images: int
 ) -> Difference:
-    gained = there[i] - there[0]
+    gained = measured[i] - measured[0]
     by = estimate(gained.mean(), resampled[:, i] - resampled[:, 0])
-    is_better = gained > 0 if known.higher_is_better else gained < 0
+    is_better = gained > 0 if of_metric.higher_is_better else gained < 0
     return Difference(by, int(is_better.sum()), len(gained), n_images)
 
 
-def _best(known: Metric, there: np.ndarray, resampled: np.ndarray) -> int | None:
-    means = there.mean(axis=1)
-    best = int(means.argmax() if known.higher_is_better else means.argmin())
+def _best(of_metric: Metric, measured: np.ndarray, resampled: np.ndarray) -> int | None:
+    means = measured.mean(axis=1)
+    best = int(means.argmax() if of_metric.higher_is_better else means.argmin())
     for i, mean in enumerate(means):
         difference = estimate(means[best] - mean, resampled[:, best] - resampled[:, i])
         if i != best and not difference.excludes_zero:

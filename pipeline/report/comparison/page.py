@@ -49,34 +49,34 @@ class Card:
         return sum(len(shown.uri) for shown in (self.crop, *self.drawn) if shown is not None)
 
 
-def write(found: Comparison, out: str | os.PathLike[str], *, limit: int = 48) -> list[str]:
+def write(comparison: Comparison, out: str | os.PathLike[str], *, limit: int = 48) -> list[str]:
     """Write the page; pictures are of at most ``limit`` images. Returns what it says is missing.
 
     Raises:
         ConfigError: it cannot be written.
     """
     goal = output.writable(out)
-    notes = list(found.notes)
-    cards = _cards(found, limit, notes)
+    notes = list(comparison.notes)
+    cards = _cards(comparison, limit, notes)
     text = rendering.page(
         "compare.html",
         styles=["style.css", "gallery.css", "compare.css"],
         scripts=["compare.js"],
-        found=found,
+        found=comparison,
         cards=cards,
         notes=notes,
         charts=charts,
         geometry=geometry,
-        seen="crop" if found.runs[0].run.settings["align"] == "face" else "input",
+        seen="crop" if comparison.runs[0].run.settings["align"] == "face" else "input",
     )
     output.put(goal, text.encode())
     return notes
 
 
-def _cards(found: Comparison, limit: int, notes: list[str]) -> list[Card]:
-    chosen = choose(found.metrics, found.common.numbers.shape[1], limit)
+def _cards(comparison: Comparison, limit: int, notes: list[str]) -> list[Card]:
+    chosen = choose(comparison.metrics, comparison.common.numbers.shape[1], limit)
     rows, drawn, input_size = [], [], report.DEFAULT_INPUT_SIZE
-    for compared, numbers in zip(found.runs, found.common.numbers, strict=True):
+    for compared, numbers in zip(comparison.runs, comparison.common.numbers, strict=True):
         of_run = source.rows(compared.run, numbers[chosen].tolist(), ["latents_by_step"])
         rows.append(of_run)
         shown, size = _drawn(compared, of_run, notes)
@@ -85,7 +85,7 @@ def _cards(found: Comparison, limit: int, notes: list[str]) -> list[Card]:
     # Crops are those of the first run: all saw the same.
     seen = pictures.collect(rows[0], input_size, notes)
     cards = [
-        _card(found, row, position, seen[i].crop, [of_run[i] for of_run in drawn])
+        _card(comparison, row, position, seen[i].crop, [of_run[i] for of_run in drawn])
         for i, (position, row) in enumerate(zip(chosen, rows[0], strict=True))
     ]
     fitting = output.evenly(cards, output.share(cards))
@@ -111,7 +111,7 @@ def _drawn(
 
 
 def _card(
-    found: Comparison,
+    comparison: Comparison,
     row: Mapping[str, Any],
     position: int,
     crop: Thumbnail | None,
@@ -121,17 +121,17 @@ def _card(
         compared.metric.name: [
             v if math.isfinite(v) else None for v in compared.values[:, position].tolist()
         ]
-        for compared in found.metrics
+        for compared in comparison.metrics
     }
-    lines = [(compared.metric, _texts(compared, position)) for compared in found.metrics]
+    lines = [(compared.metric, _texts(compared, position)) for compared in comparison.metrics]
     return Card(row["key"], source.place(row), crop, drawn, lines, values)
 
 
 def _texts(compared: MetricComparison, position: int) -> list[Value]:
-    known, values = compared.metric, compared.values[:, position].tolist()
-    texts = [known.text(value) for value in values]
+    of_metric, values = compared.metric, compared.values[:, position].tolist()
+    texts = [of_metric.text(value) for value in values]
     measured = [value for value in values if math.isfinite(value)]
     best = ""
     if len(set(texts)) > 1 and measured:
-        best = known.text((max if known.higher_is_better else min)(measured))
+        best = of_metric.text((max if of_metric.higher_is_better else min)(measured))
     return [Value(text, text == best) for text in texts]

@@ -58,25 +58,25 @@ def open_runs(folders: Sequence[str]) -> list[Compared]:
     """
     if len(folders) < 2:
         raise ConfigError("a comparison needs two runs at least; pass two folders of latents")
-    found = [source.open_run(folder) for folder in folders]
+    runs = [source.open_run(folder) for folder in folders]
     names = _names(folders)
-    for name, run in zip(names, found, strict=True):
+    for name, run in zip(names, runs, strict=True):
         if run.n_edits:
             raise ConfigError(
                 f"{name} holds edits; compare the inversions that they were made from"
             )
-    for name, run in zip(names[1:], found[1:], strict=True):
-        _require_same_input(names[0], found[0], name, run)
-        _require_same_protocol(names[0], found[0], name, run)
-    told = [_told(run) for run in found]
+    for name, run in zip(names[1:], runs[1:], strict=True):
+        _require_same_input(names[0], runs[0], name, run)
+        _require_same_protocol(names[0], runs[0], name, run)
+    labels = [_told(run) for run in runs]
     return [
         Compared(
             name,
             run,
-            ", ".join(word for word in of_run if any(word not in other for other in told)),
+            ", ".join(word for word in of_run if any(word not in other for other in labels)),
             throughput(folder, run.footer["fingerprint"]),
         )
-        for name, folder, run, of_run in zip(names, folders, found, told, strict=True)
+        for name, folder, run, of_run in zip(names, folders, runs, labels, strict=True)
     ]
 
 
@@ -113,11 +113,11 @@ def _require_same_input(first_name: str, first: Run, name: str, run: Run) -> Non
                 "so their rows are of other pictures; compare runs with the same"
             )
     ours, theirs = ({f.shard: f.version for f in r.files} for r in (first, run))
-    for here, there, shards in ((first_name, name, ours), (name, first_name, theirs)):
+    for here, absent, shards in ((first_name, name, ours), (name, first_name, theirs)):
         missing = sorted(shards.keys() - (theirs if shards is ours else ours).keys())
         if missing:
             raise ConfigError(
-                f"{here} has rows of {missing[0]} and {there} has not; finish that run, or compare "
+                f"{here} has rows of {missing[0]} and {absent} has not; finish that run, or compare "
                 "runs over the same shards"
             )
     changed = sorted(shard for shard in ours if ours[shard] != theirs[shard])
@@ -190,11 +190,11 @@ class _Rows:
 
 def _places(run: Run) -> dict[str, tuple[str, int]]:
     """Of each shard its file and the number of its first row."""
-    found, start = {}, 0
+    places, start = {}, 0
     for part in run.files:
-        found[part.shard] = (part.name, start)
+        places[part.shard] = (part.name, start)
         start += part.n_rows
-    return found
+    return places
 
 
 def _rows(run: Run, name: str, start: int) -> _Rows:

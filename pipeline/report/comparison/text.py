@@ -9,19 +9,19 @@ from pipeline.report.comparison.core import Comparison
 from pipeline.report.comparison.metrics import MetricComparison
 
 
-def table(found: Comparison) -> str:
+def table(comparison: Comparison) -> str:
     """What was compared, each run in a line, then each metric with its intervals."""
-    sections = [found.opening, _lines(_runs(found))]
-    for compared in found.metrics:
-        known = compared.metric
-        title = f"{known.axis} {known.arrow} {known.direction}, {compared.n:,} rows"
-        sections.append(f"{title}\n{_lines(_rows(found, compared))}")
-    return "\n\n".join([*sections, *found.notes])
+    sections = [comparison.opening, _lines(_runs(comparison))]
+    for compared in comparison.metrics:
+        of_metric = compared.metric
+        title = f"{of_metric.axis} {of_metric.arrow} {of_metric.direction}, {compared.n:,} rows"
+        sections.append(f"{title}\n{_lines(_rows(comparison, compared))}")
+    return "\n\n".join([*sections, *comparison.notes])
 
 
-def _runs(found: Comparison) -> Iterator[list[str]]:
+def _runs(comparison: Comparison) -> Iterator[list[str]]:
     yield ["run", "model", "differs in", "failed", "model s/image", "images/s"]
-    for compared in found.runs:
+    for compared in comparison.runs:
         took = compared.throughput
         yield [
             compared.name,
@@ -33,19 +33,22 @@ def _runs(found: Comparison) -> Iterator[list[str]]:
         ]
 
 
-def _rows(found: Comparison, compared: MetricComparison) -> Iterator[list[str]]:
-    known = compared.metric
-    yield ["run", "mean", "95 %", f"minus {found.runs[0].name}", "95 %", "better in", ""]
-    for i, run in enumerate(found.runs):
+def _rows(comparison: Comparison, compared: MetricComparison) -> Iterator[list[str]]:
+    of_metric = compared.metric
+    yield ["run", "mean", "95 %", f"minus {comparison.runs[0].name}", "95 %", "better in", ""]
+    for i, run in enumerate(comparison.runs):
         mean, difference = compared.means[i], compared.differences[i]
         line = [
             run.name,
-            known.text(mean.mean),
-            f"{known.text(mean.low)} to {known.text(mean.high)}",
+            of_metric.text(mean.mean),
+            f"{of_metric.text(mean.low)} to {of_metric.text(mean.high)}",
         ]
         if difference is not None:
             by = difference.by
-            line += [known.signed(by.mean), f"{known.signed(by.low)} to {known.signed(by.high)}"]
+            line += [
+                of_metric.signed(by.mean),
+                f"{of_metric.signed(by.low)} to {of_metric.signed(by.high)}",
+            ]
             line += [f"{difference.n_better / difference.n:.0%}", compared.verdict(i)]
         yield line
 
