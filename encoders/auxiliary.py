@@ -79,7 +79,7 @@ def load_identity(path: str | os.PathLike) -> FaceEmbedding:
     depths = {sum(n for n, _ in stages): stages for stages in (IR50_STAGES, IR101_STAGES)}
     if n_blocks not in depths or "output_layer.3.weight" not in state:
         raise CheckpointError(
-            f"{path} is no face embedding of {' or '.join(map(str, depths))} blocks; pass "
+            f"{path} is not a face embedding of {' or '.join(map(str, depths))} blocks; pass "
             f"{IDENTITY_FILES}"
         )
     attention = "body.0.res_layer.5.fc1.weight" in state
@@ -123,7 +123,9 @@ def load_latent_discriminator(path: str | os.PathLike) -> LatentDiscriminator:
     state = _tensors(content.get("discriminator_state_dict", content), path)
     weight = state.get("mlp.0.weight")
     if weight is None or weight.ndim != 2:
-        raise CheckpointError(f"{path} holds no latent discriminator (no tensor mlp.0.weight)")
+        raise CheckpointError(
+            f"{path} does not hold a latent discriminator (no tensor mlp.0.weight)"
+        )
     n_layers = sum(key.endswith(".weight") for key in state)
     return _loaded(LatentDiscriminator(weight.shape[1], n_layers), state, path)
 
@@ -152,7 +154,7 @@ def tensors_of(path: str | os.PathLike) -> dict[str, Tensor]:
 
 def _tensors(content: Any, path: str | os.PathLike) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(t, Tensor) for t in content.values()):
-        raise CheckpointError(f"{path} is no plain state dict, a table of named tensors")
+        raise CheckpointError(f"{path} is not a plain state dict, a table of named tensors")
     return {str(name): tensor for name, tensor in content.items()}
 
 
@@ -165,7 +167,7 @@ def _kind(features: Mapping[str, Tensor], path: str | os.PathLike) -> Backbone:
     first = features.get("features.0.weight")
     kind = _FIRST_KERNEL.get(first.shape[-1]) if first is not None and first.ndim == 4 else None
     if kind is None:
-        raise CheckpointError(f"{path} is no LPIPS backbone; pass {LPIPS_BACKBONE_FILES}")
+        raise CheckpointError(f"{path} is not an LPIPS backbone; pass {LPIPS_BACKBONE_FILES}")
     return "alex" if kind == "alex" else "vgg"
 
 

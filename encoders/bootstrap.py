@@ -34,7 +34,9 @@ class Bootstrap:
                     f"the second {b}"
                 )
         if second.max_steps is not None:
-            raise ValueError("the second model sees no reconstruction, so it cannot go on from one")
+            raise ValueError(
+                "the second model sees no reconstruction, so it cannot continue from one"
+            )
         self.first, self.second = first, second
         self.generator, self.view = second.generator, second.view
         self.input_size, self.latent_avg = first.input_size, first.latent_avg

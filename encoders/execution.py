@@ -31,7 +31,7 @@ Compile = Literal["auto", "always", "never"]
 """auto: on a GPU, once it pays. always: from the first batch on, on a CPU too."""
 
 WORTH_COMPILING = 5_000
-"""Images on one GPU after which a minute of compiling is won back: 8 ms an image, measured on an H200."""
+"""Images on one GPU after which a minute of compiling is won back: 8 ms per image, measured on an H200."""
 
 N_WARM_UP = 2  # runs before a capture, in which libraries choose their kernels and take memory
 
@@ -169,7 +169,7 @@ class Execution:
         self.used = "eager"
         self._ready.clear()
         warnings.warn(
-            f"{self._broken}; the model runs step by step from here on",
+            f"{self._broken}; the model runs uncompiled from here on",
             RuntimeWarning,
             stacklevel=4,
         )

@@ -110,7 +110,7 @@ def _foreign(path: Path) -> dict[str, str]:
     use = auxiliary.use_of(content)
     if use is None:
         raise CheckpointError(
-            f"{path} is no file that can be used here: an encoder has a state_dict, a generator a "
+            f"{path} is not a file that can be used here: an encoder has a state_dict, a generator a "
             f"g_ema; this one has {', '.join(map(str, sorted(content, key=str)[:4])) or 'nothing'}"
         )
     tensors = content.get("discriminator_state_dict", content)

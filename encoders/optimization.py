@@ -138,7 +138,7 @@ def _start(model: ReStyle, start: Tensor | None, n: int) -> Tensor:
         return model.latent_avg.expand(shape).clone()
     if start.shape != shape:
         raise ValueError(
-            f"start must be {list(shape)}, one latent an image, not {list(start.shape)}"
+            f"start must be {list(shape)}, one latent per image, not {list(start.shape)}"
         )
     return start.to(model.latent_avg).clone()
 

@@ -115,7 +115,7 @@ def describe(content: Mapping[str, Any], source: str) -> Description:
     if not isinstance(kind, str) or kind not in ENCODERS:
         content_type = f"encoder type {kind!r}" if kind else "no encoder_type in its opts"
         raise CheckpointError(
-            f"{source} has {content_type}; the types known are {', '.join(ENCODERS)}"
+            f"{source} has {content_type}; the known types are {', '.join(ENCODERS)}"
         )
     encoder_state, decoder_state = split(content, source)
     generator, _ = rosinality.convert(decoder_state, source)
@@ -142,8 +142,8 @@ def _channels(kind: str, state: Mapping[str, Tensor], source: str) -> int:
     n_channels = kernels[0].shape[1] if kernels and kernels[0].ndim == 4 else allowed[0]
     if n_channels not in (RESTYLE, SINGLE_PASS):
         raise CheckpointError(
-            f"{source} takes pictures of {n_channels} channels (label maps or sketches), not photos, "
-            f"which have {SINGLE_PASS}; pass an encoder of photos"
+            f"{source} takes pictures with {n_channels} channels (label maps or sketches), not photos, "
+            f"which have {SINGLE_PASS}; pass an encoder for photos"
         )
     return n_channels if n_channels in allowed else allowed[0]  # loading names the misshapen tensor
 

@@ -58,7 +58,7 @@ class StyleEncoder(nn.Module):
         super().__init__()
         if config.type not in ENCODERS:
             raise ValueError(
-                f"encoder type {config.type!r} is not among those known: {', '.join(ENCODERS)}"
+                f"encoder type {config.type!r} is unknown; the known types are {', '.join(ENCODERS)}"
             )
         design = ENCODERS[config.type]
         self.config = config

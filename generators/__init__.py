@@ -55,7 +55,7 @@ def load_generator(path: str | os.PathLike) -> Generator:
     if path.suffix == ".pkl":
         return nvidia.load(path)
     raise CheckpointError(
-        f"{path} ends in none of .safetensors, .pt and .pkl, the generator files that can be read"
+        f"{path} is not a generator file by its name: .safetensors, .pt and .pkl can be read"
     )
 
 

@@ -70,5 +70,5 @@ def require_output(out: str | os.PathLike, suffixes: tuple[str, ...], what: str)
     if out.suffix not in suffixes:
         raise CheckpointError(f"{out}: {what} can be written as {' or '.join(suffixes)}")
     if not out.parent.is_dir():
-        raise CheckpointError(f"there is no folder {out.parent} for {out.name}; make it first")
+        raise CheckpointError(f"there is no folder {out.parent} for {out.name}; create it first")
     return out

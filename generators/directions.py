@@ -73,7 +73,7 @@ def _content(path: Path) -> Any:
         return checkpoint.read_pt(path)
     if path.suffix not in (".npy", ".npz"):
         raise CheckpointError(
-            f"{path} ends in none of {', '.join(SUFFIXES)}, the direction files that can be read"
+            f"{path} ends in none of {', '.join(SUFFIXES)}, the kinds of direction files that can be read"
         )
     try:
         return _arrays(path)
@@ -90,7 +90,7 @@ def _arrays(path: Path) -> Any:
         return torch.from_numpy(np.array(np.load(path, mmap_mode="r", allow_pickle=False)))
     with zipfile.ZipFile(path) as archive:
         if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
-            raise CheckpointError(f"{path} unpacks to more than any file of directions holds")
+            raise CheckpointError(f"{path} unpacks to more than any direction file should hold")
     wanted = {name for names in _PCA_NAMES for name in names}
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: torch.from_numpy(file[name]) for name in file.files if name in wanted}
@@ -127,7 +127,7 @@ def _checked(values: Any, path: str | os.PathLike, n_styles: int, w_dim: int) ->
     if rows.ndim != 2 or rows.shape[1] != w_dim or len(rows) not in (1, n_styles):
         raise CheckpointError(
             f"{path} holds a direction of shape {shape}, but these latents have {n_styles} style "
-            f"vectors of {w_dim}; take a direction for the generator that the latents are of"
+            f"vectors of {w_dim}; pass a direction for the generator of these latents"
         )
     if not rows.isfinite().all():
         raise CheckpointError(f"{path} holds a direction with NaN or infinity; get the file again")

@@ -61,7 +61,7 @@ for command in COMMANDS:
     cli.add_command(command)
 
 
-CONTINUE = "stopped; the same command again continues where it left off"
+CONTINUE = "stopped; run the same command again to resume"
 
 
 class Terminated(BaseException):

@@ -7,20 +7,20 @@ import click
 
 @click.command(epilog="Example: restyle compare five_steps/ two_steps/ --out compare.html")
 @click.argument("latents", nargs=-1, required=True)
-@click.option("--out", help="Write a page too, one HTML file with the images in which runs differ.")
+@click.option("--out", help="Also write one HTML page with the images in which the runs differ.")
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
     default=48,
     show_default=True,
-    help="Images shown on the page; numbers are of all.",
+    help="Images shown on the page; statistics cover all.",
 )
 @click.option(
     "--resamples",
     type=click.IntRange(min=100),
     default=2000,
     show_default=True,
-    help="Of the bootstrap over images, which the intervals come from.",
+    help="Bootstrap resamples of images for the intervals.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap."
@@ -30,8 +30,7 @@ def compare(
 ) -> None:
     """Compare LATENTS folders of the same images: models, step counts, precisions.
 
-    The first folder is what the others are held against, image by image. Runs over other inputs are
-    refused.
+    The others are compared with the first folder, image by image. Runs over different inputs are refused.
     """
     from pipeline.report import comparison
 

@@ -17,8 +17,13 @@ N_LABELS_SHOWN = 30
 STAGES = ("read", "align", "invert", "edit", "draw", "score", "identity", "write")
 
 
+def n_of(n: int, noun: str) -> str:
+    """Such as ``1 shard`` or ``2 shards``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 class ProgressBar:
-    """Shards done, rows a second, failures and an estimate; called by the driver."""
+    """Shards done, rows per second, failures and an estimate; called by the driver."""
 
     def __init__(self, n_shards: int, doing: str = "inverting") -> None:
         self._bar = tqdm(
@@ -26,7 +31,8 @@ class ProgressBar:
             disable=not n_shards,
             unit="shard",
             dynamic_ncols=True,
-            bar_format="{desc} {bar:24} {n:.1f}/{total} shards, {elapsed} gone, {remaining} left{postfix}",
+            bar_format="{desc} {bar:24} {n:.1f}/{total} shards, {elapsed} elapsed, "
+            "{remaining} remaining{postfix}",
             desc=doing,
         )
         self._start = time.monotonic()
@@ -58,8 +64,9 @@ def print_plan(plan: RunPlan) -> None:
     """What a run would do: how many shards, and the first of them."""
     from pipeline.storage import redact
 
-    n_left = len(plan.pending)
-    click.echo(f"{len(plan.tasks)} shards, {n_left} to do, into {redact(plan.out)}")
+    click.echo(
+        f"{n_of(len(plan.tasks), 'shard')}, {len(plan.pending)} to do, into {redact(plan.out)}"
+    )
     for task in plan.pending[:10]:
         click.echo(f"  {redact(task.source)} -> {task.output}")
 
@@ -79,7 +86,7 @@ def warn_of_concurrent_run(plan: RunPlan) -> None:
     if plan.concurrent_run:
         click.echo(
             f"warning: {plan.concurrent_run} is writing to the same folder now; both will write the same "
-            "rows, so one of them is wasted work",
+            "rows, so one of the two is wasted work",
             err=True,
         )
 
@@ -93,15 +100,15 @@ def print_summary(plan: RunPlan, summary: Summary, seconds: float) -> None:
         rows = ", ".join(f"{n} {status}" for status, n in sorted(summary.n_by_status.items()))
         rate = summary.n_rows / max(seconds, 1e-9)
         click.echo(
-            f"{summary.n_shards} shards, {summary.n_samples} samples, {summary.n_rows} rows "
-            f"({rows}) in {seconds:.1f} s, {rate:.1f} rows/s"
+            f"{n_of(summary.n_shards, 'shard')}, {n_of(summary.n_samples, 'sample')}, "
+            f"{n_of(summary.n_rows, 'row')} ({rows}) in {seconds:.1f} s, {rate:.1f} rows/s"
         )
         stages = [stage for stage in STAGES if stage in summary.seconds]
         busy = ", ".join(f"{stage} {summary.seconds[stage]:.1f} s" for stage in stages)
-        beside = " (align and identity on CPU workers, side by side)" if "align" in stages else ""
-        click.echo(f"busy time: {busy}{beside}")
+        parallel = " (align and identity in parallel on CPU workers)" if "align" in stages else ""
+        click.echo(f"time in each stage: {busy}{parallel}")
     for execution, n in summary.executions.most_common():
-        click.echo(f"the model ran {execution} ({n} shards)")
+        click.echo(f"the model ran {execution} ({n_of(n, 'shard')})")
     from pipeline.engine import stopwatch
     from pipeline.storage import redact
 
@@ -111,8 +118,6 @@ def print_summary(plan: RunPlan, summary: Summary, seconds: float) -> None:
     for task, error in summary.failures:
         click.echo(f"unfinished: {redact(task.source)}: {error}", err=True)
     if summary.failures:
-        click.echo(
-            f"{len(summary.failures)} shards are unfinished; mend them and run the same command again",
-            err=True,
-        )
+        failed = n_of(len(summary.failures), "shard")
+        click.echo(f"{failed} failed; fix the cause and run the same command again", err=True)
     click.echo(f"latents: {redact(plan.out)}")

@@ -27,24 +27,26 @@ EDITS = (
 
 
 @click.command(epilog="Example: restyle demo --out demo")
-@click.option("--out", default="demo", show_default=True, help="Folder for everything it makes.")
+@click.option(
+    "--out", default="demo", show_default=True, help="Folder for everything that it writes."
+)
 @click.option(
     "--portraits",
     type=click.IntRange(min=1),
     default=48,
     show_default=True,
-    help="How many to render.",
+    help="Number of portraits to render.",
 )
 def demo(out: str, portraits: int) -> None:
     """See it work: portraits -> shards -> align -> invert -> Parquet -> a page to look at.
 
-    Runs on the CPU with weights that come with the package. The portraits are rendered, so nobody's;
-    the one photo is of the astronaut Eileen Collins (NASA, public domain).
+    Runs on the CPU with weights that come with the package. The portraits are rendered and show no
+    real person; the one photo is of the astronaut Eileen Collins (NASA, public domain).
     """
     folder = Path(out)
     shards = folder / "shards"
     if shards.exists():
-        click.echo(f"taking the shards that lie in {shards}")
+        click.echo(f"using the shards in {shards}")
     else:
         click.echo(f"rendering {portraits} portraits")
         _photos(folder / "photos", portraits)
@@ -75,7 +77,7 @@ def demo(out: str, portraits: int) -> None:
         "  restyle pack photos/ 'shards/%06d.tar'\n"
         "  restyle invert 'shards/*.tar' --out latents/ --latents all --save-images\n"
         "  restyle report latents/ --out report.html\n"
-        "and these ones, edited:\n"
+        "and these portraits, edited:\n"
         f"  restyle edit {folder / 'latents'} --out edited/ --direction demo:smile --strengths=-3,0,3\n"
         "  restyle report edited/ --out edited.html"
     )
@@ -95,7 +97,7 @@ def _photos(folder: Path, n: int) -> None:
 
 
 def _edit(latents: Path, out: Path) -> None:
-    """Draw the portrait that came out best, moved along directions of the demo's generator."""
+    """Draw the best inversion, moved along directions of the demo's generator."""
     import numpy as np
 
     from generators import directions

@@ -12,28 +12,28 @@ import click
     "form",
     type=click.Choice(["npy", "pt", "pairs"]),
     required=True,
-    help="npy: ReStyle's dictionary of names. pt: a file each image. pairs: shards of images and latents.",
+    help="npy: ReStyle's dictionary of names. pt: one file per image. pairs: shards of images and latents.",
 )
 @click.option("--out", required=True, help="latents.npy, a folder, or 'pairs/%06d.tar'.")
-@click.option("--where", help='Which rows, such as "identity >= 0.9". Default: all that are ok.')
+@click.option("--where", help='Only rows such as "identity >= 0.9". Default: all rows that are ok.')
 @click.option(
     "--samples",
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="Of pairs: how many in a shard.",
+    help="For pairs: samples per shard.",
 )
 def export(latents: str, form: str, out: str, where: str | None, samples: int) -> None:
-    """Write the rows of a LATENTS folder that came out in another form.
+    """Write the successfully inverted rows of a LATENTS folder in another form.
 
     \b
     npy    {name: [n_steps, n_styles, w_dim]}, all steps if the run kept them (--latents all)
     pt     <name>.pt, a tensor [1, n_styles, w_dim]
-    pairs  <name>.png aligned or edited, <name>.npy latent, <name>.json metrics and labels; these images
-           are there if the run saved them (--save-images)
+    pairs  <name>.png aligned or edited, <name>.npy latent, <name>.json metrics and labels; needs a run
+           that saved its images (--save-images)
 
-    A name is the key, with _face1 for the second face of an image, _smile_2 for an edit, and _2 for a key
-    that came before. What is there already is not overwritten.
+    A name is the key, with _face1 for the second face of an image, _smile+2 for an edit, and ~2 for a key
+    that is taken. Existing files are not overwritten.
     """
     from tqdm import tqdm
 

@@ -8,7 +8,7 @@ import click
 @click.command(epilog="Example: restyle inspect restyle_psp_ffhq_encode.pt")
 @click.argument("file")
 def inspect(file: str) -> None:
-    """Tell what FILE (an encoder, a generator, or demo) is and what is needed to run it.
+    """Say what FILE (an encoder, a generator, or demo) is and what is needed to run it.
 
     The file is read as data; nothing in it is executed.
     """

@@ -21,8 +21,9 @@ def interpolate(latents: str, keys: tuple[str, ...], out: str, **options: Any) -
 
     With one KEY, --direction and --strengths it shows an edit as it grows.
     """
+    from jobs.console import n_of
     from pipeline.editing.interpolation import PathConfig
     from pipeline.editing.interpolation import interpolate as draw
 
     n = draw(latents, out, flags.build(PathConfig, options, keys=keys))
-    click.echo(f"{n} frames: {out}")
+    click.echo(f"{n_of(n, 'frame')}: {out}")

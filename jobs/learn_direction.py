@@ -48,7 +48,7 @@ def learn_direction(latents: str, label: str, out: str, layers: str | None, **op
         )
     if learned.conditions:
         click.echo(
-            f"{learned.remainder:.0%} of the direction is left once the conditions are taken out"
+            f"{learned.remainder:.0%} of the direction remains once the conditions are removed"
         )
     save(out, learned)
     click.echo(f"direction: {out}")

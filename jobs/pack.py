@@ -13,24 +13,27 @@ import click
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="Samples in a shard.",
+    help="Samples per shard.",
 )
 def pack(folder: str, pattern: str, samples: int) -> None:
     """Pack the photos of FOLDER and its subfolders into shards named by PATTERN.
 
-    Keys keep the path below FOLDER; a .json, .txt or .cls beside a photo goes with it. Files are
+    Keys keep the path below FOLDER; a .json, .txt or .cls beside a photo is packed with it. Files are
     stored as they are, in sorted order; the same folder gives the same shards, to the byte.
     """
+    from jobs.console import n_of
     from pipeline.shards import packing
 
     packed = packing.pack(folder, pattern, samples)
-    click.echo(f"{packed.n_images} photos in {len(packed.shards)} shards: {packed.shards[0]} ...")
+    shards = n_of(len(packed.shards), "shard")
+    click.echo(f"{n_of(packed.n_images, 'photo')} in {shards}: {packed.shards[0]} ...")
     for path, key in packed.renamed[:10]:
         click.echo(
             f"  {path} has the key {key}, for a key ends at the first dot and must be unique"
         )
     if len(packed.renamed) > 10:
-        click.echo(f"  {len(packed.renamed) - 10} more keys differ from their path")
+        click.echo(f"  {len(packed.renamed) - 10} more keys differ from their paths")
     if packed.skipped:
         names = ", ".join(packed.skipped[:5]) + (" ..." if len(packed.skipped) > 5 else "")
-        click.echo(f"{len(packed.skipped)} files are no photos by their extension: {names}")
+        skipped = n_of(len(packed.skipped), "file")
+        click.echo(f"skipped {skipped} that are not photos by their extension: {names}")

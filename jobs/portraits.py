@@ -29,26 +29,26 @@ def _there(pattern: str) -> int:
     help="aligned: the crop that FFHQ's alignment gives. photo: head and shoulders.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the data set."
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the data set."
 )
 @click.option(
     "--samples",
     type=click.IntRange(min=1),
     default=2000,
     show_default=True,
-    help="Samples in a shard.",
+    help="Samples per shard.",
 )
 def portraits(pattern: str, count: int, size: int, view: str, seed: int, samples: int) -> None:
     """Render portraits of people who do not exist into shards named by PATTERN.
 
     A sample is a PNG, a .npy with the normals it was drawn from (z of a distilled generator) and a
-    .json with its attributes: smile, glasses, yaw and twenty more. The same command gives the same
-    shards, and leaves those that are there alone.
+    .json with its attributes: smile, glasses, yaw and twenty more. The same command writes the same
+    shards and leaves existing ones alone.
     """
     from pipeline.portraits import shards
 
     if Path(pattern).suffix == ".tar" and (n_existing := _there(pattern)):
-        click.echo(f"{n_existing} shards are there already and stay as they are")
+        click.echo(f"{n_existing} shards exist already and stay as they are")
     with tqdm(total=count, unit="portrait", desc="rendering") as bar:
         written = shards.write(
             pattern,

@@ -23,14 +23,15 @@ def render(latents: str, out: str, **options: Any) -> None:
     Pictures that exist already stay, so running the same command again resumes one that was stopped.
     Photos to paste into are read from the shards again.
     """
+    from jobs.console import n_of
     from pipeline.editing import render
 
     config = flags.build(render.RenderConfig, options)
     with tqdm(unit="row", desc="drawing") as bar:
         done = render.render(latents, out, config, bar.update)
-    existing = f", {done.n_there} were there before" if done.n_there else ""
-    without = f", {done.n_without} rows without a latent" if done.n_without else ""
-    click.echo(f"{done.n_written} pictures{existing}{without}: {out}")
+    existing = f", {done.n_there} existed before" if done.n_there else ""
+    without = f", {n_of(done.n_without, 'row')} without a latent" if done.n_without else ""
+    click.echo(f"{n_of(done.n_written, 'picture')}{existing}{without}: {out}")
     if done.keys_missing:
         click.echo(f"not found: {', '.join(sorted(done.keys_missing)[:10])}", err=True)
         sys.exit(1)

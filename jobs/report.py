@@ -13,15 +13,15 @@ import click
     type=click.IntRange(min=0),
     default=64,
     show_default=True,
-    help="Rows shown with pictures, and failures listed; numbers are of all rows.",
+    help="Rows shown with pictures, and failures listed; statistics cover all rows.",
 )
 @click.option("--model", help="Where the encoder checkpoint is now. Default: where the run had it.")
-@click.option("--generator", help="The same for a generator file of its own.")
+@click.option("--generator", help="The same for a separate generator file.")
 def report(latents: str, out: str, limit: int, model: str | None, generator: str | None) -> None:
     """Write one self-contained HTML page about a LATENTS folder.
 
-    Source photos are read from the shards again, the pictures of each step are drawn from the
-    latents. What cannot be had any more is left out, and the page says so.
+    Source photos are read from the shards again; the pictures of each step are drawn from the
+    latents. Whatever is no longer available is left out, and the page says so.
     """
     from pipeline.report import write
 

@@ -16,9 +16,9 @@ N_LISTED = 10
 @click.command(epilog="Example: restyle status latents/")
 @click.argument("latents")
 def status(latents: str) -> None:
-    """How far the run of a LATENTS folder is: shards done, running and failed, rows by status, speed.
+    """Show the progress of a LATENTS folder's run: shards done, running and failed, rows by status, speed.
 
-    Reads files alone: needs no Ray, and may run beside a run or after it, on any machine.
+    It only reads files: it needs no Ray, and works during a run or after it, on any machine.
     """
     from pipeline.engine import audit
 
@@ -54,12 +54,12 @@ def _print_run(run: Progress, is_running: bool) -> None:
     waited = stopwatch.sentence(run.busy_s)
     rate = f"{run.rows_per_s:.1f} images/s"
     if not is_running:
-        ended = run.state if run.state != "running" else "stopped without a word"
-        click.echo(f"run:    {ended}, begun {run.started}, {run.n_done} shards, {rate}")
+        ended = run.state if run.state != "running" else "stopped without notice"
+        click.echo(f"run:    {ended}, started {run.started}, {run.n_done} shards, {rate}")
         if waited:
             click.echo(f"        {waited}")
         if run.state != "finished":
-            click.echo("        the same `restyle invert` command again continues")
+            click.echo("        run the same `restyle invert` command again to resume")
         return
     remaining = (
         "no estimate yet" if run.seconds_left is None else f"about {_span(run.seconds_left)} left"

@@ -12,10 +12,11 @@ import click
 def verify(latents: str) -> None:
     """Check a LATENTS folder: row counts, finite latents, one fingerprint, no row twice, no shard missing.
 
-    Exits with status 1 and a list where something is wrong.
+    If something is wrong, it is listed, and the exit status is 1.
     """
     from tqdm import tqdm
 
+    from jobs.console import n_of
     from pipeline.engine import audit
 
     problems, n_rows, n_files = [], 0, 0
@@ -27,6 +28,7 @@ def verify(latents: str) -> None:
     problems += audit.missing(latents)
     for problem in problems:
         click.echo(problem)
-    click.echo(f"{n_files} files, {n_rows} rows, {len(problems)} problems")
+    totals = ((n_files, "file"), (n_rows, "row"), (len(problems), "problem"))
+    click.echo(", ".join(n_of(n, noun) for n, noun in totals))
     if problems:
         sys.exit(1)

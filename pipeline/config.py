@@ -134,10 +134,10 @@ def _fields(words: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     for word in words:
         key, is_declared, type_ = word.partition("=")
         if is_declared and (key in LABEL_MEMBERS or not COLUMN_KEY.fullmatch(key)):
-            raise ConfigError(f"--keep-fields cannot make a column of the key {key!r}")
+            raise ConfigError(f"--keep-fields cannot make a column from the key {key!r}")
         if (type_ not in LABEL_TYPES) if is_declared else (key not in LABEL_MEMBERS):
             raise ConfigError(
-                f"--keep-fields takes {', '.join(LABEL_MEMBERS)}, and types of keys of the json such as "
+                f"--keep-fields takes {', '.join(LABEL_MEMBERS)}, and types for keys of the json, such as "
                 f"age=float ({', '.join(LABEL_TYPES)}), not {word!r}"
             )
         names.add("json" if is_declared else key)
@@ -178,7 +178,7 @@ class ClusterConfig:
     def __post_init__(self) -> None:
         each = self.gpus_per_actor
         if each is not None and each > 1 and each != int(each):
-            raise ConfigError(f"--gpus-per-actor must be whole above 1, not {each:g}")
+            raise ConfigError(f"--gpus-per-actor must be a whole number above 1, not {each:g}")
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:

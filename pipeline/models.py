@@ -25,7 +25,7 @@ class DrawConfig:
     model: str | None = setting(
         None, "Where the encoder checkpoint is now. Default: where the run had it.", MODEL
     )
-    generator: str | None = setting(None, "The same for a generator file of its own.", MODEL)
+    generator: str | None = setting(None, "The same for a separate generator file.", MODEL)
     precision: Precision = setting("fp32", "Of the generator; latents stay as they are.", MODEL)
     batch_size: int = setting(8, "Pictures drawn together.", MODEL, least=1)
 
@@ -78,14 +78,14 @@ def load_generating_model(
         CheckpointError, ConfigError: no such file, or other weights than the run had.
     """
     if "model" not in footer or "identity" not in footer:
-        raise ConfigError("these latents do not name their model; restyle invert writes such names")
+        raise ConfigError("these latents do not record their model, as `restyle invert` does")
     path = model or footer.get("then") or footer["model"]
     loaded = load_inverter(path, generator or footer.get("generator"))
     ours = checkpoint_hashes(loaded)["generator_sha256"]
     theirs = str(footer["identity"].get("generator_sha256"))
     if ours != theirs:
         raise ConfigError(
-            f"the generator of {PurePath(path).name} is not the one that the latents were made for "
+            f"the generator of {PurePath(path).name} is not the one that the latents were made with "
             f"(sha256 {ours[:12]}, the run used {theirs[:12]}); pass the checkpoint of the run as "
             "--model"
         )

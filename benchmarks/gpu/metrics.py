@@ -1,4 +1,4 @@
-"""Microseconds an image of what is computed beside the inversion: identity and distances."""
+"""Microseconds per image of what is computed beside the inversion: identity and distances."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def _by_time(record: Record) -> Chart:
         Line(NAMES[name], [point.seconds for point in course], [point.mse for point in course])
         for name, course in record.courses.items()
     ]
-    return Chart("Quality by time", "seconds an image", "MSE", lines, log_x=True, log_y=True)
+    return Chart("Quality by time", "seconds per image", "MSE", lines, log_x=True, log_y=True)
 
 
 def _changes(what: str, unit: str, groups: dict[str, list[float]]) -> Chart:

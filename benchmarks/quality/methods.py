@@ -64,7 +64,7 @@ def search(model: ReStyle, images: Tensor, batch: int, n_steps: int) -> Result:
 
 
 def refine(model: ReStyle, images: Tensor, batch: int, n_steps: int, before: float) -> Result:
-    """Latent optimisation from the encoder's answer, which took ``before`` seconds an image."""
+    """Latent optimisation from the encoder's answer, which took ``before`` seconds per image."""
     config = replace(HYBRID, n_steps=n_steps, keep_steps=_marks(n_steps))
     found, seconds = _run(lambda chunk: hybrid(model, chunk, ENCODER_STEPS, config), images, batch)
     steps = [*config.keep_steps, n_steps]
@@ -76,7 +76,7 @@ def _marks(n_steps: int) -> tuple[int, ...]:
 
 
 def _run(method: Method, images: Tensor, batch: int) -> tuple[Inversion, float]:
-    """The answers to all images, and the seconds an image that the quickest batch took."""
+    """The answers to all images, and the seconds per image that the quickest batch took."""
     found, seconds = [], []
     for chunk in images.split(batch):
         _wait(images.device)

@@ -107,7 +107,9 @@ def sharpness(x: Tensor) -> Tensor:
 def _scale_weights(side: int) -> list[float]:
     """Exponents of the scales that a picture has room for, by its shorter side in pixels."""
     if side < _WINDOW:
-        raise ValueError(f"MS-SSIM needs images of at least {_WINDOW} pixels, not {side}")
+        raise ValueError(
+            f"MS-SSIM needs images with sides of at least {_WINDOW} pixels, not {side}"
+        )
     fitting = [w for i, w in enumerate(_SCALE_WEIGHTS) if side >> i >= _WINDOW]
     return [w / sum(fitting) for w in fitting]
 

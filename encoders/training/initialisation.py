@@ -104,7 +104,7 @@ def _encoder(
     if path != RANDOM:
         is_face = ENCODERS[config.encoder].backbone is IRBackbone
         wanted = ARCFACE_FILES if is_face else RESNET34_FILES
-        says = f"{wanted}; or `{RANDOM}` to begin without"
+        says = f"{wanted}; or `{RANDOM}` to start without"
         path = auxiliary.required(path, "backbone-weights", says)
     encoder = StyleEncoder(StyleEncoderConfig(config.encoder, generator.n_styles, in_channels))
     if path != RANDOM:
@@ -129,7 +129,7 @@ def initialise_ir_se50(backbone: IRBackbone, path: str | os.PathLike) -> None:
         name: t for name, t in auxiliary.tensors_of(path).items() if "output_layer" not in name
     }
     if "input_layer.0.weight" not in state:
-        raise CheckpointError(f"{path} is no face embedding; pass {ARCFACE_FILES}")
+        raise CheckpointError(f"{path} is not a face embedding; pass {ARCFACE_FILES}")
     _load(backbone, state, "input_layer.0.weight", path)
 
 
@@ -155,7 +155,7 @@ def initialise_resnet34(backbone: ResNet34, path: str | os.PathLike) -> None:
         elif layer != "fc":
             state[name] = tensor
     if "conv1.weight" not in state:
-        raise CheckpointError(f"{path} is no ResNet-34; pass {RESNET34_FILES}")
+        raise CheckpointError(f"{path} is not a ResNet-34; pass {RESNET34_FILES}")
     _load(backbone, state, "conv1.weight", path)
 
 

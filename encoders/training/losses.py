@@ -36,7 +36,7 @@ class LossConfig:
 
     l2: float = _weight(0.0, "the mean squared error")
     l1: float = _weight(0.0, "absolute differences at four scales and of gradients")
-    detail: float = _weight(0.0, "absolute differences where the target has much to see")
+    detail: float = _weight(0.0, "absolute differences where the target is rich in detail")
     ms_ssim: float = _weight(0.0, "1 - MS-SSIM")
     lpips: float = _weight(0.0, "LPIPS")
     vgg: float = _weight(0.0, "the absolute difference of VGG16's relu4_3")
@@ -46,7 +46,7 @@ class LossConfig:
     w_norm: float = _weight(0.0, "the latents' distance from the average")
     delta_norm: float = _weight(0.0, "the distances of a latent's styles from its first one")
     pull: float = _weight(
-        0.0, "the squared distance in W from the z that each sample must then bring"
+        0.0, "the squared distance in W from the mapped z, which each sample must then have"
     )
     adversarial: float = _weight(0.0, "an image discriminator's opinion")
     latent_adversarial: float = _weight(0.0, "a latent discriminator's opinion")

@@ -101,5 +101,5 @@ def load_moco(path: str | os.PathLike) -> MoCo:
             if key.startswith(_PREFIX) and not key.startswith(_PREFIX + "fc.")
         }
     if not queries:
-        raise CheckpointError(f"{path} is no checkpoint of MoCo; pass {MOCO_FILES}")
+        raise CheckpointError(f"{path} is not a MoCo checkpoint; pass {MOCO_FILES}")
     return checkpoint.restore(MoCo, queries, str(path))

@@ -95,7 +95,7 @@ class EncoderTrainer:
         """
         config, draw = self.config, self._draw(self.device)
         if not images.isfinite().all():  # where they are: on the CPU, as a rule
-            raise NotFinite(f"batch {self.global_step}: the images hold values that are no numbers")
+            raise NotFinite(f"batch {self.global_step}: the images contain NaN or infinity")
         images = images.to(self.device, torch.float32)
         if config.flip:
             images, z = mirrored(images, draw), None

@@ -68,7 +68,7 @@ def save(path: str | os.PathLike, header: Header, tensors: Mapping[str, Tensor])
 def _parse_header(path: Path, metadata: dict[str, str] | None) -> Header:
     if not metadata or METADATA_KEY not in metadata:
         raise CheckpointError(
-            f"{path} is a safetensors file, but not of this project (no {METADATA_KEY!r} record in its "
+            f"{path} is a safetensors file, but not from this project (no {METADATA_KEY!r} record in its "
             "header); pass a file that this project saved, or the published .pt"
         )
     try:
@@ -96,7 +96,7 @@ def load(path: str | os.PathLike, kind: str) -> tuple[Header, dict[str, Tensor]]
     """
     header, tensors = _read(Path(path), with_tensors=True)
     if header.kind != kind:
-        raise CheckpointError(f"{path} is of the kind {header.kind}, where {kind} is needed")
+        raise CheckpointError(f"{path} holds a {header.kind}, but a {kind} is needed")
     return header, tensors
 
 
@@ -110,7 +110,7 @@ def _read(path: Path, with_tensors: bool) -> tuple[Header, dict[str, Tensor]]:
             return header, _copied(path, mapped)
     except (SafetensorError, DamagedPickle) as error:
         raise CheckpointError(
-            f"{path} is not a readable safetensors file ({error}); it may be truncated: copy it again"
+            f"{path} is not a readable safetensors file ({error}); it may be truncated; copy it again"
         ) from None
 
 
@@ -134,7 +134,7 @@ def require_file(path: str | os.PathLike) -> None:
     if not Path(path).is_file():
         raise CheckpointError(f"no checkpoint at {path}; pass the path of a file, or `demo`")
     if not os.access(path, os.R_OK):
-        raise CheckpointError(f"{path} may not be read by this user; change its permissions")
+        raise CheckpointError(f"{path} cannot be read by this user; change its permissions")
 
 
 def load_pt(path: str | os.PathLike, mapped: bool = False) -> dict[str, Any]:

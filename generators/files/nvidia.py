@@ -128,7 +128,7 @@ def _walk(module: Module, name: str = "", depth: int = 0) -> dict[str, Module]:
     modules = {name: module}
     for child_name, child in module.children("_modules").items():
         if not isinstance(child, Module) or depth == _MAX_DEPTH:
-            raise DamagedPickle(f"{name} holds something that is no layer")
+            raise DamagedPickle(f"{name} holds something that is not a layer")
         modules |= _walk(child, f"{name}.{child_name}".lstrip("."), depth + 1)
         if len(modules) > _MAX_MODULES:
             raise DamagedPickle(f"more than {_MAX_MODULES} layers")
@@ -141,7 +141,7 @@ def _tensors(modules: Mapping[str, Module]) -> dict[str, StoredTensor]:
         for part in ("_parameters", "_buffers"):
             for key, tensor in module.children(part).items():
                 if not isinstance(tensor, StoredTensor):
-                    raise DamagedPickle(f"{name}.{key} is no tensor")
+                    raise DamagedPickle(f"{name}.{key} is not a tensor")
                 tensors[f"{name}.{key}".lstrip(".")] = tensor
     return tensors
 

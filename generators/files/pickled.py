@@ -123,7 +123,7 @@ def read(
         raise
     except Exception as error:  # operands of any wrong kind
         text = " ".join(str(error).split())[:120] or type(error).__name__
-        raise DamagedPickle(f"no complete pickle: {text}") from None
+        raise DamagedPickle(f"not a complete pickle: {text}") from None
 
 
 class _Machine:
@@ -209,7 +209,7 @@ class _Machine:
     def _last(self, n: int) -> None:
         items = tuple(self.stack[-n:])
         if len(items) < n:
-            raise DamagedPickle("no complete pickle: its stack is empty")
+            raise DamagedPickle("not a complete pickle: its stack is empty")
         self.stack[-n:] = [items]
 
     def op_tuple1(self, _: None) -> None:
@@ -282,7 +282,7 @@ class _Machine:
 def _of_kind(value: Any, kind: type) -> Any:
     if not isinstance(value, kind):
         raise DamagedPickle(
-            f"no complete pickle: a {type(value).__name__} where a {kind.__name__} must be"
+            f"not a complete pickle: a {type(value).__name__} where a {kind.__name__} must be"
         )
     return value
 

@@ -123,7 +123,7 @@ def rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) 
     numbers = (offset, *shape, *stride)
     are_sizes = all(isinstance(n, int) and 0 <= n < _MOST for n in numbers)
     if not are_sizes or len(numbers) > 2 * _MAX_DIMENSIONS + 1:
-        raise DamagedPickle("a tensor of no possible shape")
+        raise DamagedPickle("a tensor of an impossible shape")
     made = StoredTensor(storage, offset, tuple(shape), tuple(stride))
     n = math.prod(shape)
     if n and (n > storage.n or offset + made.n_spanned > storage.n):
@@ -149,7 +149,7 @@ def _storage(identity: Any) -> Storage:
         raise RefusedPickle("a reference that is not to a storage")
     kind, key, n = identity[1], identity[2], identity[4]
     if not isinstance(kind, pickled.Global) or not isinstance(n, int) or not 0 <= n < _MOST:
-        raise DamagedPickle("a storage of no known kind or size")
+        raise DamagedPickle("a storage of unknown kind or size")
     return Storage(str(key), _DTYPES.get(kind.name, torch.uint8), n)
 
 
@@ -180,7 +180,7 @@ def read_storage(window: Window) -> Storage:
     made = _read_old_container(window, {}, STORAGE_NAMES, _storage)
     header = window.read(8)
     if not isinstance(made, Storage) or int.from_bytes(header, "little") != made.n:
-        raise DamagedPickle("a storage whose size is said differently in two places")
+        raise DamagedPickle("a storage with two different sizes")
     if window.end - window.position < made.n_bytes:
         raise RefusedPickle(
             f"a storage of {made.n:,} numbers in {window.end - window.position} bytes"
@@ -196,7 +196,7 @@ def _read_old_container(
 ) -> Any:
     """The object of a container before zip; the window is left where the storages' bytes begin."""
     if pickled.read(window, {}) != _MAGIC:
-        raise DamagedPickle("no file of torch.save")
+        raise DamagedPickle("not a file of torch.save")
     for _ in ("protocol version", "byte order and sizes of C types"):
         pickled.read(window, {})
     content = pickled.read(window, makers, names, persistent)
@@ -254,7 +254,7 @@ def _scan_zip(path: str | os.PathLike, size: int, tensors: _Tensors) -> dict[str
             window = Window(io.BytesIO(archive.read(pickle)), 0, pickle.file_size)
             pickled.read(window, tensors.makers, _NAMES, tensors.storage)
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise DamagedPickle(f"no readable zip container: {error}") from None
+        raise DamagedPickle(f"not a readable zip container: {error}") from None
     except ValueError as error:
         if isinstance(error, RefusedPickle | DamagedPickle):
             raise

@@ -97,7 +97,7 @@ class Edit:
                 "it belongs to a different run than the other files here; move it elsewhere"
             )
         if not self._source.schema_arrow.equals(self._config.columns):
-            raise ConfigError("its columns are not those of the other files here")
+            raise ConfigError("its columns differ from those of the other files here")
 
     @property
     def n_samples(self) -> int:

@@ -19,7 +19,9 @@ WEBP, MP4 = ".webp", ".mp4"
 WEBP_QUALITY = 90
 WEBP_MAX_BYTES = 2 << 30  # of pixels
 MP4_CRF = "16"  # of x264: hardly any loss to be seen
-MISSING_AV = "an .mp4 needs the package av; run pip install 'restyle-batch[video]', or take a .webp"
+MISSING_AV = (
+    "an .mp4 needs the package av; run pip install 'restyle-batch[video]', or choose a .webp"
+)
 
 
 def require(out: str) -> None:
@@ -46,7 +48,9 @@ def require(out: str) -> None:
     except OSError as error:
         raise _unwritable(out, error) from None
     if is_used:
-        raise ConfigError(f"{out} holds files already, which would mix with the frames; delete it")
+        raise ConfigError(
+            f"{out} already contains files, which would mix with the frames; delete it"
+        )
 
 
 def _unwritable(out: str, error: OSError) -> ConfigError:
@@ -62,7 +66,7 @@ def require_fitting(out: str, n_frames: int, size: tuple[int, int]) -> None:
     n_bytes = 3 * n_frames * size[0] * size[1]
     if Path(out).suffix.lower() == WEBP and n_bytes > WEBP_MAX_BYTES:
         raise ConfigError(
-            f"{n_frames} frames of {size[1]}x{size[0]} are too many for a {WEBP}; take an {MP4}, a "
+            f"{n_frames} frames of {size[1]}x{size[0]} are too many for a {WEBP}; choose an {MP4}, a "
             "folder, or fewer --steps"
         )
 

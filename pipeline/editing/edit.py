@@ -54,7 +54,7 @@ class EditConfig(DrawConfig):
         if not self.strengths or not np.isfinite(self.strengths).all():
             raise ConfigError("--strengths takes numbers with commas between them, such as -2,2")
         if len(set(self.strengths)) < len(self.strengths):
-            raise ConfigError("--strengths names a number twice")
+            raise ConfigError("--strengths has the same number twice")
 
 
 def plan_edit(
@@ -129,7 +129,7 @@ def _first(url: str) -> tuple[pa.Schema, dict[str, Any]]:
         raise ConfigError(f"{storage.redact(url)} was not written by `restyle invert`")
     if "direction" in columns.names:
         raise ConfigError(
-            f"{storage.redact(url)} holds edits already; edit the latents that they were made from, "
+            f"{storage.redact(url)} already holds edits; edit the latents that they were made from, "
             "with several directions joined by ' + '"
         )
     return columns, record

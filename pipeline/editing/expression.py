@@ -122,7 +122,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
         match = SPAN.fullmatch(part.strip())
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last <= MAX_LAYER:
-            raise ConfigError(f"{part!r} names no layers; write them such as 0-3,7")
+            raise ConfigError(f"{part!r} does not name layers; write them like 0-3,7")
         layers |= set(range(first, last + 1))
     return tuple(sorted(layers))
 

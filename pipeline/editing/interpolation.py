@@ -29,7 +29,7 @@ class PathConfig(DrawConfig):
 
     keys: tuple[str, ...]  # through these, in order
     steps: int = setting(24, "Frames from one point to the next.", PATH, least=1)
-    loop: bool = setting(False, "Go on to the first point again.", PATH)
+    loop: bool = setting(False, "Return to the first point at the end.", PATH)
     direction: str | None = setting(
         None, "Move each key along this one, as in `restyle edit`.", PATH
     )
@@ -101,14 +101,14 @@ def _found(latents: str, keys: Sequence[str]) -> tuple[np.ndarray, dict]:
             if key in rows:
                 other = f"{storage.redact(rows[key][0])} and {storage.redact(shard)}"
                 raise ConfigError(
-                    f"the key {key!r} stands in several rows ({other}); take latents without edits, or "
+                    f"the key {key!r} is in several rows ({other}); choose latents without edits, or "
                     "a folder with one of the shards"
                 )
             rows[key] = shard, latent
     for key in keys:
         if key not in rows:
             raise ConfigError(
-                f"{storage.redact(latents)} holds no latent of the key {key!r}; a key is the name of an "
+                f"{storage.redact(latents)} holds no latent with the key {key!r}; a key is the name of an "
                 "image in its shard, without the extension"
             )
     return np.stack([rows[key][1] for key in keys]), record

@@ -50,7 +50,7 @@ class RenderConfig(DrawConfig):
         most=0.5,
     )
     keys: tuple[str, ...] = setting((), "Comma-separated: only these images. Default: all.", OUTPUT)
-    limit: int | None = setting(None, "At most so many pictures.", OUTPUT, least=1)
+    limit: int | None = setting(None, "Maximum number of pictures.", OUTPUT, least=1)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline.latents.schema import dense, nested_array
 from pipeline.records import Status
 
-NOT_FINITE_ERROR = "the edit leaves the numbers that a latent can hold; pass a smaller strength"
+NOT_FINITE_ERROR = "the edited latent overflows its data type; pass a smaller strength"
 PICTURES = ("aligned_image", "reconstruction")
 
 

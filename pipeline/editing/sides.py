@@ -65,7 +65,7 @@ def sides(
     if n_rare < MIN_ROWS:
         raise ConfigError(
             f"of {len(column)} rows with {label}, {n_rare} are on one side of its boundary; {MIN_ROWS} "
-            "are the least on each, so invert more images, or pass another --threshold"
+            "are needed on each, so invert more images, or pass another --threshold"
         )
     return labels
 
@@ -107,9 +107,7 @@ def _sides(
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return _numbers(column.to_numpy().astype(np.float64), threshold)
     if not pa.types.is_string(column.type):
-        raise ConfigError(
-            f"{label} is a column of {column.type}, where numbers or texts are needed"
-        )
+        raise ConfigError(f"{label} is a column of {column.type}, but numbers or texts are needed")
     values = pc.unique(column).to_pylist()
     if positive is None and len(values) == 2:
         positive = max(values)

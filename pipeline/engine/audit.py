@@ -66,7 +66,7 @@ def files(out: str) -> list[str]:
     folder = RunFolder(out)
     names = folder.committed()
     if not names and folder.shards() is None:
-        raise ConfigError(f"{folder} holds no run; pass the --out of `restyle invert`")
+        raise ConfigError(f"{folder} contains no run; pass the --out of `restyle invert`")
     return names
 
 
@@ -142,9 +142,11 @@ def _check_file(
         say(f"{audit.name}: not written by restyle (no record in its footer)")
         return
     if record["fingerprint"] != expected:
-        say(f"{audit.name}: other settings than the folder's ({record['fingerprint']}, {expected})")
+        say(
+            f"{audit.name}: different settings from the folder's ({record['fingerprint']}, {expected})"
+        )
     if record["n_rows"] != audit.n_rows:
-        say(f"{audit.name}: {audit.n_rows} rows, its footer says {record['n_rows']}")
+        say(f"{audit.name}: {audit.n_rows} rows, but its footer says {record['n_rows']}")
     if record["shard"] in shards:
         say(f"{audit.name}: shard {record['shard']} is also in {shards[record['shard']]}")
     shards[record["shard"]] = audit.name
@@ -172,7 +174,7 @@ def _check_rows(
     for place in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
         if place in seen:
             which = f"sample {place[0]}, " + ", ".join(map(_spoken, names[1:], place[1:]))
-            audit.problems.append(f"{audit.name}: {which} stands twice")
+            audit.problems.append(f"{audit.name}: {which} appears twice")
         seen.add(place)
     statuses = batch.column("status").to_pylist()
     counts.update(statuses)

@@ -131,7 +131,7 @@ class _Run:
             pool.busy.clear()
             queue.clear()
             for attempt in attempts:
-                reason = f"workers die before they finish a shard: {pool.last_error}"
+                reason = f"workers die before they finish a single shard: {pool.last_error}"
                 self._give_up(attempt.task, reason)
         self.n_rows_begun = pool.n_rows_begun()
         if self._journal is not None and self._journal.is_due:

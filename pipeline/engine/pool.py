@@ -128,8 +128,8 @@ class ActorPool:
         fitting = sum(_n_fitting(node.get("GPU", 0), self._each) for node in nodes)
         if not fitting and is_first:
             raise ConfigError(
-                f"--gpus-per-actor {self._each:g} fits nowhere: the cluster has {n_gpus:g} GPUs; leave "
-                "it out to run on CPUs"
+                f"--gpus-per-actor {self._each:g} does not fit on any node: the cluster has {n_gpus:g} GPUs; "
+                "leave it out to run on CPUs"
             )
         return min(self._cluster.n_actors or fitting, fitting)
 

@@ -63,9 +63,7 @@ def reconcile_with_storage(plan: RunPlan, summary: Summary) -> None:
     committed = set(RunFolder(plan.out).committed()) - unsure
     summary.failures = [(t, why) for t, why in summary.failures if t.output not in committed]
     accounted = {t.output for t, _ in summary.failures} | committed
-    reason = (
-        "its worker wrote a file that is not in the folder; is --out on storage that nodes share?"
-    )
+    reason = "its worker wrote a file that is not in the folder; is --out on storage that all nodes share?"
     summary.failures += [(t, reason) for t in plan.pending if t.output not in accounted]
 
 
@@ -97,7 +95,7 @@ def require_device(precision: Precision, cluster: ClusterConfig) -> None:
     if not runs_here(cluster) or torch.cuda.is_available():
         return
     if cluster.gpus_per_actor:
-        raise ConfigError("--gpus-per-actor needs a GPU and there is none here; leave it out")
+        raise ConfigError("--gpus-per-actor needs a GPU, but there is none here; leave it out")
     try:
         require_precision(precision, "cpu")
     except ValueError as error:

@@ -72,8 +72,8 @@ def tasks(patterns: Sequence[str], run: str) -> list[Task]:
         new = task(url, version, run)
         if new.output in by_output:
             raise ConfigError(
-                f"two shards are both {storage.redact(url)} once secrets are left out; pass one, or "
-                "tell commands apart by a comment: '# 00001.tar'"
+                f"two shards have the same address, {storage.redact(url)}, once secrets are removed; pass "
+                "only one, or tell commands apart with a comment: '# 00001.tar'"
             )
         by_output[new.output] = new
     return list(by_output.values())

@@ -44,7 +44,7 @@ def quad(landmarks: np.ndarray) -> np.ndarray:
     x = eye_to_eye - _quarter_turn(eye_to_mouth)
     length = np.hypot(*x)
     if length < 1e-6:
-        raise ValueError("landmarks describe no face: eyes and mouth do not span a square")
+        raise ValueError("landmarks do not describe a face: eyes and mouth do not span a square")
     x *= max(np.hypot(*eye_to_eye) * _EYE_SPAN, np.hypot(*eye_to_mouth) * _MOUTH_SPAN) / length
     y = _quarter_turn(x)
     centre = eyes + eye_to_mouth * _DOWN

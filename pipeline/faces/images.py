@@ -76,7 +76,7 @@ def decode(data: bytes) -> np.ndarray:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"the {name} data declares more pixels than Pillow accepts") from error
     except MemoryError as error:
-        raise ImageError(f"the {name} data asks for more memory than there is") from error
+        raise ImageError(f"the {name} data needs more memory than there is") from error
     except Exception as error:
         # Readers fail in a dozen ways (OSError, SyntaxError, struct.error, IndexError, ...) whose
         # texts name offsets and objects. All of them mean this.

@@ -23,7 +23,7 @@ def paste(
     # Along the upper side and down the left one: the quad of an alignment is a square.
     to_photo = np.stack([corners[3] - corners[0], corners[1] - corners[0]], axis=1)
     if not np.isfinite(corners).all() or abs(np.linalg.det(to_photo)) < 1:
-        raise ValueError("this quad has no area to paste a picture into")
+        raise ValueError("this quad has no area, so nothing can be pasted into it")
     pasted = photo_u8.copy()
     (left, top), (right, bottom) = _box(corners, photo_u8.shape)
     if right <= left or bottom <= top:

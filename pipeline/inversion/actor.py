@@ -75,7 +75,7 @@ class InversionActor(Worker):
         for name, value in hashes.items():
             if self.config.settings[name] != value:
                 raise ConfigError(
-                    f"a checkpoint of {self.config.run.model} holds other weights on this node ({name} "
+                    f"a checkpoint of {self.config.run.model} holds different weights on this node ({name} "
                     "differs); copy the same files to every node"
                 )
 

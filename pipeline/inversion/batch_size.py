@@ -52,7 +52,7 @@ def on_gpu(work: Callable[[int], object], share: float) -> int:
         torch.cuda.set_per_process_memory_fraction(1.0)
     if size is None:
         raise OutOfMemory(
-            f"not even one image fits in {share:.0%} of this GPU's memory; pass --precision bf16, or "
+            f"not a single image fits in {share:.0%} of this GPU's memory; pass --precision bf16, or "
             "fewer actors for each GPU"
         )
     return size

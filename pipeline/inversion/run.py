@@ -141,6 +141,6 @@ def _require_memory(model: ReStyle | Bootstrap, config: RunConfig, n: int) -> No
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > available:
         raise ConfigError(
-            f"--batch-size {n} needs about {needed / 2**30:.0f} GiB for feature maps, this "
+            f"--batch-size {n} needs about {needed / 2**30:.0f} GiB for feature maps, but this "
             f"machine has {available / 2**30:.0f}; at most {int(n * available / needed)} fit"
         )

@@ -63,7 +63,7 @@ class Scorer:
         chips: [N, 1 + n_steps, 150, 150, 3] uint8, the face's first, as `pipeline.faces.detection` cuts them.
         Returns [N, n_steps] float64.
         """
-        assert self._dlib is not None, "this run measures no identity by dlib"
+        assert self._dlib is not None, "this run does not measure identity with dlib"
         n, n_steps = len(chips), chips.shape[1] - 1
         descriptors = self._dlib.describe(chips.flatten(0, 1)).view(n, 1 + n_steps, -1)
         face, others = descriptors[:, :1].expand(-1, n_steps, -1), descriptors[:, 1:]

@@ -92,7 +92,9 @@ class LatentDataset:
         import torch
 
         if "latent_avg" not in self.footer:
-            raise ConfigError(f"{self._files.address} does not name the average latent of a model")
+            raise ConfigError(
+                f"{self._files.address} does not record the average latent of a model"
+            )
         values = np.frombuffer(base64.b64decode(self.footer["latent_avg"]), "<f4")
         return torch.from_numpy(values.astype(np.float32)).reshape(self.footer["latent_avg_shape"])
 

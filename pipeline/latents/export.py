@@ -50,7 +50,9 @@ def open_rows(path: str, where: str | None) -> LatentDataset:
     if absent:
         raise ConfigError(f"{path} has no column {absent[0]!r}; is it the --out of a run?")
     if not len(rows):
-        raise ConfigError(f"{path} holds no row that came out" + (f" and {where}" if where else ""))
+        raise ConfigError(
+            f"{path} has no successfully inverted rows" + (f" and {where}" if where else "")
+        )
     return rows
 
 
@@ -135,7 +137,7 @@ def to_pairs(
         ("edit", "reconstruction") if EDIT[0] in names else ("invert", "aligned_image")
     )
     if picture not in names:
-        raise ConfigError(f"no images lie beside the latents; {command} with --save-images")
+        raise ConfigError(f"no images were saved with the latents; {command} with --save-images")
     firsts = range(0, len(rows), per_shard)
     shards = [shard_name(pattern, index, len(firsts) > 1) for index in range(len(firsts))]
     _require_new(shards)
@@ -159,7 +161,7 @@ def to_pairs(
 def _pair(columns: Columns, row: int, picture: str, names: Sequence[str]) -> dict[str, bytes]:
     image: bytes | None = columns[picture].values[row]  # type: ignore[assignment]
     if image is None:
-        raise ConfigError(f"a row that came out has no {picture}; verify the folder")
+        raise ConfigError(f"a successfully inverted row has no {picture}; verify the folder")
     latent = io.BytesIO()
     np.save(latent, columns["latent"].values[row].astype(np.float32))  # type: ignore[union-attr]
     extension = "png" if image.startswith(b"\x89PNG") else "jpg"
@@ -204,7 +206,7 @@ def _named(
 def _require_new(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.exists():
-            raise ConfigError(f"{path} is there already; delete it, or choose another --out")
+            raise ConfigError(f"{path} already exists; delete it, or choose another --out")
 
 
 @contextmanager

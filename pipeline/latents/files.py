@@ -52,7 +52,7 @@ class LatentFiles:
         """Some columns of one row group, in the given order.
 
         Raises:
-            ConfigError: the file cannot be read any more.
+            ConfigError: the file can no longer be read.
         """
         with opened(self.source, group.path, pre_buffer=True) as parquet:
             table = parquet.read_row_group(group.index, columns=list(columns))
@@ -124,7 +124,7 @@ def opened(
 def _unreadable(path: str, error: Exception) -> ConfigError:
     name, why = path.rpartition("/")[2], urls.redacted_message(error, path)
     return ConfigError(
-        f"{name} cannot be read ({why}); `restyle verify` of its folder tells what is damaged"
+        f"{name} cannot be read ({why}); `restyle verify` on its folder lists what is damaged"
     )
 
 
@@ -200,7 +200,7 @@ def _require_same(
     else:
         return
     raise ConfigError(
-        f"{address} mixes runs with other settings ({names} differ: {differs}); keep one run in a folder"
+        f"{address} mixes runs with different settings ({names} differ: {differs}); keep one run per folder"
     )
 
 

@@ -37,7 +37,7 @@ def load(
         if given:
             raise
         notes.append(
-            f"The model cannot be loaded here, so that only pictures that were saved are shown: "
+            f"The model cannot be loaded here, so only saved pictures are shown: "
             f"{str(error).rstrip('.')}. If it has moved, pass --model."
         )
         return None

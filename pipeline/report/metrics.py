@@ -43,11 +43,11 @@ class Metric:
 
 
 _KNOWN = (
-    Metric("mse", "MSE", "mean squared difference, on a range of −1 to 1", False, 4),
+    Metric("mse", "MSE", "mean squared error of pixels in −1 to 1", False, 4),
     Metric("psnr", "PSNR", "peak signal-to-noise ratio", True, 2, "dB"),
-    Metric("ms_ssim", "MS-SSIM", "structural similarity at several scales, 1 is equal", True, 3),
-    Metric("lpips", "LPIPS", "perceptual distance, 0 is equal", False, 3),
-    Metric("identity", "Identity", "cosine of two face descriptors, 1 is the same", True, 3),
+    Metric("ms_ssim", "MS-SSIM", "structural similarity at several scales; 1 means equal", True, 3),
+    Metric("lpips", "LPIPS", "perceptual distance; 0 means equal", False, 3),
+    Metric("identity", "Identity", "cosine of two face descriptors; 1 means the same", True, 3),
 )
 _BY_NAME = {metric.name: metric for metric in _KNOWN}
 

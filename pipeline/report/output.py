@@ -47,7 +47,7 @@ def fit(content: Content, cards: Sequence[Card], failures: Sequence[Card]) -> No
     content.cards, content.failures = evenly(cards, kept), evenly(failures, kept)
     if kept < 1:
         content.notes.append(
-            f"Pictures of {len(cards)} images would make this page larger than 20 MB, so it has those of "
+            f"Pictures of {len(cards)} images would make this page larger than 20 MB, so it shows those of "
             f"{len(content.cards)}."
         )
 

@@ -174,12 +174,14 @@ def _tiles(content: Content) -> list[Fact]:
         facts[1] = Fact(f"{run.n_ok:,}", "edits")
         facts[3:] = [
             Fact(str(len(run.directions)), f"direction{'s' * (len(run.directions) > 1)}"),
-            Fact(str(len(run.strengths)), f"strength{'s' * (len(run.strengths) > 1)} of each"),
+            Fact(
+                str(len(run.strengths)), f"strength{'s' * (len(run.strengths) > 1)} per direction"
+            ),
         ]
     if content.throughput is not None:
         n, what = content.throughput.n_workers, "GPU" if content.throughput.on_gpu else "CPU worker"
         rate = f"{content.throughput.samples_per_s:.3g}"
-        facts.append(Fact(rate, f"images a second on {n:,} {what}{'s' * (n != 1)}"))
+        facts.append(Fact(rate, f"images per second on {n:,} {what}{'s' * (n != 1)}"))
     return facts
 
 

@@ -76,7 +76,7 @@ def collect(
                     _add(pictures[i], photo, rows[i], input_size)
         except (ShardError, ConfigError) as error:
             name = PurePath(redact(url)).name  # the page travels; where the shard lies does not
-            reason = error.why if isinstance(error, SourceUnusable) else "cannot be read any more"
+            reason = error.why if isinstance(error, SourceUnusable) else "can no longer be read"
             unreadable.append(f"{name} {reason}")
             if len(unreadable) == MAX_UNREADABLE and n_tried + 1 == MAX_UNREADABLE:
                 break

@@ -141,7 +141,7 @@ def _record(file: pq.ParquetFile, path: str) -> dict[str, Any]:
         missing = [str(error)]
     if missing:
         raise ConfigError(
-            f"{path} was not written by `restyle invert`, or by another version ({missing[0]}); move it "
+            f"{path} was not written by `restyle invert`, or by a different version ({missing[0]}); move it "
             "out of the folder"
         )
     return record

@@ -141,7 +141,7 @@ def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, fields: frozenset[str])
     if not info.isreg():
         return _Member(error="a link or device inside the tar; store the file itself")
     if is_image and info.size > MAX_IMAGE_BYTES:
-        return _Member(error=f"a file of {info.size / 2**30:.1f} GiB is no photo")
+        return _Member(error=f"a file of {info.size / 2**30:.1f} GiB is not a photo")
     if not is_image and info.size > MAX_FIELD_BYTES:
         size, most = (n / 2**20 for n in (info.size, MAX_FIELD_BYTES))
         return _Member(error=f"a field of {size:.1f} MiB is above the limit of {most:.0f} MiB")
@@ -156,5 +156,5 @@ def _require_end(tar: tarfile.TarFile, url: str) -> None:
     while block := tar.fileobj.read(READ_BLOCK):
         if block.count(0) != len(block):
             raise ShardError(
-                f"{redact(url)} goes on after the tar's end marker; are two tars joined in it?"
+                f"{redact(url)} continues after the tar's end marker; were two tars joined?"
             )

@@ -47,7 +47,7 @@ def filesystem(url: str) -> tuple[pafs.FileSystem, str]:
     if not is_remote(url):
         return pafs.LocalFileSystem(), os.path.abspath(url)
     if url.startswith((*HTTP, PIPE)):
-        raise ConfigError(f"{redact(url)} can only be read; give a folder or a store")
+        raise ConfigError(f"{redact(url)} can only be read; pass a folder or a store")
     if not url.startswith(OBJECT_STORES):
         return _by_fsspec(url)
     with as_config_error("open", url):
@@ -74,7 +74,9 @@ def _by_fsspec(url: str) -> tuple[pafs.FileSystem, str]:
             fsspec.get_filesystem_class(scheme)
             files, path = fsspec.core.url_to_fs(url)
         except ImportError as error:
-            raise ConfigError(f"{scheme}:// needs a package that is missing: {error}") from None
+            raise ConfigError(
+                f"{scheme}:// needs a package that is not installed: {error}"
+            ) from None
         # What has changed must be seen; a listing kept from before hides it. Some packages keep
         # theirs in a way that cannot be switched off.
         if isinstance(files.dircache, fsspec.dircache.DirCache):

@@ -73,7 +73,7 @@ def _matches(pattern: str) -> dict[str, str | None]:
     else:
         names = sorted(glob.glob(pattern, recursive=True))
     if not names:
-        raise ConfigError(f"no shard matches {pattern}; check the path (it is read from here)")
+        raise ConfigError(f"no shard matches {pattern}; check the path (relative paths start here)")
     return _stated(names)
 
 
@@ -106,7 +106,9 @@ def _store_matches(pattern: str) -> dict[str, str | None]:
     # Everything below the last folder without a glob character.
     folder = re.split(r"[*?\[]", address)[0].rpartition("/")[0]
     if folder.endswith(":/"):
-        raise ConfigError(f"{redact(pattern)} leaves its bucket open; name one bucket outright")
+        raise ConfigError(
+            f"{redact(pattern)} does not name one bucket; write the bucket without a glob"
+        )
     folder = folder if glob.has_magic(address) else address.rstrip("/")
     wanted = address[len(folder) :].lstrip("/") or "*.tar*"
     listed = _listed(folder + query, is_deep="/" in wanted)
@@ -228,7 +230,7 @@ def _fsspec_version(files: pafs.PyFileSystem, path: str, size: int) -> str:
 def _http_version(url: str) -> str:
     if "@" in urlsplit(url).netloc:
         raise ConfigError(
-            f"{redact(url)} was given with a user name, which is not sent; pass 'pipe:curl -u ...'"
+            f"{redact(url)} contains a user name, which is not sent; pass 'pipe:curl -u ...'"
         )
     request = urllib.request.Request(url, method="HEAD")
     try:

@@ -92,7 +92,7 @@ class Batches:
             self._n_failed, n_in_a_row = self._n_failed + 1, n_in_a_row + 1
             if n_in_a_row >= MAX_FAILURES_IN_A_ROW:
                 raise ConfigError(
-                    f"{n_in_a_row} samples in a row gave no image to train on; the last said: "
+                    f"{n_in_a_row} samples in a row gave no image to train on; the last error: "
                     f"{face.error} ({face.status})"
                 )
 
@@ -102,7 +102,7 @@ def _result(future: Future[list[AlignedFace]]) -> AlignedFace:
         return future.result()[0]
     except BrokenProcessPool:
         raise ConfigError(
-            "a process that aligns faces died, perhaps for want of memory; align the shards first "
+            "a process that aligns faces died, perhaps because memory ran out; align the shards first "
             "(restyle invert --save-images), or give the machine more memory"
         ) from None
 
@@ -132,7 +132,7 @@ def _z(sample: Sample, z_dim: int) -> Tensor:
     if len(vector) != z_dim:
         raise ConfigError(
             f"the .npy member of sample {sample.key} holds {len(vector)} numbers, but the mapping takes "
-            f"{z_dim}; pass shards of the same renderer"
+            f"{z_dim}; pass shards from the same renderer"
         )
     return vector
 

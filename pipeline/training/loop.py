@@ -52,7 +52,7 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
             progress.global_step, progress.position = progress.global_step + 1, batch.position
             record.batch(progress.global_step, terms, _counts(batch, stream))
             for url in stream.broken.keys() - broken:
-                record.note(f"{stream.broken[url]}; what came before is used")
+                record.note(f"{stream.broken[url]}; the samples before it are used")
                 broken.add(url)
             is_last = progress.global_step == config.n_batches
             if is_last or progress.global_step % config.validate_every == 0:
@@ -113,7 +113,7 @@ def _resume(trainer: Trainer, folder: Path) -> _Progress:
         distributed.all_gather_object(counts, saved["n_done"] if saved else 0)
         if len(set(counts)) > 1:
             raise ConfigError(
-                f"the workers found states of {counts} batches in {folder}; --out must be on storage that "
+                f"the workers found states after {counts} batches in {folder}; --out must be on storage that "
                 "all of them share"
             )
     if saved is None:

@@ -33,7 +33,7 @@ def find_shards(
         wanted = tuple(storage.expand(held_out))
         others = tuple(url for url in shards if url not in wanted)
         if not others:
-            raise ConfigError("every shard is held out; pass shards to train on beside those")
+            raise ConfigError("every shard is held out; pass other shards to train on")
         return others, wanted
     if len(shards) < 2:
         raise ConfigError(
@@ -56,7 +56,7 @@ def execute(
     """
     if storage.is_remote(config.out):
         raise ConfigError(
-            f"training writes to a folder of the file system, not to {storage.redact(config.out)}; pass "
+            f"training writes to a local folder, not to {storage.redact(config.out)}; pass "
             "one, and copy the result"
         )
     alone = workers.n_workers == 1 and workers.address is None

@@ -54,7 +54,7 @@ def load(folder: Path) -> dict[str, Any] | None:
     except Exception as error:  # a damaged file fails in many ways inside torch's readers
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"{path} cannot be read ({first[:160]}); delete it to begin again, or copy it again"
+            f"{path} cannot be read ({first[:160]}); delete it to start over, or copy it again"
         ) from None
 
 

@@ -112,4 +112,4 @@ class SampleStream:
         n = len(self.config.urls)
         if problems:
             return f"none of the {n} shards holds a sample that can be read: {problems}"
-        return f"there is no sample to train on in {n} shards; the first is {redact(self.config.urls[0])}"
+        return f"{n} shards have no sample to train on; the first is {redact(self.config.urls[0])}"

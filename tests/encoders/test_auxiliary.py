@@ -124,14 +124,14 @@ def test_wrong_files_are_named(lpips_files, tmp_path):
     torch.save({"state": {"x": 1}}, tmp_path / "nested.pth")
     odd = tmp_path / "odd.pth"
     for load, says in {
-        (lambda: auxiliary.load_lpips(odd, heads)): "is no LPIPS backbone; pass torchvision's",
+        (lambda: auxiliary.load_lpips(odd, heads)): "is not an LPIPS backbone; pass torchvision's",
         (
             lambda: auxiliary.load_lpips(backbone, others)
         ): r"lin1.model.1.weight has shape \[1, 128, 1, 1\], needs",
         (lambda: auxiliary.load_lpips(backbone, odd)): "missing lin0.model.1.weight",
         (lambda: auxiliary.load_vgg_distance(backbone)): "vgg|features",
-        (lambda: auxiliary.load_identity(odd)): "is no face embedding of 24 or 49 blocks",
-        (lambda: auxiliary.load_identity(tmp_path / "nested.pth")): "is no plain state dict",
+        (lambda: auxiliary.load_identity(odd)): "is not a face embedding of 24 or 49 blocks",
+        (lambda: auxiliary.load_identity(tmp_path / "nested.pth")): "is not a plain state dict",
         (lambda: auxiliary.load_latent_discriminator(odd)): "no tensor mlp.0.weight",
     }.items():
         with pytest.raises(CheckpointError, match=says) as error:

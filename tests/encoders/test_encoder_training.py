@@ -82,7 +82,7 @@ def test_images_that_are_no_numbers_change_nothing(settings, make, shapes_batch)
     trainer.step(images)
     before = weights(trainer), trainer.average.n_updates, trainer.global_step
     images[2, 1, 3, 3] = torch.nan
-    with pytest.raises(NotFinite, match="batch 1: the images hold values that are no numbers"):
+    with pytest.raises(NotFinite, match="batch 1: the images contain NaN or infinity"):
         trainer.step(images)
     after = weights(trainer), trainer.average.n_updates, trainer.global_step
     assert before[1:] == after[1:]

@@ -67,9 +67,9 @@ def test_resnet34_takes_torchvisions_weights(resnet34, tmp_path):
 
 def test_other_files_are_named(resnet34, arcface_file, tmp_path):
     torch.save(resnet34, tmp_path / "resnet34.pth")
-    with pytest.raises(CheckpointError, match="is no face embedding; pass model_ir_se50.pth"):
+    with pytest.raises(CheckpointError, match="is not a face embedding; pass model_ir_se50.pth"):
         initialise_ir_se50(IRBackbone(), tmp_path / "resnet34.pth")
-    with pytest.raises(CheckpointError, match="is no ResNet-34; pass torchvision's"):
+    with pytest.raises(CheckpointError, match="is not a ResNet-34; pass torchvision's"):
         initialise_resnet34(ResNet34(), arcface_file)
     less = {name: t for name, t in resnet34.items() if name != "layer3.5.bn2.bias"}
     torch.save(less, tmp_path / "less.pth")

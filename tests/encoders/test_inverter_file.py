@@ -206,7 +206,7 @@ def test_hostile_and_broken_files_end_in_one_sentence(model, tmp_path, monkeypat
         "g.safetensors": "of the kind generator, where inverter is needed",
         "hostile.pt": "refused",
         "generator.pt": "no state_dict.*it is a generator file",
-        "type.pt": "encoder type 'Encoder9'; the types known are BackboneEncoder, ",
+        "type.pt": "encoder type 'Encoder9'; the known types are BackboneEncoder, ",
         "opts.pt": "no encoder_type in its opts",
         "model.bin": "neither .safetensors nor .pt",
         "header.safetensors": "damaged header.*'x'",

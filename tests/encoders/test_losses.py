@@ -203,7 +203,7 @@ def test_a_missing_file_is_named(settings, says, objective, tmp_path):
 
 def test_a_foreign_file_is_no_moco(tmp_path):
     torch.save({"state_dict": {"module.encoder_k.conv1.weight": torch.zeros(1)}}, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match="is no checkpoint of MoCo; pass moco_v2_800ep"):
+    with pytest.raises(CheckpointError, match="is not a MoCo checkpoint; pass moco_v2_800ep"):
         moco.load_moco(tmp_path / "x.pt")
 
 

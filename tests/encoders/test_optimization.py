@@ -135,7 +135,7 @@ def test_wrong_arguments_are_named(model, drawn):
     for steps in ((5, 3), (12,), (-1,), (3, 3)):
         with pytest.raises(ValueError, match=r"keep_steps must ascend from 0 to at most 11"):
             OptimizationConfig(n_steps=12, keep_steps=steps)
-    with pytest.raises(ValueError, match=r"start must be \[3, 8, 16\], one latent an image"):
+    with pytest.raises(ValueError, match=r"start must be \[3, 8, 16\], one latent per image"):
         optimize(model, drawn, SHORT, start=torch.zeros(1, 8, 16))
     with pytest.raises(ValueError, match=r"must lie in \[-1, 1\]"):
         optimize(model, drawn * 255, SHORT)

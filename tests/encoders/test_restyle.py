@@ -195,5 +195,7 @@ def test_what_does_not_fit_together_is_refused(tiny_generator):
         UNetConfig(widths=(12, 16, 24))
     with pytest.raises(ValueError, match="n_levels is 9"):
         UNetConfig(n_levels=9)
-    with pytest.raises(ValueError, match="'Encoder9' is not among those known: BackboneEncoder"):
+    with pytest.raises(
+        ValueError, match="'Encoder9' is unknown; the known types are BackboneEncoder"
+    ):
         StyleEncoder(StyleEncoderConfig("Encoder9", 18))

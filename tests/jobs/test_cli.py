@@ -57,7 +57,7 @@ def failing_runs(tmp_path):
         f"{metrics} lpips --lpips-weights s.tar": "this metric needs --lpips-heads: the file of",
         f"{metrics} lpips --lpips-weights s.tar --lpips-heads s.tar": "not a readable torch file",
         f"{metrics} identity --identity-model no.pth": "takes model_ir_se50.pth (ArcFace",
-        f"{metrics} identity --identity-model odd.pt": "is no plain state dict",
+        f"{metrics} identity --identity-model odd.pt": "is not a plain state dict",
         f"{metrics} mse --lpips-heads x.pth": "--lpips-heads is for lpips; add lpips to --metrics",
         "s.tar --out out --then nope.pt": "no checkpoint at nope.pt",
         "s.tar --out out --model single.safetensors": "has one step, not 5; pass --steps 1",

@@ -29,7 +29,7 @@ def test_demo_goes_the_whole_way(tmp_path, monkeypatch):
         assert row["latents_by_step"].shape == (5, 10, 128)
     page = (tmp_path / "demo" / "report.html").read_text()
     assert "nearest drawn likeness" in " ".join(page.split())
-    assert "images a second on 1" in page
+    assert "images per second on 1" in page
     edited = Image.open(tmp_path / "demo" / "edited.jpg")
     assert edited.width > 6 * edited.height  # one row
     monkeypatch.chdir(tmp_path)

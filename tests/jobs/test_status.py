@@ -71,9 +71,9 @@ def test_after_its_end(out, run):
         log.heartbeat(replace(progress, busy_s=busy))
     text = status(out)
     assert "1 of 4 done, 0 running, 1 failed" in text
-    assert "run:    unfinished, begun 2" in text
+    assert "run:    unfinished, started 2" in text
     assert "        the device waited 75% of the time for input; decoding and alignment" in text
-    assert "the same `restyle invert` command again continues" in text
+    assert "run the same `restyle invert` command again to resume" in text
 
 
 def test_after_its_death(out, run, tmp_path):
@@ -84,7 +84,7 @@ def test_after_its_death(out, run, tmp_path):
     path.write_text(json.dumps({**old, "written": old["written"] - 60}))
     text = status(out)
     assert "0 running" in text
-    assert "run:    stopped without a word" in text
+    assert "run:    stopped without notice" in text
 
 
 def test_without_a_heartbeat(out):

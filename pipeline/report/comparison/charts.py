@@ -131,7 +131,7 @@ def tradeoff(compared: MetricComparison, runs: Sequence[Compared]) -> Tradeoff |
         lines,
         [Tick(x(v), label) for v, label in ticks(0, x.high)],
         [Tick(y(v), label) for v, label in ticks(y.low, y.high)],
-        f"Mean {metric.label} against seconds an image. {title}",
+        f"Mean {metric.label} against seconds per image. {title}",
     )
 
 

@@ -25,10 +25,10 @@ class Comparison:
     @property
     def opening(self) -> str:
         left_out = self.common.n_left_out
-        rest = f"; {left_out:,} that failed in one at least are left out" if left_out else ""
+        rest = f"; {left_out:,} that failed in at least one are left out" if left_out else ""
         n = len(self.runs)
         return (
-            f"{self.common.numbers.shape[1]:,} rows of {self.common.n_images:,} images came out in "
+            f"{self.common.numbers.shape[1]:,} rows of {self.common.n_images:,} images were inverted in "
             f"{'both' if n == 2 else f'all {n}'} runs{rest}. Intervals of 95 % from "
             f"{self.n_resamples:,} resamples of images, seed {self.seed}."
         )
@@ -62,7 +62,9 @@ def compare(folders: Sequence[str], *, n_resamples: int = 2000, seed: int = 0) -
     runs = open_runs(folders)
     common = common_rows(runs)
     if not common.numbers.size:
-        raise ConfigError("no row came out in all of these runs, so there is nothing to compare")
+        raise ConfigError(
+            "no row was inverted in all of these runs, so there is nothing to compare"
+        )
     same, others = comparable(runs)
     by_metric = [compare_metric(runs, common, name, n_resamples, seed) for name in same]
     metrics = [compared for compared in by_metric if compared is not None]
@@ -73,7 +75,9 @@ def compare(folders: Sequence[str], *, n_resamples: int = 2000, seed: int = 0) -
     notes = []
     if others:
         names = _and([metric(name).label for name in others])
-        notes.append(f"{names} is left out: not measured in every run, or by other networks.")
+        notes.append(
+            f"{names} is left out: not measured in every run, or measured with different networks."
+        )
     return Comparison(runs, common, metrics, n_resamples, seed, notes)
 
 

@@ -57,7 +57,7 @@ def open_runs(folders: Sequence[str]) -> list[Compared]:
         ConfigError: fewer than two, inputs that differ, or numbers that mean different things.
     """
     if len(folders) < 2:
-        raise ConfigError("a comparison needs two runs at least; pass two folders of latents")
+        raise ConfigError("a comparison needs at least two runs; pass two folders of latents")
     runs = [source.open_run(folder) for folder in folders]
     names = _names(folders)
     for name, run in zip(names, runs, strict=True):
@@ -110,7 +110,7 @@ def _require_same_input(first_name: str, first: Run, name: str, run: Run) -> Non
         if ours != theirs:
             raise ConfigError(
                 f"{first_name} was run with --{setting} {ours} and {name} with --{setting} {theirs}, "
-                "so their rows are of other pictures; compare runs with the same"
+                "so their rows are of different pictures; compare runs with the same"
             )
     ours, theirs = ({f.shard: f.version for f in r.files} for r in (first, run))
     for here, absent, shards in ((first_name, name, ours), (name, first_name, theirs)):
@@ -123,7 +123,7 @@ def _require_same_input(first_name: str, first: Run, name: str, run: Run) -> Non
     changed = sorted(shard for shard in ours if ours[shard] != theirs[shard])
     if changed:
         raise ConfigError(
-            f"{changed[0]} was another file when {name} read it than for {first_name}; invert the "
+            f"{changed[0]} was a different file when {name} read it than for {first_name}; invert the "
             "same shards again to compare them"
         )
 
@@ -133,7 +133,7 @@ def _require_same_protocol(first_name: str, first: Run, name: str, run: Run) -> 
     if ours != theirs:
         raise ConfigError(
             f"{first_name} was measured on {ours} and {name} on {theirs}, so their numbers cannot be "
-            "compared; compare models of one input size"
+            "compared; compare models with the same input size"
         )
 
 
@@ -159,7 +159,7 @@ def common_rows(runs: Sequence[Compared]) -> Common:
         for compared, rows in zip(runs, of_shard, strict=True):
             if rows.samples() != first.samples():
                 raise ConfigError(
-                    f"{shard} held other samples for {compared.name} than for {runs[0].name}; "
+                    f"{shard} held different samples for {compared.name} than for {runs[0].name}; "
                     "invert the same shards again to compare them"
                 )
         codes = reduce(np.intersect1d, [rows.codes[rows.is_ok] for rows in of_shard])

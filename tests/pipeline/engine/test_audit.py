@@ -68,13 +68,13 @@ def test_a_sound_data_set_has_no_problems(latents):
 
 def test_a_lost_row_is_found(latents):
     damage(latents, lambda table: table.slice(1))
-    assert any("3 rows, its footer says 4" in p for p in problems(latents))
+    assert any("3 rows, but its footer says 4" in p for p in problems(latents))
     assert any("rows of 3 samples, 4 were read" in p for p in problems(latents))
 
 
 def test_a_row_that_stands_twice_is_found(latents):
     damage(latents, lambda table: pa.concat_tables([table, table.slice(0, 1)]))
-    assert any("sample 0, face 0 stands twice" in p for p in problems(latents))
+    assert any("sample 0, face 0 appears twice" in p for p in problems(latents))
 
 
 def test_nan_is_found(latents):
@@ -92,7 +92,7 @@ def test_nan_is_found(latents):
 
 def test_another_fingerprint_is_found(latents):
     damage(latents, change_footer={"fingerprint": "0" * 16})
-    assert any("other settings than the folder's" in p for p in problems(latents))
+    assert any("different settings from the folder's" in p for p in problems(latents))
 
 
 def test_a_shard_in_two_files_is_found(latents):

@@ -163,7 +163,7 @@ def test_batch_size_does_not_change_the_latents(invert, whole, shards, tmp_path)
 
 
 def test_more_gpus_than_there_are_is_refused(invert, shards):
-    with pytest.raises(ConfigError, match="fits nowhere: the cluster has 2 GPUs"):
+    with pytest.raises(ConfigError, match="does not fit on any node: the cluster has 2 GPUs"):
         invert(shards, how={"gpus_per_actor": 3.0})
 
 
@@ -201,7 +201,7 @@ def test_the_command_keeps_labels_and_lists_what_it_could_not_finish(
         r"^the device waited \d+% of the time for input; .* slowest", result.stdout, re.M
     )
     assert "cut.tar is not a whole tar file" in result.stderr
-    assert "1 shards are unfinished" in result.stderr
+    assert "1 shard failed; fix the cause" in result.stderr
     assert not list((out / "_run" / "parts").iterdir())
     table = LatentDataset(str(out)).table()
     names = [name for name in table.column_names if name.startswith("label_")]

@@ -87,7 +87,7 @@ def test_names_do_not_depend_on_credentials():
 
 def test_two_shards_that_cannot_be_told_apart_are_refused(monkeypatch):
     monkeypatch.setattr(storage, "version", lambda url: "")
-    with pytest.raises(ConfigError, match="two shards are both https://host/a.tar"):
+    with pytest.raises(ConfigError, match="two shards have the same address, https://host/a.tar"):
         run_folder.tasks([f"https://host/a.tar?token={i}" for i in range(2)], RUN)
 
 

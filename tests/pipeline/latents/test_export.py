@@ -145,7 +145,7 @@ def test_what_is_there_is_not_overwritten(write_latents, tmp_path):
 
 def test_what_cannot_be_exported_is_refused(write_latents, tmp_path):
     folder = write_latents()
-    with pytest.raises(ConfigError, match=r"holds no row that came out and mse > 7"):
+    with pytest.raises(ConfigError, match=r"has no successfully inverted rows and mse > 7"):
         export.open_rows(folder, "mse > 7")
     rows = export.open_rows(folder, None)
     with pytest.raises(ConfigError, match="must end in .npy"):

@@ -171,5 +171,5 @@ def test_mixed_and_empty_folders_are_refused(tmp_path):
     columns = schema.schema(CONFIG, 4, 5)
     other = ShardWriter(str(tmp_path), "o.parquet", "o.tar", columns)
     other.commit({"fingerprint": "another"})
-    with pytest.raises(ValueError, match="mixes runs with other settings"):
+    with pytest.raises(ValueError, match="mixes runs with different settings"):
         LatentDataset(str(tmp_path))

@@ -133,7 +133,7 @@ def test_runs_that_cannot_be_compared_are_refused(make_run, tmp_path):
     (renamed.folder / "photos.parquet").unlink()
     rows = [row(i, f"other{i}", renamed.config) for i in range(6)]
     renamed.add("photos.parquet", rows, str(tmp_path / "photos.tar"))
-    refused("held other samples for renamed than for a", "a", "renamed")
+    refused("held different samples for renamed than for a", "a", "renamed")
 
 
 def _rewrite(run: Run, change) -> None:
@@ -150,7 +150,9 @@ def test_a_metric_of_other_networks_is_left_out_and_said(make_run):
     first, second = make_run("a"), make_run("b", metrics=("mse", "psnr"))
     found = comparison.compare([str(first.folder), str(second.folder)])
     assert [m.metric.name for m in found.metrics] == ["mse", "psnr"]
-    assert found.notes == ["Identity is left out: not measured in every run, or by other networks."]
+    assert found.notes == [
+        "Identity is left out: not measured in every run, or measured with different networks."
+    ]
 
 
 def test_command_prints_a_table_and_writes_a_page(two, tmp_path):

@@ -97,7 +97,7 @@ def test_saved_images_need_neither_shard_nor_model(make_run, tmp_path):
     assert len(written.notes) == 2
     assert "gone.safetensors" in written.notes[0]
     assert "pass --model" in written.notes[0]
-    assert "cannot be read any more" in written.notes[1]
+    assert "can no longer be read" in written.notes[1]
     assert all(any(note in text for text in page.texts) for note in written.notes)
 
 
@@ -268,7 +268,7 @@ def test_what_ran_is_timed_and_told(make_run):
     assert found is not None
     assert (found.samples_per_s, found.model_s_per_image, found.on_gpu) == (3.0, 2.0, True)
     page, _ = page_of(run)
-    assert page.texts[page.texts.index("images a second on 1 GPU") + 1 :][:2].count("3") == 1
+    assert page.texts[page.texts.index("images per second on 1 GPU") + 1 :][:2].count("3") == 1
 
 
 def test_labels_are_shown(make_run):

@@ -157,8 +157,8 @@ def test_fields_and_types_of_their_keys():
     for word, said in {
         "npy": "takes json, txt, cls, and types of keys .* such as age=float",
         "age=number": r"\(float, int, bool, str\), not 'age=number'",
-        "a.b=int": "cannot make a column of the key 'a.b'",
-        "cls=int": "cannot make a column of the key 'cls'",
+        "a.b=int": "cannot make a column from the key 'a.b'",
+        "cls=int": "cannot make a column from the key 'cls'",
     }.items():
         with pytest.raises(ConfigError, match=said):
             RunConfig(keep_fields=(word,))

@@ -291,7 +291,7 @@ def test_what_fsspec_knows(tar, monkeypatch):
     assert RunFolder("memory://out").committed() == [tasks[0].output]
     assert LatentDataset("memory://out").latents().shape == (3, 2, 3)
     fsspec.filesystem("memory").store.clear()
-    with pytest.raises(ConfigError, match="abfs:// needs a package that is missing: .*adlfs"):
+    with pytest.raises(ConfigError, match="abfs:// needs a package that is not installed: .*adlfs"):
         run_folder.tasks(["abfs://container@account.dfs.core.windows.net/s.tar"], RUN)
     with pytest.raises(ConfigError, match="cannot open nothing://x/s.tar: .*nothing"):
         run_folder.tasks(["nothing://user:secret@x/s.tar"], RUN)
