@@ -96,7 +96,9 @@ def load(path: str | os.PathLike, kind: str) -> tuple[Header, dict[str, Tensor]]
     """
     header, tensors = _read(Path(path), with_tensors=True)
     if header.kind != kind:
-        raise CheckpointError(f"{path} holds a {header.kind}, but a {kind} is needed")
+        raise CheckpointError(
+            f"{path} is a file of kind {header.kind}, but the kind {kind} is needed"
+        )
     return header, tensors
 
 

@@ -74,7 +74,7 @@ def _names(config: GeneratorConfig) -> dict[str, str]:
 def _require_tensors(state: Any, source: str) -> None:
     if not isinstance(state, Mapping):
         raise CheckpointError(
-            f"{source} is not a rosinality file: a {type(state).__name__} in place of tensors"
+            f"{source} is not a rosinality file: {type(state).__name__} in place of tensors"
         )
     for key, value in state.items():
         if not (isinstance(key, str) and isinstance(value, Tensor)):

@@ -205,7 +205,7 @@ def test_what_fails_is_one_warning_and_the_rows_of_eager(make, captured, failing
         model = make(compile="always")
     else:
         model = captured(_no_capture if failing == "capturing" else _no_replay)
-    with pytest.warns(RuntimeWarning, match="runs step by step from here on") as told:
+    with pytest.warns(RuntimeWarning, match="runs uncompiled from here on") as told:
         found = model.invert(images(3))
     assert len([one for one in told if one.category is RuntimeWarning]) == 1
     assert_same(found, expected, atol=0)

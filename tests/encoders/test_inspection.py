@@ -124,5 +124,7 @@ def test_networks_that_measure(tmp_path):
 
 def test_what_is_none_of_these_is_said(tmp_path):
     torch.save({"weights": torch.zeros(2), "epoch": 3}, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match=r"no file that can be used here.*has epoch, weights"):
+    with pytest.raises(
+        CheckpointError, match=r"not a file that can be used here.*has epoch, weights"
+    ):
         inspection.describe(tmp_path / "x.pt")

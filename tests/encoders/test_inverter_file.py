@@ -203,7 +203,7 @@ def test_hostile_and_broken_files_end_in_one_sentence(model, tmp_path, monkeypat
     for name, says in {
         "absent.pt": "no checkpoint at",
         "short.safetensors": "truncated",
-        "g.safetensors": "of the kind generator, where inverter is needed",
+        "g.safetensors": "of kind generator, but the kind inverter is needed",
         "hostile.pt": "refused",
         "generator.pt": "no state_dict.*it is a generator file",
         "type.pt": "encoder type 'Encoder9'; the known types are BackboneEncoder, ",

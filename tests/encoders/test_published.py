@@ -152,7 +152,7 @@ def test_styles_that_the_generator_does_not_take_are_left_out(make, write, parit
 def test_an_odd_encoder_type_is_an_error(make, kind):
     content = make("ResNetBackboneEncoder", 6)
     content["opts"] = {"encoder_type": kind, "n_iters_per_batch": "many"}
-    with pytest.raises(CheckpointError, match="the types known are"):
+    with pytest.raises(CheckpointError, match="the known types are"):
         published.describe(content, "m.pt")
 
 
@@ -162,7 +162,7 @@ def test_an_odd_number_of_steps_is_taken_for_the_usual_one(make):
 
 
 def test_an_encoder_of_label_maps_is_refused(make, write):
-    says = r"takes pictures of 19 channels \(label maps or sketches\), not photos, which have 3"
+    says = r"takes pictures with 19 channels \(label maps or sketches\), not photos, which have 3"
     with pytest.raises(CheckpointError, match=says):
         published.describe(make("GradualStyleEncoder", 19, label_nc=19), "m.pt")
     with pytest.raises(CheckpointError, match=r"input_layer.0.weight has shape \[64, 3, 3, 3\]"):

@@ -173,10 +173,10 @@ def test_broken_files_end_in_one_sentence(tiny_generator, tmp_path):
         "short.safetensors": "truncated",
         "empty.pt": "not a readable torch file",
         "text.pt": "refused|not a readable",
-        "odd.bin": "none of .safetensors, .pt and .pkl",
+        "odd.bin": "not a generator file by its name",
         "other.pt": "not a rosinality StyleGAN2 generator",
         "encoder.pt": "encoder file",
-        "foreign.safetensors": "not of this project",
+        "foreign.safetensors": "not from this project",
         "newer.safetensors": "upgrade restyle-batch",
         "absent.pt": "no checkpoint at",
     }.items():

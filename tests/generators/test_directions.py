@@ -97,7 +97,7 @@ def test_refusals_say_what_is_wrong(tmp_path, vector, tiny_generator):
         ("list.pt", None, "holds a list, where a tensor is needed"),
         ("one.pt", 2, "holds one direction; leave out the component 2"),
         ("uneven.pt", 0, "standard deviation for each component"),
-        ("g.safetensors", None, "is of the kind generator, where direction is needed"),
+        ("g.safetensors", None, "is a file of kind generator, but the kind direction is needed"),
         ("notes.txt", None, "ends in none of .safetensors, .pt"),
     ):
         if name == "notes.txt":

@@ -38,7 +38,7 @@ def test_missing_and_unexpected_tensors_are_named(published, tmp_path):
     with pytest.raises(CheckpointError, match="no entry d"):
         rosinality.load_discriminator(tmp_path / "g.pt")
     torch.save({"d": 1}, tmp_path / "g.pt")
-    with pytest.raises(CheckpointError, match="in the place of tensors"):
+    with pytest.raises(CheckpointError, match="in place of tensors"):
         rosinality.load_discriminator(tmp_path / "g.pt")
 
 
@@ -88,7 +88,7 @@ def test_rosinalitys_discriminator_is_loaded_as_ours_is(published, tmp_path):
 def test_damaged_and_hostile_discriminators_are_refused(tmp_path):
     path = tmp_path / "d.safetensors"
     checkpoint.save(path, checkpoint.Header("generator", {}), {"x": torch.zeros(1)})
-    with pytest.raises(CheckpointError, match="of the kind generator, where discriminator"):
+    with pytest.raises(CheckpointError, match="of kind generator, but the kind discriminator"):
         load_discriminator(path)
     many = [1] * 1000
     for config in (

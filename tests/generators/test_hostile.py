@@ -298,6 +298,6 @@ def test_ten_gigabytes_in_an_nvidia_file(tiny_generator, refused, tmp_path):
 
 def test_names_from_a_file_cannot_write_to_the_terminal(refused, tmp_path):
     torch.save({"g_ema": {"\x1b[2Jstyle.\n" + "x" * 10**6: 1}}, tmp_path / "g.pt")
-    assert "?[2Jstyle.?" in refused(tmp_path / "g.pt", "is no named tensor")
+    assert "?[2Jstyle.?" in refused(tmp_path / "g.pt", "is not a named tensor")
     torch.save({"g_ema": {}, "\x1b[2J" + "x" * 10**6: 1}, tmp_path / "g.pt")
     refused(tmp_path / "g.pt", "not a rosinality")

@@ -64,14 +64,14 @@ def failing_runs(tmp_path):
         "s.tar --out out --then single.safetensors": "the second model sees no reconstruction",
         "absent.tar --out out": "no shard matches absent.tar",
         "s.tar --out out --model nope.pt": "no checkpoint at nope.pt",
-        "s.tar --out out --model odd.pt": "the types known are",
+        "s.tar --out out --model odd.pt": "the known types are",
         "s.tar --out out --model broken.safetensors": "not a readable safetensors file",
         "s.tar --out out --metrics mse,lpisp": "unknown metric 'lpisp'",
         "s.tar --out file/out": "cannot",
         "s.tar --out out --batch-size 100000000": "at most",
         "s.tar --out out --steps 0": "--steps must be at least 1",
         "s.tar --out out --gpus-per-actor 1": "there is none here",
-        "s.tar --out out --gpus-per-actor 1.5": "must be whole above 1",
+        "s.tar --out out --gpus-per-actor 1.5": "must be a whole number above 1",
         "{0..1.tar --out out": "braces",
     }
 
@@ -126,7 +126,7 @@ def test_an_unreachable_cluster_is_said(restyle, shard, tiny_inverter, address):
 def test_dry_run_writes_nothing(restyle, tmp_path, shard, tiny_inverter):
     result = restyle("invert", shard, "--out", "out", "--model", tiny_inverter, "--dry-run")
     assert result.status == 0, result.err
-    assert "1 shards, 1 to do" in result.out
+    assert "1 shard, 1 to do" in result.out
     assert not (tmp_path / "out").exists()
 
 
@@ -146,7 +146,7 @@ def test_pack_keeps_paths_as_keys_and_says_what_it_left_out(restyle, tmp_path, p
     (photos / "sub").mkdir(parents=True)
     for name in ("b.png", "a.png", "sub/a.png", "x.y.png", "x_y.png"):
         (photos / name).write_bytes(photo())
-    (photos / "notes.txt").write_text("no photo")
+    (photos / "notes.txt").write_text("not a photo")
     (photos / "sub" / "a.json").write_text('{"smile": 1}')
     for _ in range(2):
         result = restyle("pack", "photos", "shards/%06d.tar", "--samples", "2")
@@ -179,7 +179,7 @@ def test_pack_errors(restyle, tmp_path, photo, arguments):
 def test_status_and_verify_of_a_folder_without_a_run(restyle, tmp_path, command):
     result = restyle(command, tmp_path)
     assert result.status == 2
-    assert "holds no run" in result.err
+    assert "contains no run" in result.err
 
 
 def test_inspect(restyle, tiny_inverter, tmp_path):

@@ -141,7 +141,7 @@ def test_killed_without_warning_it_goes_on_to_the_same_bytes(folder):
         ("distil portraits/*.tar --out x --n-direct 0", "n_direct must be between"),
         ("distil portraits/*.tar --out x --precision fp16", "fp32 or bf16"),
         ("distil portraits/*.tar --out x --start-from demo --resolution 32", "draws 64 px"),
-        ("encoder portraits/*.tar --out s3://bucket/x", "a folder of the file system"),
+        ("encoder portraits/*.tar --out s3://bucket/x", "writes to a local folder"),
         ("encoder portraits/*.tar --out x --held-out portraits/*.tar", "every shard is held out"),
         ("encoder portraits/*.tar --out x --log-every 0", "not in the range"),
         ("portraits p.tar --count 2001", "must hold one number"),

@@ -157,10 +157,10 @@ def test_refusals_before_ray_starts(home, make_inverter, tmp_path, monkeypatch):
     refused("--out is the folder that the latents are in", out="latents/")
     refused("no direction at absent.pt", kind=CheckpointError, directions=("absent.pt",))
     refused("takes numbers", strengths=())
-    refused("names a number twice", strengths=(1.0, 1.0))
+    refused("has the same number twice", strengths=(1.0, 1.0))
     refused("SeFa has the components 0 to 15", directions=("sefa:99",))
     other = str(make_inverter(seed=5))
-    refused("not the one that the latents were made for", save_images=True, model=other)
+    refused("not the one that the latents were made with", save_images=True, model=other)
     torch.save(torch.ones(1, 512), tmp_path / "ffhq.pt")
     foreign = (str(tmp_path / "ffhq.pt"),)
     refused("10 style vectors of 16", kind=CheckpointError, directions=foreign)
@@ -170,5 +170,5 @@ def test_refusals_before_ray_starts(home, make_inverter, tmp_path, monkeypatch):
 def test_other_settings_and_edits_of_edits_are_refused(edited, prepared):
     with pytest.raises(ConfigError, match=r"edit_strengths: -2.0,2.0 there, 3.0 now"):
         prepared("edited", strengths=(3.0,))
-    with pytest.raises(ConfigError, match="holds edits already"):
+    with pytest.raises(ConfigError, match="already holds edits"):
         prepared("twice", "edited")

@@ -78,10 +78,10 @@ def test_refusals(smile):
     with pytest.raises(ConfigError, match="sefa needs a component"):
         expression.parse("sefa")
     for layers in ("5-3", "0-99999999999"):
-        with pytest.raises(ConfigError, match=f"'{layers}' names no layers"):
+        with pytest.raises(ConfigError, match=f"'{layers}' does not name layers"):
             expression.parse(f"smile.pt@{layers}")
     for layers in ("", "²", "1,,2"):
-        with pytest.raises(ConfigError, match="names no layers"):
+        with pytest.raises(ConfigError, match="does not name layers"):
             expression.parse_layers(layers)
     with pytest.raises(ConfigError, match="takes .NAME=.*not ''"):
         expression.parse("")

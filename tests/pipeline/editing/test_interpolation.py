@@ -94,7 +94,7 @@ def test_refusals(latents, tmp_path, monkeypatch):
         PathConfig(("0/1",), direction="smile.pt", strengths=(float("nan"), 1.0))
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "000009.png").touch()
-    with pytest.raises(ConfigError, match="holds files already"):
+    with pytest.raises(ConfigError, match="already contains files"):
         interpolate(latents.path, "used", PathConfig(("0/1", "1/2")))
     with pytest.raises(ConfigError, match="choose another --out"):
         interpolate(latents.path, "used/000009.png/a.webp", PathConfig(("0/1", "1/2")))
@@ -105,9 +105,9 @@ def test_refusals(latents, tmp_path, monkeypatch):
     pq.write_table(pa.table({"a": [1]}), tmp_path / "foreign" / "a.parquet")
     with pytest.raises(ConfigError, match="was not written by `restyle invert`"):
         interpolate(str(tmp_path / "foreign"), "out", PathConfig(("0/1", "1/2")))
-    with pytest.raises(ConfigError, match="no latent of the key 'nobody'"):
+    with pytest.raises(ConfigError, match="no latent with the key 'nobody'"):
         interpolate(latents.path, "out", PathConfig(("0/1", "nobody")))
-    with pytest.raises(ConfigError, match="no latent of the key '0/5'"):  # the row that failed
+    with pytest.raises(ConfigError, match="no latent with the key '0/5'"):  # the row that failed
         interpolate(latents.path, "out", PathConfig(("0/1", "0/5")))
     with pytest.raises(ConfigError, match="is a folder, a .webp or an .mp4"):
         interpolate(latents.path, "out.gif", PathConfig(("0/1", "1/2")))

@@ -115,5 +115,5 @@ def test_a_foreign_file_is_found(latents):
 
 
 def test_a_folder_without_a_run_is_said(tmp_path):
-    with pytest.raises(ConfigError, match="holds no run"):
+    with pytest.raises(ConfigError, match="contains no run"):
         audit.files(str(tmp_path))

@@ -196,7 +196,7 @@ def test_the_command_keeps_labels_and_lists_what_it_could_not_finish(
     result = CliRunner().invoke(cli, words.split())
     assert result.exit_code == 1
     assert "labels: label_cls int64, label_glasses double, label_json string," in result.stdout
-    assert "1 shards, 4 samples, 4 rows (1 decode_error, 1 field_error, 2 ok)" in result.stdout
+    assert "1 shard, 4 samples, 4 rows (1 decode_error, 1 field_error, 2 ok)" in result.stdout
     assert re.search(
         r"^the device waited \d+% of the time for input; .* slowest", result.stdout, re.M
     )

@@ -24,7 +24,7 @@ def test_storage_is_believed_not_workers(prepared, tmp_path):
     summary = Summary(n_shards=2, failures=[(prepared.pending[0], "died")])
     reconcile_with_storage(prepared, summary)
     assert [task.source for task, _ in summary.failures] == ["2.tar"]
-    assert "on storage that nodes share" in summary.failures[0][1]
+    assert "on storage that all nodes share" in summary.failures[0][1]
 
 
 def test_actors_that_fit_are_counted_node_by_node():

@@ -41,7 +41,7 @@ def test_braces_globs_folders_and_paths_name_the_same_shards(shards, tmp_path, m
         ("shards/{000..003}.tar", "no shard matches shards/003.tar"),
         ("http://127.0.0.1:9/x.tar", "cannot reach"),
         ("http://127.0.0.1:9/a b.tar", "cannot reach"),
-        ("http://user:secret@127.0.0.1:9/x.tar", "given with a user name"),
+        ("http://user:secret@127.0.0.1:9/x.tar", "contains a user name"),
         ("shards/{000..002.tar", "braces"),
     ],
 )

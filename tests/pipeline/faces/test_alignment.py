@@ -166,7 +166,7 @@ def test_bad_quads_are_refused(corners, reason):
 @pytest.mark.parametrize(
     ("landmarks", "reason"),
     [
-        (np.zeros((68, 2)), "no face"),
+        (np.zeros((68, 2)), "do not describe a face"),
         (np.full((68, 2), np.nan), "finite"),
         (np.zeros((5, 2)), "shape"),
     ],

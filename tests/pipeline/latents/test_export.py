@@ -134,9 +134,7 @@ def test_what_is_there_is_not_overwritten(write_latents, tmp_path):
         (export.to_pt, "pt"),
         (lambda rows, out: export.to_pairs(rows, out, 5), "%03d.tar"),
     ):
-        with pytest.raises(
-            ConfigError, match="is there already; delete it, or choose another --out"
-        ):
+        with pytest.raises(ConfigError, match="already exists; delete it, or choose another --out"):
             to(rows, str(tmp_path / path))
     found = [p.read_text() for p in tmp_path.rglob("*") if p.suffix in (".npy", ".tar", ".txt")]
     assert found == ["precious"] * 3

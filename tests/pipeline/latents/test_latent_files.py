@@ -69,7 +69,7 @@ def test_files_of_another_origin(tmp_path):
     pq.write_table(pa.table({"key": ["a", "b"], "x": [1, None]}), tmp_path / "a.parquet")
     ds = LatentDataset(str(tmp_path))
     assert (len(ds), ds.footer, ds[0]) == (2, {}, {"key": "a", "x": 1.0})
-    with pytest.raises(ConfigError, match="does not name the average latent"):
+    with pytest.raises(ConfigError, match="does not record the average latent"):
         _ = ds.latent_avg
     pq.write_table(pa.table({"key": ["c"]}), tmp_path / "b.parquet")
     with pytest.raises(ConfigError, match="x: int64 there, none now"):

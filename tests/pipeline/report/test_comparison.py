@@ -112,7 +112,7 @@ def test_runs_that_cannot_be_compared_are_refused(make_run, tmp_path):
             comparison.compare([str(tmp_path / folder) for folder in folders])
 
     make_run("a")
-    refused("two runs at least", "a")
+    refused("at least two runs", "a")
     refused("given twice", "a", "a/")
     make_run("unaligned", align="none")
     refused("a was run with --align face and unaligned with --align none", "a", "unaligned")
@@ -123,7 +123,7 @@ def test_runs_that_cannot_be_compared_are_refused(make_run, tmp_path):
     refused("no metric in common", "a", "other_metrics")
     moved = make_run("moved")
     _rewrite(moved, lambda footer: footer | {"input_identity": "size=2"})
-    refused("was another file when moved read it", "a", "moved")
+    refused("was a different file when moved read it", "a", "moved")
     _rewrite(
         moved,
         lambda footer: footer | {"input_identity": "size=1 mtime_ns=1", "metric_protocol": "8x8"},

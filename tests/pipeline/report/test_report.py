@@ -110,7 +110,7 @@ def test_a_moved_model_is_given_and_another_is_refused(make_run, tiny_inverter, 
     other.generator.mapping.requires_grad_(False)
     next(iter(other.generator.parameters())).data.add_(1)
     save_inverter(tmp_path / "other.safetensors", other)
-    with pytest.raises(ConfigError, match="not the one that the latents were made for"):
+    with pytest.raises(ConfigError, match="not the one that the latents were made with"):
         page_of(run, model=str(tmp_path / "other.safetensors"))
     with pytest.raises(CheckpointError):
         page_of(run, model=str(tmp_path / "gone.safetensors"))
@@ -193,7 +193,7 @@ def test_what_cannot_be_reported_on_is_refused(make_run, tmp_path, tiny_inverter
     ):
         metadata = {b"restyle": record}
         pq.write_table(table.replace_schema_metadata(metadata), run.folder / "photos.parquet")
-        with pytest.raises(ConfigError, match=f"another version .*{says}"):
+        with pytest.raises(ConfigError, match=f"different version .*{says}"):
             report.write(run.folder, tmp_path / "r.html")
     (tmp_path / "nothing" / "foreign.parquet").write_bytes(b"PAR1 nonsense")
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -253,7 +253,7 @@ def test_a_page_of_many_pictures_stays_small(make_run, monkeypatch):
     monkeypatch.setattr(report.output, "MAX_PICTURE_BYTES", n_bytes // 2)
     _, written = page_of(make_run(latents="all"))
     assert 0 < written.n_shown < 4
-    assert "larger than 20 MB, so it has those of" in written.notes[0]
+    assert "larger than 20 MB, so it shows those of" in written.notes[0]
 
 
 def test_what_ran_is_timed_and_told(make_run):

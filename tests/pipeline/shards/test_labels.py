@@ -155,7 +155,7 @@ def test_fields_and_types_of_their_keys():
         "cls",
     )
     for word, said in {
-        "npy": "takes json, txt, cls, and types of keys .* such as age=float",
+        "npy": "takes json, txt, cls, and types for keys .* such as age=float",
         "age=number": r"\(float, int, bool, str\), not 'age=number'",
         "a.b=int": "cannot make a column from the key 'a.b'",
         "cls=int": "cannot make a column from the key 'cls'",

@@ -100,7 +100,7 @@ def test_links_and_giants_are_rows(tmp_path, monkeypatch):
         ("b", Status.MISSING_IMAGE),
         ("c", Status.MISSING_IMAGE),
     ]
-    assert "no photo" in samples[1].error
+    assert "not a photo" in samples[1].error
     assert "link" in samples[2].error
 
 
