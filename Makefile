@@ -3,15 +3,20 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test check pictures chaos clean
+.PHONY: demo test test-fast check pictures chaos clean
 
 demo: .venv/installed
 	$(BIN)/restyle demo --out demo
 
-# Three processes of one thread each: one of them is always waiting for Ray. Files in their order, so that the
-# slow ones, which come first, are not what everybody waits for at the end.
+# Files in their order, which begins with the slow ones. A process that is lost is an error at once.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --max-worker-restart=0
+
+# Three processes of one thread each: one of them is always waiting for Ray.
 test: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -n 3
+
+test-fast: .venv/installed-dev
+	$(PYTEST) -n 2 -m "not ray and not browser and not slow"
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

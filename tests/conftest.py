@@ -1,6 +1,7 @@
 """Fixtures that several tests share: tiny real networks, real shards and the parity cases."""
 
 import io
+import os
 import sys
 import tarfile
 from contextlib import contextmanager
@@ -12,6 +13,25 @@ import pytest
 from PIL import Image
 
 DATA = Path(__file__).parent / "data"
+
+# Ray keeps exporting metrics from a process after ray.shutdown, and a process that ran tests died half
+# a minute later, just after a failed export. What is exported is tested in processes of their own.
+os.environ |= {"RAY_metrics_report_interval_ms": str(24 * 3600 * 1000)}
+
+
+# Whoever asks for one of these starts Ray.
+RAY_FIXTURES = {"cluster", "joined", "invert", "invert_to", "scattered"}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark tests by their fixtures; files with slow ones come first, to be over early."""
+    for item in items:
+        if RAY_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.ray)
+    marked = {
+        item.path for item in items if {"slow", "ray"} & {m.name for m in item.iter_markers()}
+    }
+    items.sort(key=lambda item: item.path not in marked)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ ACTOR = (b"ray::InversionActor",)
 CPU_WORKER = (b"ray::_prepare_all", b"ray::IDLE")
 # Ray's own: idle, they try for a minute to tell their dead head why they end.
 AGENTS = (b"ray::DashboardAgent", b"ray::RuntimeEnvAgent")
-CONTINUES = "the same command again continues"
+CONTINUES = "run the same command again to resume"
 
 
 @dataclass

@@ -95,7 +95,7 @@ class Worker(ABC):
     ) -> AbstractContextManager[Work]:
         """Open the source of a task.
 
-        watch: of a task that workers died at: what is told before each step is taken.
+        recorder: of a task that workers died at: notes each step before it is taken.
 
         Raises:
             ShardError: it cannot be read.
@@ -112,7 +112,7 @@ class Worker(ABC):
     def process(self, task: Task, search: CrashSearch | None = None) -> Report:
         """Do one task and commit its file.
 
-        care: of a task that workers died at: what is known of the sample that did it.
+        search: of a task that workers died at: what is known about the sample that did it.
 
         Raises:
             ShardError: the source cannot be read to its end, or the file cannot be written; nothing was.

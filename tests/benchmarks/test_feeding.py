@@ -20,6 +20,7 @@ def taken():
     return [Photo(pictures[name], *networks) for name in ("real, at the edge", "real")]
 
 
+@pytest.mark.slow
 def test_both_ways_give_the_same(taken):
     photo = taken[0]
     assert photo.is_padded
@@ -30,6 +31,7 @@ def test_both_ways_give_the_same(taken):
     assert difference.mean() < 0.3
 
 
+@pytest.mark.slow
 def test_the_table_adds_up(taken):
     rows = table([measure(photo, 1) for photo in taken])
     aligned = ("decode", "search copy", "detection", "landmarks", "crop")
@@ -38,6 +40,7 @@ def test_the_table_adds_up(taken):
     assert rows["padded crop"]["before_ms"] > 0
 
 
+@pytest.mark.slow
 def test_every_way_to_search_finds_the_portrait(taken):
     photo = taken[1]
     for side, mode in WAYS.values():

@@ -35,6 +35,7 @@ def run(tmp_path):
     return lambda *arguments: command.main([*TINY, "--out", str(tmp_path), *arguments])
 
 
+@pytest.mark.slow
 def test_a_bare_machine_measures_every_part(tmp_path):
     arguments = [*TINY, "--out", str(tmp_path), "--commit", "abc"]
     code = (

@@ -45,6 +45,7 @@ def made(tmp_path_factory, single_pass):
     return folder
 
 
+@pytest.mark.slow
 def test_the_page_gives_a_verdict_on_every_target(made):
     page, numbers = (
         (made / "quality.md").read_text(),
@@ -64,6 +65,7 @@ def test_the_page_gives_a_verdict_on_every_target(made):
     assert str(made) not in page + json.dumps(numbers)
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_model(made):
     numbers = json.loads((made / "quality.json").read_text())
     faces, model = portraits(3, 2_000_000_011, 64), load_inverter("demo")
@@ -82,6 +84,7 @@ def test_the_numbers_are_those_of_the_model(made):
     assert len(numbers["robustness"]) == 15
 
 
+@pytest.mark.slow
 def test_pictures_exist_and_are_not_blank(made):
     shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", (made / "quality.md").read_text())
     assert {path.name for path in (made / "quality").iterdir()} == {
@@ -171,6 +174,7 @@ def test_disturbances_do_what_they_say():
         robustness.disturb(flat, "snow", 1.0, 0)
 
 
+@pytest.mark.slow
 def test_glasses_are_read_from_pixels():
     read, faces = ReadOut(portraits(250, 6, 64)), portraits(40, 7, 64)
     assert correlation(read(faces.images)[:, 0], faces.truth("glasses").double()) > 0.8

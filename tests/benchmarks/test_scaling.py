@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent.parent
 
 DEATHS = """
@@ -42,6 +44,7 @@ def run(*command):
     )
 
 
+@pytest.mark.slow
 def test_the_loop_is_measured():
     done = run("-m", "benchmarks.scaling", "--measure", "driver", "200")
     assert done.returncode == 0, done.stderr
@@ -50,6 +53,7 @@ def test_the_loop_is_measured():
     assert found["driver_ms_a_shard"] > 0
 
 
+@pytest.mark.slow
 def test_ray_itself_is_measured():
     """No shard is read: the workers are ours, the queue, the actors and the answers are Ray's."""
     done = run("-m", "benchmarks.scaling", "--measure", "ray", "20")
@@ -58,6 +62,7 @@ def test_ray_itself_is_measured():
     assert (found["n"], found["n_actors"]) == (20, 2)
 
 
+@pytest.mark.slow
 def test_a_run_whose_every_shard_kills_its_worker_is_done():
     done = run("-c", DEATHS)
     assert done.returncode == 0, done.stderr

@@ -45,6 +45,7 @@ def lpips_files(parity, tmp_path):
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["alex", "vgg"])
 def test_lpips(kind, lpips_files, losses, images):
     network = auxiliary.load_lpips(*lpips_files(kind))
@@ -66,6 +67,7 @@ def test_lpips_has_gradients(lpips_files, images):
         network(moving, images["lpips_b"][:, :, :9])
 
 
+@pytest.mark.slow
 def test_vgg16_relu4_3(parity, tmp_path, losses, images):
     state = parity.fill.fill(VGGDistance().backbone.state_dict())
     torch.save(state | CLASSIFIER, tmp_path / "vgg16.pth")
@@ -75,6 +77,7 @@ def test_vgg16_relu4_3(parity, tmp_path, losses, images):
     np.testing.assert_allclose(values, [losses["vgg16_relu4_3_l1"], 0.0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_arcface_on_ir_se50(parity, tmp_path, losses, images):
     shapes = json.loads((parity.folder / "ir_se50_identity.json").read_text())
     torch.save(parity.fill.from_shapes(shapes), tmp_path / "ir.pth")
@@ -91,6 +94,7 @@ def test_arcface_on_ir_se50(parity, tmp_path, losses, images):
     torch.testing.assert_close(network.embed(large)[0], embedded[0], atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_curricularface_on_ir_101(tmp_path):
     # The published file is that of an IR-101 without affine parameters in its last normalisation.
     torch.manual_seed(0)

@@ -38,6 +38,7 @@ def batches():
     return list(zip(images.split(8), z.split(8), strict=True))
 
 
+@pytest.mark.slow
 def test_it_learns_from_z_and_from_images(batches):
     trainer = DistillationTrainer(CONFIG)
     held_out = batches[-1]

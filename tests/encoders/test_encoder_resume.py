@@ -46,6 +46,7 @@ def run(trainer, batches):
     return [trainer.step(images, z) for images, z in batches]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_three_and_three_batches_are_six(preset, shrunk, tiny_generator, shapes_batch, tmp_path):
     draw = torch.Generator().manual_seed(0)
@@ -99,6 +100,7 @@ def test_where_a_discriminator_looks_images_are_asked_for_in_full(shrunk, tiny_g
     assert EncoderTrainer(plain, tiny_generator).input_size == (16, 16)
 
 
+@pytest.mark.slow
 def test_e4e_in_stages_from_arcfaces_weights(arcface_file, tmp_path):
     torch.manual_seed(0)
     shape = GeneratorConfig(8, (4, 4), z_dim=8, w_dim=512, n_mapping_layers=1)
@@ -154,6 +156,7 @@ distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_one_with_both_their_images(tiny_generator, shapes_batch, tmp_path):
     from encoders.training.trainer import EncoderTrainConfig
     from generators import save_generator

@@ -104,6 +104,7 @@ def test_a_term_that_is_no_number_is_named(make, shapes_batch):
     assert all(torch.equal(weights(trainer)[name], tensor) for name, tensor in before.items())
 
 
+@pytest.mark.slow
 def test_compact_learns(tiny_generator):
     for to_rgb in tiny_generator.synthesis.to_rgbs:
         to_rgb.weight.mul_(0.2)  # random ones draw far beyond [-1, 1]
@@ -275,6 +276,7 @@ def test_of_a_batch_the_updates_before_the_first_bad_one_are_made(bad, make, sha
     torch.testing.assert_close(trainer.state_dict(), expected, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_statistics_are_those_before_a_bad_batch(shapes_batch):
     generator = Generator(GeneratorConfig(32, (8, 8, 8, 8), n_mapping_layers=1))
     config = replace(TINY, single_pass=True, backbone_weights="random")

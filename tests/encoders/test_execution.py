@@ -74,6 +74,7 @@ def assert_same(found, expected, atol=1e-6):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=atol, rtol=0)
 
 
+@pytest.mark.slow
 def test_compiled_equals_eager_alone_and_in_batches_that_are_filled_up(make):
     eager, compiled = make(), make(compile="always")
     given = images(4)
@@ -192,6 +193,7 @@ def _no_replay(run, example):
     return replay
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", ["compiling", "capturing", "first replay"])
 def test_what_fails_is_one_warning_and_the_rows_of_eager(make, captured, failing, monkeypatch):
     expected = make().invert(images(3))

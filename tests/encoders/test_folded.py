@@ -31,6 +31,7 @@ def error(found, expected):
     return ((found.float() - expected).abs().max() / expected.abs().max()).item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "in_channels"), VARIANTS)
 @torch.inference_mode()
 def test_computes_what_the_trained_module_does(kind, in_channels):
@@ -44,6 +45,7 @@ def test_computes_what_the_trained_module_does(kind, in_channels):
             assert error(folded(x[1:2]), folded(x)[1:2]) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 2, 5])
 @torch.inference_mode()
 def test_only_the_styles_of_the_stage_are_in_use(stage):
@@ -55,6 +57,7 @@ def test_only_the_styles_of_the_stage_are_in_use(stage):
     assert torch.equal(found[:, stage + 1 :], found[:, :1].expand(-1, N_STYLES - stage - 1, -1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @torch.inference_mode()
 def test_half_precision_is_no_further_off_than_that_of_the_module(dtype):
@@ -69,6 +72,7 @@ def test_half_precision_is_no_further_off_than_that_of_the_module(dtype):
     assert error(found, expected) < 1.5 * error(encoder.to(dtype)(x.to(dtype)), expected)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_is_traced_as_one_graph():
     torch.compiler.reset()

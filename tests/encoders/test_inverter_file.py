@@ -114,6 +114,7 @@ def test_an_encoder_of_another_kind_is_not_saved(model, tmp_path):
         save_inverter(tmp_path / "m.safetensors", model)
 
 
+@pytest.mark.slow
 def test_a_published_file_becomes_ours_and_stays_the_same(published_state, parity, tmp_path):
     average = 0.5 * parity.fill.normal("latent_avg", (4, 512))
     opts = argparse.Namespace(encoder_type="ProgressiveBackboneEncoder")
@@ -220,6 +221,7 @@ def test_hostile_and_broken_files_end_in_one_sentence(model, tmp_path, monkeypat
     assert not os.path.exists("hostile_was_here")
 
 
+@pytest.mark.slow
 def test_loading_does_not_load_the_compiler_of_torch():
     code = "import sys, encoders; encoders.load_inverter('demo'); print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -59,6 +59,7 @@ def given(n=2, size=64):
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(2)).clamp(-1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "in_channels"), KINDS)
 def test_every_type_loads_strictly_and_runs(write, tmp_path, kind, in_channels):
     model = load_inverter(write(kind, in_channels))
@@ -79,6 +80,7 @@ def test_every_type_loads_strictly_and_runs(write, tmp_path, kind, in_channels):
     assert torch.equal(again.invert(given(), n_steps=1).latents[0] - again.latent_avg, latents)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_is_within_40_db(write, precision):
     path = write("Encoder4Editing", 3)
@@ -89,6 +91,7 @@ def test_half_precision_is_within_40_db(write, precision):
     assert distances.psnr(a, b).min() > 40
 
 
+@pytest.mark.slow
 def test_an_offset_encoder_adds_to_what_the_pyramid_says():
     shapes = (2, 64, 32, 24), (2, 128, 16, 12), (2, 256, 8, 6), (2, 512, 4, 3)
     maps = [torch.randn(shape) for shape in shapes]
@@ -119,6 +122,7 @@ def test_the_pyramid_adds_each_coarser_map_to_the_finer_one():
     torch.testing.assert_close(seen[2][..., ::6, ::6], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flag", "scale"), [(True, 1.0), (False, 0.0)])
 def test_the_average_is_added_where_the_settings_say_so(write, flag, scale):
     average = torch.randn(1, 512)  # as a pSp model that was trained in W has it
@@ -202,6 +206,7 @@ def test_domains(parity, dataset_type, n_blocks, resolution, shown):
     assert found.input_size == ((192, 256) if dataset_type == "cars_encode" else (256, 256))
 
 
+@pytest.mark.slow
 def test_another_generator_file_is_checked_for_fit_and_draws(make, write, filled, parity, tmp_path):
     path = write("ResNetBackboneEncoder", 6)
     decoder = filled(generator_shapes(parity))
@@ -220,6 +225,7 @@ def test_another_generator_file_is_checked_for_fit_and_draws(make, write, filled
         load_inverter(path, generator=tmp_path / "narrow.safetensors")
 
 
+@pytest.mark.slow
 def test_cars_are_shown_without_their_padding(write, tmp_path):
     path = write("SingleStyleCodeEncoder", 3, n_blocks=8, dataset_type="cars_encode")
     model = load_inverter(path)

@@ -49,6 +49,7 @@ def write(case, published_state, parity, path):
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_reproduces_the_published_implementation(case, published_state, parity, tmp_path):
     path = tmp_path / "model.pt"
@@ -75,6 +76,7 @@ def test_reproduces_the_published_implementation(case, published_state, parity, 
     )
 
 
+@pytest.mark.slow
 def test_bfloat16_is_within_40_db(published_state, parity, tmp_path):
     path, case = tmp_path / "model.pt", "restyle_psp_church"
     write(case, published_state, parity, path)

@@ -98,6 +98,7 @@ def test_loading_takes_little_more_memory_than_the_tensors(kind, tmp_path):
     assert used() < 1.3 * size
 
 
+@pytest.mark.slow
 def test_loading_does_not_load_the_compiler_of_torch():
     code = "import sys, generators; generators.load_generator(sys.argv[1]); print(*sys.modules)"
     path = DATA / "parity" / "stylegan2_ada_64.pkl"

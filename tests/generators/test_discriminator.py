@@ -18,6 +18,7 @@ def published(parity):
     return {key.removeprefix("decoder."): tensor for key, tensor in state.items()}
 
 
+@pytest.mark.slow
 def test_reproduces_the_published_implementation(published, parity, tmp_path):
     torch.save({"d": published, "g_ema": {}}, tmp_path / "trained.pt")
     network = rosinality.load_discriminator(tmp_path / "trained.pt")

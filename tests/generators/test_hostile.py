@@ -198,6 +198,7 @@ def test_any_bytes_end_in_a_sentence(tiny_generator, refused, tmp_path):
         refused(cut, "not a readable|refused")
 
 
+@pytest.mark.slow
 def test_a_zip_bomb_is_not_inflated(refused, tmp_path):
     torch.save({"g_ema": {"a": torch.ones(4)}}, tmp_path / "plain.pt")
     bomb = b"N" * 300_000_000

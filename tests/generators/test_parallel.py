@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 from torch import nn
 
@@ -29,6 +30,7 @@ distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_workers_start_equal_and_average_their_gradients(tmp_path):
     command = [sys.executable, "-c", WORKER]
     workers = [subprocess.Popen([*command, str(rank), str(tmp_path)]) for rank in range(2)]

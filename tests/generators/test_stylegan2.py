@@ -21,6 +21,7 @@ def published(parity):
     return generator.requires_grad_(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", [False, True])
 def test_reproduces_the_published_implementation(published, parity, reference, monkeypatch):
     monkeypatch.setattr(published.synthesis, "reference", reference)
@@ -120,6 +121,7 @@ def test_what_a_gpu_computes_equals_the_reference(architecture, doubling, monkey
         monkeypatch.setattr(synthesis, "reference", False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("doubling", ["transposed", "polyphase"])
 def test_what_a_compiler_is_given_is_one_graph(tiny_generator, doubling, monkeypatch):
     synthesis = tiny_generator.requires_grad_(False).synthesis

@@ -64,6 +64,7 @@ def gradients(trainer, network):
     return {name: p.grad for name, p in named if p.grad is not None}
 
 
+@pytest.mark.slow
 def test_a_tiny_gan_learns_discs_of_two_colours():
     config = replace(
         TINY,
@@ -291,6 +292,7 @@ distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_workers_stay_equal_on_different_images_and_codes(tmp_path):
     command = [sys.executable, "-c", WORKER]
     workers = [subprocess.Popen([*command, str(rank), str(tmp_path)]) for rank in range(2)]

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from click.testing import CliRunner
 from PIL import Image
 
@@ -10,6 +11,7 @@ from jobs.demo import demo as command
 from pipeline import LatentDataset
 
 
+@pytest.mark.slow
 def test_demo_goes_the_whole_way(tmp_path, monkeypatch):
     first = subprocess.run(
         [sys.executable, "-m", "jobs", "demo", "--out", "demo", "--portraits", "3"],

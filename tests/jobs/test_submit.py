@@ -66,6 +66,7 @@ def ray_job(address, environment, *words, cwd=None):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_job_is_submitted_with_its_folder(head, tmp_path, write_tar, photo, tiny_inverter):
     address, environment = head
     folder = tmp_path / "work"

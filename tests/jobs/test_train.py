@@ -60,9 +60,10 @@ def inverted(folder, out):
     return sum(errors[-1] for errors in table["mse"].to_pylist()) / 128
 
 
+@pytest.mark.slow
 def test_an_encoder_learns_from_nothing_and_inverts_a_shard(folder):
     restyle(
-        f"train encoder portraits/*.tar --out one {SMALL} --n-batches {N_BATCHES} "
+        f"train encoder portraits/*.tar --out one {SMALL} --batch-size 8 --n-batches {N_BATCHES} "
         f"--validate-every {N_BATCHES // 4} --n-held-out 32",
         folder,
     )
@@ -74,6 +75,7 @@ def test_an_encoder_learns_from_nothing_and_inverts_a_shard(folder):
     assert inverted(folder, "one") == pytest.approx(found[-1]["mse/step2"], rel=0.25)
 
 
+@pytest.mark.slow
 def test_two_workers_learn_together(folder):
     """Each takes half a batch; what they saved together inverts as well as they said."""
     restyle(
@@ -92,6 +94,7 @@ def test_two_workers_learn_together(folder):
     assert mean == pytest.approx(found[-1]["mse/step2"], rel=0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="kills by process group")
 def test_killed_without_warning_it_goes_on_to_the_same_bytes(folder):
     command = (
@@ -121,6 +124,7 @@ def test_killed_without_warning_it_goes_on_to_the_same_bytes(folder):
         assert one.read_bytes().replace(b"whole", b"parts") == two.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

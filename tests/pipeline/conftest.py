@@ -47,8 +47,10 @@ def cluster(mended):
 
     Its workers die at pictures of one plain colour, cyan or magenta: see `site/crashing`.
     """
+    import ray
     from ray.cluster_utils import Cluster
 
+    ray._raylet.Config.metrics_report_interval_ms()  # read here once, and below for its own processes
     # Its workers inherit the credentials of the test's object store, too.
     # Functions of tests are found by name.
     rooms = [str(path.parent) for path in Path(__file__).parent.rglob("test_*.py")]

@@ -80,6 +80,7 @@ def content(folder):
     return {path.name: path.read_bytes() for path in sorted(Path(folder).glob("*.parquet"))}
 
 
+@pytest.mark.slow
 def test_edits_are_a_latent_folder_that_verifies(home, edited):
     _, made, vectors = home
     out, summary = edited

@@ -45,6 +45,7 @@ def said(cluster, tmp_path_factory):
         yield folder, found
 
 
+@pytest.mark.slow
 def test_every_command_makes_what_the_page_says(said):
     folder, outputs = said
     assert "on 12 rows held out" in outputs["learn-direction"][0]

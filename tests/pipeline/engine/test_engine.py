@@ -53,6 +53,7 @@ def content(folder):
     return {path.name: path.read_bytes() for path in sorted(Path(folder).glob("*.parquet"))}
 
 
+@pytest.mark.slow
 def test_rows_written_are_samples_read_in_order(whole):
     summary, out = whole
     assert (summary.n_shards, summary.n_samples, summary.n_rows) == (4, 20, 20)
@@ -82,6 +83,7 @@ def test_latents_are_those_of_the_model(whole, tiny_inverter, photo):
     np.testing.assert_array_equal(row["latents_by_step"][-1], row["latent"])
 
 
+@pytest.mark.slow
 def test_two_models_one_after_the_other_and_lpips(
     invert, shards, tmp_path, tiny_inverter, make_inverter, lpips_files, photo
 ):
@@ -112,6 +114,7 @@ def test_two_models_one_after_the_other_and_lpips(
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_identity_by_dlib_is_measured_beside_failures(
     invert, shards, tmp_path, tiny_inverter, photo
 ):
@@ -142,6 +145,7 @@ def test_identity_by_dlib_is_measured_beside_failures(
     assert rows[0]["identity"][1] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_second_run_opens_no_finished_shard(invert, shards, tmp_path):
     copies = tmp_path / "copies"
     copies.mkdir()
@@ -156,6 +160,7 @@ def test_a_second_run_opens_no_finished_shard(invert, shards, tmp_path):
     assert content(tmp_path / "out") == before
 
 
+@pytest.mark.slow
 def test_batch_size_does_not_change_the_latents(invert, whole, shards, tmp_path):
     invert(shards, how={"batch_size": 1})
     one, many = (LatentDataset(out).latents() for out in (str(tmp_path / "out"), whole[1]))
@@ -167,6 +172,7 @@ def test_more_gpus_than_there_are_is_refused(invert, shards):
         invert(shards, how={"gpus_per_actor": 3.0})
 
 
+@pytest.mark.slow
 def test_the_command_keeps_labels_and_lists_what_it_could_not_finish(
     cluster, tmp_path, write_tar, photo, tiny_inverter
 ):
@@ -218,6 +224,7 @@ def test_the_command_keeps_labels_and_lists_what_it_could_not_finish(
     assert "cut.tar has no file" in verify.stdout
 
 
+@pytest.mark.slow
 def test_nan_from_the_model_is_a_row(invert, shards, tmp_path, tiny_inverter):
     import torch
 
@@ -233,6 +240,7 @@ def test_nan_from_the_model_is_a_row(invert, shards, tmp_path, tiny_inverter):
     assert row["error"] == "the model answered with NaN or infinity"
 
 
+@pytest.mark.slow
 def test_object_store_in_and_out(invert, bucket, whole, shards):
     files, address = bucket
     for path in sorted(shards.glob("*.tar")):

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -14,11 +16,10 @@ import pytest
 from benchmarks.chaos.processes import descendants, kill
 from pipeline import LatentDataset, errors
 from pipeline.config import ClusterConfig, RunConfig
-from pipeline.editing import edit
 from pipeline.engine import audit, pool, progress
 from pipeline.engine.cluster import connect
 from pipeline.engine.pool import ActorPool
-from pipeline.engine.run import RunPlan, execute, reconcile_with_storage
+from pipeline.engine.run import RunPlan, reconcile_with_storage
 from pipeline.inversion import run
 from pipeline.models import checkpoint_hashes, load_model
 
@@ -62,6 +63,7 @@ def lines(out):
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_samples_that_crash_are_rows_and_are_retried_on_request(
     invert, make_shards, mended, tmp_path
 ):
@@ -108,6 +110,7 @@ def test_a_retry_that_fails_again_is_said(tmp_path):
     assert summary.failures == [(task, "died")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("each", "on_each_gpu"), [(1.0, 1), (0.5, 2)])
 def test_gpus_are_shared_as_asked_and_never_more(cluster, tiny_inverter, each, on_each_gpu):
     import ray
@@ -124,14 +127,27 @@ def test_gpus_are_shared_as_asked_and_never_more(cluster, tiny_inverter, each, o
     assert len({name.split()[-1] for name in names}) == 2 * on_each_gpu
 
 
-def test_what_prometheus_reads(cluster, invert, make_shards, tmp_path):
+@pytest.mark.slow
+def test_what_prometheus_reads(cluster, tiny_inverter, make_shards, tmp_path):
     import ray
 
-    invert(make_shards(2, 3, {}))
-    config = edit.EditConfig(("sefa:0",), (1.0,), save_images=True)
-    how = ClusterConfig(address=cluster, gpus_per_actor=0, n_actors=1)
-    out, edited = str(tmp_path / "out"), str(tmp_path / "edited")
-    assert not execute(edit.plan_edit(out, edited, config, how), how, lambda *_: None).failures
+    out, joined = tmp_path / "out", ("--address", cluster, "--actors", "1")
+    for words in (
+        (
+            "invert",
+            make_shards(2, 3, {}),
+            "--out",
+            out,
+            "--model",
+            tiny_inverter,
+            "--align",
+            "none",
+        ),
+        ("edit", out, "--out", tmp_path / "edited", "--direction", "sefa:0", "--save-images"),
+    ):
+        # Drivers of their own, for in this process nothing is exported.
+        command = [sys.executable, "-m", "jobs", *map(str, words), *joined, "--gpus-per-actor", "0"]
+        subprocess.run(command, check=True)
     ray.init(address=cluster, log_to_driver=False)
     ports = {node["MetricsExportPort"] for node in ray.nodes()}
     ray.shutdown()
@@ -171,6 +187,7 @@ def scattered():
     found.shutdown()
 
 
+@pytest.mark.slow
 def test_nodes_come_and_go_and_cpu_nodes_feed_gpu_nodes(
     scattered, invert, make_shards, tmp_path, monkeypatch
 ):

@@ -13,6 +13,7 @@ quick = settings(
 )
 
 
+@pytest.mark.slow
 @settings(quick, max_examples=300)
 @given(case=fuzzing.tars)
 def test_a_damaged_shard_is_every_sample_once_or_one_sentence(case, tmp_path):

@@ -20,6 +20,7 @@ def tenfold(numbers, folder):
     return [10 * number for number in numbers], 0.5
 
 
+@pytest.mark.slow
 def test_the_item_that_kills_workers_is_found_and_the_others_are_done(joined, tmp_path):
     labour = RemoteMap(tenfold, (str(tmp_path),))
     found = list(labour.map_ordered(range(16), 4, 3))

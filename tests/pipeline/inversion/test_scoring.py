@@ -49,6 +49,7 @@ def test_every_metric_has_a_value_a_step_for_each_image(result, lpips_files):
     assert list(scorer.hashes()) == ["lpips_sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", ["last", "all"])
 def test_identity_by_a_network_at_the_steps_asked_for(result, embedding, steps):
     run = RunConfig(metrics=("identity",), identity_model=embedding, identity_steps=steps)
@@ -62,6 +63,7 @@ def test_identity_by_a_network_at_the_steps_asked_for(result, embedding, steps):
     assert found[-1] == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_dlibs_identity_is_dlibs(describe_by_dlib):
     crops = [Image.open(path).convert("RGB") for path in sorted(CROPS.glob("*_1024to256.png"))]
     worse = [

@@ -29,18 +29,21 @@ def by_step(model, portraits):
     return model.invert(portraits, n_steps=N_STEPS, keep_images=True).images
 
 
+@pytest.mark.slow
 def test_mean_error_falls_with_every_step(model, portraits, by_step):
     start = model.average_image.expand_as(portraits)
     errors = [mse(image, portraits).mean().item() for image in (start, *by_step)]
     assert all(after < before for before, after in itertools.pairwise(errors)), errors
 
 
+@pytest.mark.slow
 def test_a_portrait_is_nearest_to_its_own_reconstruction(portraits, by_step):
     flat, drawn = portraits.flatten(1), by_step[-1].flatten(1)
     nearest = torch.cdist(drawn, flat).argmin(dim=1)
     assert (nearest == torch.arange(N_PORTRAITS)).float().mean() > 0.95
 
 
+@pytest.mark.slow
 def test_average_image_is_a_face(model, portraits):
     """The mean of portraits: inside the range, left and right alike, skin brighter than the eyes."""
     image = model.average_image
@@ -60,6 +63,7 @@ def test_weights_are_small():
     assert size < 24e6
 
 
+@pytest.mark.slow
 def test_demo_is_deterministic(model, portraits):
     first, second = (model.invert(portraits[:4], n_steps=2).latents for _ in range(2))
     assert torch.equal(first, second)

@@ -189,6 +189,8 @@ def test_the_images_shown_are_where_runs_differ_and_the_worst_and_best(make_run)
     assert {mse.mean(axis=0).argmax(), mse.mean(axis=0).argmin()} <= set(chosen)
 
 
+@pytest.mark.slow
+@pytest.mark.browser
 @pytest.mark.skipif(browser.EXECUTABLE is None, reason="no chromium on this machine")
 def test_in_a_browser(two, tmp_path):
     found = comparison.compare(two)

@@ -11,9 +11,12 @@ from report_runs import HOSTILE, N_STEPS
 
 from pipeline import report
 
-pytestmark = pytest.mark.skipif(
-    browser.EXECUTABLE is None, reason="no chromium on this machine to show the page in"
-)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        browser.EXECUTABLE is None, reason="no chromium on this machine to show the page in"
+    ),
+]
 KEYS = "[...document.querySelectorAll('.card h3')].map((h) => h.textContent)"
 FIRST = "document.querySelector('.card')"
 

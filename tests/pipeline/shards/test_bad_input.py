@@ -104,6 +104,7 @@ def test_what_is_no_tar_is_one_sentence(tmp_path, data, says):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_shard_of_many_samples_takes_no_more_memory(tmp_path):
     path = tmp_path / "many.tar"
     headers = (tarfile.TarInfo(f"{i:06}.jpg").tobuf(tarfile.USTAR_FORMAT) for i in range(N_MANY))

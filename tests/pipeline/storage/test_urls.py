@@ -111,6 +111,7 @@ def web(tmp_path):
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_run_tells_no_secret(tmp_path, write_tar, photo, tiny_inverter, web):
     shard = write_tar(tmp_path / "s.tar", [("a.png", photo()), ("b.jpg", b"no image")])
     (tmp_path / "cut.tar").write_bytes(Path(shard).read_bytes()[:2000])

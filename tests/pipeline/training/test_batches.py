@@ -74,6 +74,7 @@ def test_batches_go_on_behind_any_batch(shard):
         )
 
 
+@pytest.mark.slow
 def test_faces_are_aligned_as_they_come(tmp_path, write_tar):
     from pipeline import portraits
     from pipeline.faces.images import encode_png, to_u8

@@ -74,6 +74,7 @@ class Interrupted(DistillationTrainer):
         return super().step(images, z)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_bytes(config, tmp_path):
     whole = replace(config, out=str(tmp_path / "whole"))
     parts = replace(config, out=str(tmp_path / "parts"))
@@ -94,6 +95,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(config, tmp_path):
         assert one == two, name
 
 
+@pytest.mark.slow
 def test_a_finished_run_does_nothing_more(config, tmp_path):
     train(DistillationTrainer(TINY), config, "test")
     before = (tmp_path / "last.safetensors").read_bytes()
@@ -103,6 +105,7 @@ def test_a_finished_run_does_nothing_more(config, tmp_path):
     assert len(log(tmp_path)) == n_entries
 
 
+@pytest.mark.slow
 def test_what_it_leaves_can_be_used(config, tmp_path):
     train(DistillationTrainer(TINY), config, "the command")
     for name in ("last", "best"):
@@ -111,6 +114,7 @@ def test_what_it_leaves_can_be_used(config, tmp_path):
         assert model.invert(torch.zeros(1, 3, 16, 16), 2).latents.isfinite().all()
 
 
+@pytest.mark.slow
 def test_the_log_tells_terms_speed_and_every_step(config, tmp_path):
     train(DistillationTrainer(TINY), config, "test")
     entries = log(tmp_path)
@@ -124,6 +128,7 @@ def test_the_log_tells_terms_speed_and_every_step(config, tmp_path):
     assert {f"mse/step{i}" for i in range(1, 6)} <= checked[0].keys()
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_scalars_and_pictures(config, tmp_path):
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.record_writer import masked_crc32c
@@ -140,6 +145,7 @@ def test_tensorboard_shows_scalars_and_pictures(config, tmp_path):
     assert {"train/direct", "train/images_per_s", "validation/mse/step5", "steps"} <= tags
 
 
+@pytest.mark.slow
 def test_no_number_stops_it_and_keeps_the_batch(config, tmp_path):
     class Poisoned(DistillationTrainer):
         def step(self, images, z=None):
@@ -156,6 +162,7 @@ def test_no_number_stops_it_and_keeps_the_batch(config, tmp_path):
     assert torch.load(tmp_path / state.STATE, weights_only=True)["n_done"] == 3
 
 
+@pytest.mark.slow
 def test_a_broken_shard_is_told(config, tmp_path, urls, capsys):
     broken = tmp_path / "broken.tar"
     broken.write_text("no tar")
@@ -164,6 +171,7 @@ def test_a_broken_shard_is_told(config, tmp_path, urls, capsys):
     assert log(tmp_path)[-1]["batch"] == 6
 
 
+@pytest.mark.slow
 def test_validating_changes_nothing(config, tmp_path):
     often = replace(config, out=str(tmp_path / "often"), validate_every=1, checkpoint_every=1)
     seldom = replace(config, out=str(tmp_path / "seldom"), validate_every=6, checkpoint_every=6)
