@@ -1,0 +1,110 @@
+"""Folders that earlier releases wrote, with the tiny model of theirs: read, checked, reported, continued.
+
+`protocol1` is from commit 451b687, `protocol2` and its `edits2` from 3858898, before the rooms; all from the
+shards `pipe:cat 0.tar` and `pipe:cat 1.tar` (three samples each, one of them damaged) by `tiny.safetensors`.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import LatentDataset, report
+from pipeline.config import ClusterConfig, RunConfig
+from pipeline.engine import audit
+from pipeline.errors import ConfigError
+from pipeline.inversion.run import plan_inversion
+
+STORED = Path(__file__).parent.parent / "data" / "old_runs"
+SHARDS = ("pipe:cat 0.tar", "pipe:cat 1.tar")
+SETTINGS = {
+    "model": "tiny.safetensors", "align": "none", "steps": 2, "metrics": ("mse", "psnr"),
+    "latents": "all", "save_images": True, "keep_fields": ("json",),
+}  # fmt: skip
+
+
+@pytest.fixture
+def old(tmp_path, monkeypatch):
+    """A copy of the old folders, which is the working directory."""
+    shutil.copytree(STORED, tmp_path / "old")
+    monkeypatch.chdir(tmp_path / "old")
+    return tmp_path / "old"
+
+
+def restyle(*words):
+    done = subprocess.run([sys.executable, "-m", "jobs", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("folder", ["protocol1", "protocol2"])
+def test_is_read_checked_and_reported(old, folder):
+    files = audit.files(folder)
+    assert [found.problems for found in audit.verify(folder, files)] == [[], []]
+    assert audit.missing(folder) == []
+    assert audit.status(folder).n_by_status == {"ok": 5, "decode_error": 1}
+    rows = LatentDataset(folder, columns=["key", "latent", "mse", "label_smile"])
+    assert [row["key"] for row in rows] == ["00", "01", "02", "10", "11", "12"]
+    assert np.isfinite(rows.latents()).all()
+    written = report.write(folder, old / "report.html", model="tiny.safetensors")
+    assert written.n_shown == 5
+
+
+def test_edits_are_read_checked_and_reported(old):
+    assert [found.problems for found in audit.verify("edits2", audit.files("edits2"))] == [[], []]
+    assert len(LatentDataset("edits2", where="strength > 0 and status == 'ok'")) == 5
+    assert report.write("edits2", old / "report.html", model="tiny.safetensors").n_shown
+
+
+def test_one_of_the_first_protocol_is_not_continued(old):
+    with pytest.raises(
+        ConfigError, match="begun by another release.*can be read, edited and report"
+    ):
+        plan_inversion(SHARDS, "protocol1", RunConfig(**SETTINGS), ClusterConfig())
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_is_continued_and_edited_to_the_same_rows(old):
+    first, second = sorted((old / "protocol2").glob("*.parquet"))
+    before, rows = first.stat().st_mtime_ns, pq.read_table(second)
+    second.unlink()
+    words = (
+        "--model",
+        "tiny.safetensors",
+        "--align",
+        "none",
+        "--steps",
+        "2",
+        "--metrics",
+        "mse,psnr",
+    )
+    kept = ("--latents", "all", "--save-images", "--keep-fields", "json")
+    text = restyle("invert", *SHARDS, "--out", "protocol2", *words, *kept)
+    assert "1 of 2 shards were finished before" in text
+    assert first.stat().st_mtime_ns == before
+    require_equal(pq.read_table(second), rows)
+
+    restyle(
+        "edit", "protocol2", "--out", "edits", "--direction", "sefa:0", "--strengths=-1,1",
+        "--model", "tiny.safetensors",
+    )  # fmt: skip
+    new, then = (sorted((old / name).glob("*.parquet")) for name in ("edits", "edits2"))
+    for one, other in zip(new, then, strict=True):
+        require_equal(pq.read_table(one), pq.read_table(other), but=("shard",))
+
+
+def require_equal(one, other, but=()):
+    """The same rows: numbers to 1e-5, everything else exactly; pictures are not compared."""
+    assert one.schema.names == other.schema.names
+    for name in one.schema.names:
+        left, right = one[name].combine_chunks(), other[name].combine_chunks()
+        if name.startswith("latent") or name in ("mse", "psnr", "quad"):
+            flat = [np.array(c.drop_null().to_pylist(), float).ravel() for c in (left, right)]
+            np.testing.assert_allclose(*flat, atol=1e-5, rtol=1e-5, err_msg=name)
+        elif name not in ("aligned_image", "reconstruction", *but):
+            assert left.to_pylist() == right.to_pylist(), name
