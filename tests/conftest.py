@@ -166,31 +166,28 @@ def fetches():
 
 
 @pytest.fixture
-def write_latents(tmp_path, monkeypatch):
+def write_latents(tmp_path):
     """Write files of (4, 5) latents in row groups of four; row i of all has latent i, every fifth failed.
 
     Row i has mse [1, i / 10], identity [None, i / 100] and label_smile i / 2, label_cls i.
     """
-    from pipeline.config import RunConfig, fingerprint
+    from latent_folders import failed, inverted, write_file
+
+    from pipeline.config import RunConfig
     from pipeline.faces import images
-    from pipeline.latents import schema, writer
-    from pipeline.latents.schema import Row
-    from pipeline.latents.writer import ShardWriter
-    from pipeline.records import AlignedFace, Status
 
     labels = {"label_smile": "double", "label_cls": "int64", "label_txt": "string"}
-    monkeypatch.setattr(writer, "ROW_GROUP_ROWS", 4)
     pixel = images.encode_png(np.full((2, 3, 3), 255, np.uint8))
 
     def row(i, shape, steps):
         told = {"label_smile": i / 2, "label_cls": i, "label_txt": f"text {i}"}
         if i % 5 == 4:
-            face = AlignedFace(i, f"k{i}", Status.NO_FACE, "no face was found", n_faces=0)
-            return Row(face, face.status, face.error, labels=told)
-        face = AlignedFace(i, f"k{i}", Status.OK, face=0, n_faces=1, width=640, height=480)
+            return failed(i, f"k{i}", n_faces=0, labels=told)
         metrics = {"mse": [1.0, i / 10], "identity": [None, i / 100]}
         latents = np.full((steps, *shape), i, np.float32)
-        return Row(face, Status.OK, None, latents, metrics, pixel, pixel, told)
+        found = inverted(i, f"k{i}", latents, metrics, labels=told, width=640, height=480)
+        found.aligned_image = found.reconstruction = pixel
+        return found
 
     def write(folder="latents", sizes=(6, 5), shape=(4, 5), name="{}.parquet", **settings):
         defaults = {"steps": 2, "metrics": ("mse", "identity"), "align": "none"}
@@ -199,11 +196,22 @@ def write_latents(tmp_path, monkeypatch):
         settings = {**config.settings(), "encoder_sha256": "e"}
         first = 0
         for number, n in enumerate(sizes):
-            columns = schema.schema(config, *shape)
-            out = ShardWriter(str(tmp_path / folder), name.format(number), f"{number}.tar", columns)
-            out.add([row(i, shape, config.steps) for i in range(first, first + n)])
-            record = {"fingerprint": fingerprint(settings), "identity": settings, "n_samples": n}
-            out.commit({**record, "latent_avg": "AACAPwAAAEA=", "latent_avg_shape": [2]})
+            rows = [row(i, shape, config.steps) for i in range(first, first + n)]
+            record = {
+                "shard": f"{number}.tar",
+                "latent_avg": "AACAPwAAAEA=",
+                "latent_avg_shape": [2],
+            }
+            write_file(
+                tmp_path / folder,
+                name.format(number),
+                rows,
+                config,
+                shape,
+                settings,
+                row_group_rows=4,
+                **record,
+            )
             first += n
         return str(tmp_path / folder)
 

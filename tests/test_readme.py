@@ -17,25 +17,21 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 def latents(tmp_path):
     """A small latent data set in ``latents/`` of the working folder."""
     import numpy as np
+    from latent_folders import failed, inverted, write_file
 
-    from pipeline.config import RunConfig
-    from pipeline.latents import schema
-    from pipeline.latents.schema import Row
-    from pipeline.latents.writer import ShardWriter
-    from pipeline.records import AlignedFace, Status
+    from pipeline.config import DEFAULT_METRICS
 
-    config = RunConfig(steps=2)
     for shard in range(2):
-        columns = schema.schema(config, 4, 5)
-        writer = ShardWriter(str(tmp_path / "latents"), f"{shard}.parquet", f"{shard}.tar", columns)
-        for i in range(3):
-            face = AlignedFace(i, f"{shard}/{i}", Status.OK, face=0, n_faces=1)
-            latents = np.full((2, 4, 5), i, np.float32)
-            metrics = {name: [0.5, 0.1 * i] for name in config.metrics}
-            writer.add([Row(face, Status.OK, None, latents, metrics)])
-        failed = AlignedFace(3, f"{shard}/3", Status.NO_FACE, "no face was found", n_faces=0)
-        writer.add([Row(failed, failed.status, failed.error)])
-        writer.commit({"fingerprint": "f"})
+        rows = [
+            inverted(
+                i,
+                f"{shard}/{i}",
+                np.full((2, 4, 5), i, np.float32),
+                {name: [0.5, 0.1 * i] for name in DEFAULT_METRICS},
+            )
+            for i in range(3)
+        ]
+        write_file(tmp_path / "latents", f"{shard}.parquet", [*rows, failed(3, f"{shard}/3")])
     return tmp_path
 
 

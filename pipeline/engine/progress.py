@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -29,7 +29,7 @@ RUNS = f"{RUN_FOLDER}/runs"
 BEAT_S = 5.0  # how often progress is written
 FRESH_S = 20.0  # a running job's last sign is younger
 UPLOAD_S = 60.0  # in an object store, how often new lines become an object
-LAST_WAITS_S = (0.5, 1.0, 2.0)  # between the tries to write how a run ended
+LAST_WAITS_S = (0.5, 1.0, 2.0)
 MAX_LISTED = 1000  # failures in progress.json; the log holds all
 
 
@@ -134,8 +134,15 @@ def concurrent_run(out: str, run: str = "") -> Progress | None:
 class RunLog:
     """Writes all of it for one run. Use as a context: an exception marks the run as stopped."""
 
-    def __init__(self, out: str, n_asked: int, n_before: int, fingerprint: str = "") -> None:
-        self._folder = Folder(out)
+    def __init__(
+        self,
+        out: str,
+        n_asked: int,
+        n_before: int,
+        fingerprint: str = "",
+        last_waits_s: Sequence[float] = LAST_WAITS_S,  # between the tries to write how a run ended
+    ) -> None:
+        self._folder, self._last_waits_s = Folder(out), last_waits_s
         now = datetime.now(UTC)
         self.run = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
         self._lines: list[str] = []
@@ -169,7 +176,7 @@ class RunLog:
         done, seconds = self._last.n_done, self._seconds()
         self.log("run_ended", None, state=state, n_done=done, seconds=round(seconds, 1), **facts)
         self._next_beat = self._next_upload = 0.0
-        for wait_s in (*LAST_WAITS_S, 0.0):
+        for wait_s in (*self._last_waits_s, 0.0):
             if self.heartbeat(replace(self._last, state=state, begun=[])):
                 break
             time.sleep(wait_s)

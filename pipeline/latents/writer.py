@@ -43,8 +43,14 @@ class ShardWriter:
         name: str,  # of the Parquet file
         shard: str,  # URL, for the column
         columns: pa.Schema,
+        *,
+        row_group_rows: int = ROW_GROUP_ROWS,
+        row_group_bytes: int = ROW_GROUP_IMAGE_BYTES,  # of pictures and texts
+        copy_block: int = COPY_BLOCK,  # bytes sent to a store at once
     ) -> None:
         self._out, self._name, self._shard, self._columns = out, name, shard, columns
+        self._group_rows, self._group_bytes = row_group_rows, row_group_bytes
+        self._copy_block = copy_block
         self._files, self._folder = storage.filesystem(out)
         self._local = isinstance(self._files, pafs.LocalFileSystem)
         self._part = f"{self._folder}/{RUN_FOLDER}/parts/{name}.{uuid.uuid4().hex}"
@@ -77,10 +83,10 @@ class ShardWriter:
         self._rows += rows
         self.n_rows += len(rows)
         self._n_bytes += sum(map(_size, rows))
-        if self._n_bytes >= ROW_GROUP_IMAGE_BYTES:
+        if self._n_bytes >= self._group_bytes:
             self._flush(len(self._rows))
-        while len(self._rows) >= ROW_GROUP_ROWS:
-            self._flush(ROW_GROUP_ROWS)
+        while len(self._rows) >= self._group_rows:
+            self._flush(self._group_rows)
 
     def _flush(self, n: int) -> None:
         batch, self._rows = self._rows[:n], self._rows[n:]
@@ -153,7 +159,7 @@ class ShardWriter:
         self._sink.seek(0)
         make_folder(self._files, os.path.dirname(self._part))
         with self._files.open_output_stream(self._part) as object_:
-            while block := self._sink.read(COPY_BLOCK):
+            while block := self._sink.read(self._copy_block):
                 object_.write(block)
         # Leaving the block closes the object also after a failed write, and that stores what there is.
         stored = self._files.get_file_info(self._part).size

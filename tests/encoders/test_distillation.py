@@ -3,22 +3,17 @@
 from dataclasses import replace
 
 import pytest
+import tiny_trainings
 import torch
 
 from encoders import load_inverter
-from encoders.training.distillation import DistillationConfig, DistillationTrainer
+from encoders.training.distillation import DistillationTrainer
 from generators import load_discriminator, load_generator
 from generators.training.protocol import NotFinite
 from pipeline import portraits
 
-CONFIG = DistillationConfig(
-    resolution=16,
-    channels=(16, 16, 16),
-    discriminator_channels=(8, 8, 8),
-    w_dim=16,
-    n_mapping_layers=2,
-    widths=(16, 16, 16),
-    n_levels=1,
+CONFIG = tiny_trainings.distillation(
+    width=16,
     batch_size=8,
     n_direct=4,
     n_batches=150,

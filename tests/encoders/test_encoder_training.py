@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import tiny_trainings
 import torch
 
 from encoders import UNet, load_inverter
@@ -11,9 +12,7 @@ from encoders.metrics.distances import mse
 from encoders.training.trainer import PRESETS, EncoderTrainConfig, EncoderTrainer, NotFinite
 from generators import Generator, GeneratorConfig
 
-TINY = EncoderTrainConfig(
-    l2=1.0, widths=(8, 8, 8), n_levels=2, batch_size=4, n_steps=3, n_batches=10, learning_rate=1e-3
-)
+TINY = tiny_trainings.encoder()
 
 
 @pytest.fixture

@@ -5,15 +5,13 @@ from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
+from latent_folders import failed, write_file
 
 from jobs.cli import cli
 from pipeline.config import RunConfig
 from pipeline.engine.progress import ActiveShard, RunLog
 from pipeline.engine.run_folder import RunFolder
-from pipeline.latents import schema
-from pipeline.latents.schema import Row
-from pipeline.latents.writer import ShardWriter
-from pipeline.records import AlignedFace, Status, Task
+from pipeline.records import Status, Task
 
 CONFIG = RunConfig(steps=1, metrics=(), align="none")
 
@@ -25,10 +23,7 @@ def out(tmp_path):
     RunFolder(out).require_writable()
     asked = [Task(f"{i}.tar", "", f"{i}.parquet") for i in range(4)]
     RunFolder(out).write_run_record(CONFIG.settings(), asked, overwrite=False)
-    writer = ShardWriter(out, "0.parquet", "0.tar", schema.schema(CONFIG, 2, 3))
-    bad = AlignedFace(0, "0", Status.CRASHED, "died")
-    writer.add([Row(bad, bad.status, bad.error)])
-    writer.commit({"n_samples": 1, "n_by_status": {"crashed": 1}})
+    write_file(out, "0.parquet", [failed(0, "0", Status.CRASHED, "died")], CONFIG)
     return out
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_runs import HOSTILE, N_STEPS, Run, failed, row, write_shard
+from latent_folders import failed
+from report_runs import HOSTILE, N_STEPS, Run, row, write_shard
 
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.engine.run import execute

@@ -8,17 +8,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+from latent_folders import inverted, write_file
 from PIL import Image
 
 from encoders import load_inverter
-from pipeline.config import RunConfig, fingerprint
+from pipeline.config import RunConfig
 from pipeline.engine import progress
 from pipeline.engine.progress import Progress
 from pipeline.faces.images import encode_png
-from pipeline.latents.schema import Row, schema
-from pipeline.latents.writer import ShardWriter
+from pipeline.latents.schema import Row
 from pipeline.models import checkpoint_hashes
-from pipeline.records import AlignedFace, Status
 
 HOSTILE = "<script>alert(1)</script>"
 N_STEPS, N_STYLES = 3, 10
@@ -44,25 +43,18 @@ def row(i: int, key: str, config: RunConfig, better: float = 0.0) -> Row:
     """One face. ``better`` is taken off its MSE."""
     rng = np.random.default_rng(i)
     marks = np.zeros((68, 2), np.float32)
-    face = AlignedFace(
-        i, key, Status.OK, face=0, n_faces=1, landmarks=marks, quad=QUAD, width=80, height=64
-    )
     metrics: dict = {
         "mse": [0.5 + i / 100, 0.25 + i / 100, 0.125 + i / 100 - better],
         "psnr": [10.0 + i, 12.0 + i, 11.0 + i],
         "identity": [None, None, 0.4 + i / 100],
     }
     latents = rng.normal(size=(N_STEPS, N_STYLES, 16)).astype(np.float32)
-    result = Row(face, Status.OK, None, latents, metrics)
+    result = inverted(i, key, latents, metrics, landmarks=marks, quad=QUAD, width=80, height=64)
     if config.save_images:
         result.aligned_image = result.reconstruction = encode_png(photo(i)[:64, :64])
     if config.keep_fields:
         result.labels = {"label_smile": 0.25, "label_who": "<i>nobody</i>"}
     return result
-
-
-def failed(i: int, key: str, status: Status, error: str) -> Row:
-    return Row(AlignedFace(i, key, status, error), status, error)
 
 
 @dataclass
@@ -76,25 +68,18 @@ class Run:
     def add(self, name: str, rows: list[Row], shard: str) -> None:
         inverter = load_inverter(self.model)
         settings = {**self.config.settings(), **checkpoint_hashes(inverter)}
-        writer = ShardWriter(str(self.folder), name, shard, schema(self.config, N_STYLES, 16))
-        writer.add(rows)
-        counts: dict[str, int] = {}
-        for each in rows:
-            counts[str(each.status)] = counts.get(str(each.status), 0) + 1
-        writer.commit(
-            {
-                "fingerprint": fingerprint(settings),
-                "identity": settings,
-                "model": str(self.config.model),
-                "generator": None,
-                "shard": shard,
-                "input_identity": "size=1 mtime_ns=1",
-                "n_samples": len(rows),
-                "n_by_status": counts,
-                "latent_avg_shape": [N_STYLES, 16],
-                "metric_protocol": "float32 images",
-                "versions": {"torch": "2"},
-            }
+        write_file(
+            self.folder,
+            name,
+            rows,
+            self.config,
+            (N_STYLES, 16),
+            settings,
+            shard=shard,
+            input_identity="size=1 mtime_ns=1",
+            latent_avg_shape=[N_STYLES, 16],
+            metric_protocol="float32 images",
+            versions={"torch": "2"},
         )
 
 

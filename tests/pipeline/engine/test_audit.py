@@ -6,15 +6,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from latent_folders import failed, inverted, write_file
 
-from pipeline.config import RunConfig, fingerprint
+from pipeline.config import RunConfig
 from pipeline.engine import audit
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
-from pipeline.latents import footer, schema
-from pipeline.latents.schema import FOOTER_KEY, Row
-from pipeline.latents.writer import ShardWriter
-from pipeline.records import AlignedFace, Status, Task
+from pipeline.latents import footer
+from pipeline.latents.schema import FOOTER_KEY
+from pipeline.records import Task
 
 CONFIG = RunConfig(steps=1, metrics=())
 
@@ -27,20 +27,8 @@ def latents(tmp_path):
     asked = [Task(f"{i}.tar", "", f"{i}.parquet") for i in range(3)]
     RunFolder(out).write_run_record(CONFIG.settings(), asked, overwrite=False)
     for i in range(2):
-        writer = ShardWriter(out, f"{i}.parquet", f"{i}.tar", schema.schema(CONFIG, 2, 3))
-        good = [AlignedFace(n, f"{n}", Status.OK, face=0, n_faces=1) for n in range(3)]
-        bad = AlignedFace(3, "3", Status.NO_FACE, "no face was found", n_faces=0)
-        writer.add([Row(f, Status.OK, None, np.ones((1, 2, 3), np.float32)) for f in good])
-        writer.add([Row(bad, bad.status, bad.error)])
-        counts = {"ok": 3, "no_face": 1}
-        writer.commit(
-            {
-                "fingerprint": fingerprint(CONFIG.settings()),
-                "shard": f"{i}.tar",
-                "n_samples": 4,
-                "n_by_status": counts,
-            }
-        )
+        good = [inverted(n, f"{n}", np.ones((1, 2, 3), np.float32)) for n in range(3)]
+        write_file(out, f"{i}.parquet", [*good, failed(3, "3")], CONFIG, shape=(2, 3))
     return tmp_path / "latents"
 
 

@@ -3,16 +3,14 @@
 import json
 import os
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from pipeline.engine import progress
 from pipeline.engine.progress import ActiveShard, Progress, RunLog
 
-
-@pytest.fixture(autouse=True)
-def no_waits(monkeypatch):
-    monkeypatch.setattr(progress, "LAST_WAITS_S", (0.0, 0.0, 0.0))
+run_log = partial(RunLog, last_waits_s=(0.0, 0.0, 0.0))
 
 
 def lines(out):
@@ -21,7 +19,7 @@ def lines(out):
 
 
 def test_progress_and_log_of_a_run(tmp_path):
-    with RunLog(str(tmp_path), 10, 4) as log:
+    with run_log(str(tmp_path), 10, 4) as log:
         first = progress.read(str(tmp_path))
         log.log("done", "s.tar", rows={"ok": 3})
         begun = [ActiveShard("t.tar", "node gpu 0", 5, 1.5)]
@@ -45,9 +43,9 @@ def test_progress_and_log_of_a_run(tmp_path):
 
 def test_every_run_is_kept_and_the_last_even_when_it_was_killed(tmp_path):
     for n in (1, 2):
-        with RunLog(str(tmp_path), 3, 0, "f") as log:
+        with run_log(str(tmp_path), 3, 0, "f") as log:
             log.heartbeat(replace(log.blank(), n_samples=n))
-    killed = RunLog(str(tmp_path), 3, 0, "f")
+    killed = run_log(str(tmp_path), 3, 0, "f")
     killed.heartbeat(replace(killed.blank(), n_samples=4))
     (tmp_path / "_run" / "runs" / "foreign.json").write_text("[]")
     found = progress.runs(str(tmp_path))
@@ -58,10 +56,10 @@ def test_every_run_is_kept_and_the_last_even_when_it_was_killed(tmp_path):
 
 
 def test_how_a_run_ended(tmp_path):
-    with pytest.raises(KeyboardInterrupt), RunLog(str(tmp_path), 1, 0):
+    with pytest.raises(KeyboardInterrupt), run_log(str(tmp_path), 1, 0):
         raise KeyboardInterrupt
     assert progress.read(str(tmp_path)).state == "stopped"
-    with RunLog(str(tmp_path), 1, 0) as log:
+    with run_log(str(tmp_path), 1, 0) as log:
         failures = [{"shard": "s.tar", "error": "truncated"}]
         log.heartbeat(replace(log.blank(), n_failed=1, failures=failures))
     assert progress.read(str(tmp_path)).state == "unfinished"
@@ -69,17 +67,17 @@ def test_how_a_run_ended(tmp_path):
 
 
 def test_a_second_run_leaves_the_progress_of_the_first_alone(tmp_path):
-    with RunLog(str(tmp_path), 1, 0) as first:
-        with RunLog(str(tmp_path), 1, 0):
+    with run_log(str(tmp_path), 1, 0) as first:
+        with run_log(str(tmp_path), 1, 0):
             assert progress.read(str(tmp_path)).run == first.run
         assert progress.read(str(tmp_path)).run == first.run
-    with RunLog(str(tmp_path), 1, 0) as third:
+    with run_log(str(tmp_path), 1, 0) as third:
         assert progress.read(str(tmp_path)).run == third.run
 
 
 @pytest.mark.parametrize("jump", [-86400.0, 86400.0])
 def test_a_clock_that_jumps_gives_no_negative_numbers(tmp_path, monkeypatch, jump):
-    with RunLog(str(tmp_path), 4, 0) as log:
+    with run_log(str(tmp_path), 4, 0) as log:
         now = progress.time.time()
         monkeypatch.setattr(progress.time, "time", lambda: now + jump)
         log.heartbeat(replace(log.blank(), n_done=1, n_rows=3, n_by_status={"ok": 3}))
@@ -93,7 +91,7 @@ def test_a_clock_that_jumps_gives_no_negative_numbers(tmp_path, monkeypatch, jum
 
 def test_progress_that_cannot_be_replaced_leaves_no_parts(tmp_path):
     (tmp_path / progress.PROGRESS).mkdir(parents=True)
-    with RunLog(str(tmp_path), 1, 0):
+    with run_log(str(tmp_path), 1, 0):
         assert sorted(path.name for path in (tmp_path / "_run").iterdir()) == [
             "logs",
             "progress.json",
@@ -102,7 +100,7 @@ def test_progress_that_cannot_be_replaced_leaves_no_parts(tmp_path):
 
 def test_a_journal_that_cannot_be_written_ends_no_run(tmp_path):
     (tmp_path / "_run").write_text("a file where a folder is wanted")
-    with RunLog(str(tmp_path), 1, 0) as log:
+    with run_log(str(tmp_path), 1, 0) as log:
         log.log("done", "s.tar")
         log.heartbeat(log.blank())
     assert progress.read(str(tmp_path)) is None

@@ -119,10 +119,10 @@ def test_row_groups_and_compression(tmp_path):
     assert json.loads(metadata.metadata[schema.FOOTER_KEY])["n_rows"] == ROW_GROUP_ROWS + 10
 
 
-def test_large_rows_are_not_kept_until_a_row_group_is_full(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.latents.writer.ROW_GROUP_IMAGE_BYTES", 1000)
+def test_large_rows_are_not_kept_until_a_row_group_is_full(tmp_path):
     config = RunConfig(keep_fields=("txt",), labels={"label_txt": "string"})
-    out = ShardWriter(str(tmp_path), "s.parquet", "s.tar", schema.schema(config, 4, 5))
+    columns = schema.schema(config, 4, 5)
+    out = ShardWriter(str(tmp_path), "s.parquet", "s.tar", columns, row_group_bytes=1000)
     for row in rows(5):
         row.aligned_image = row.reconstruction = None
         row.labels = {"label_txt": "x" * 400}

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from browser import Browser
 from click.testing import CliRunner
-from report_runs import HOSTILE, Run, failed, parse, row, timed
+from latent_folders import failed
+from report_runs import HOSTILE, Run, parse, row, timed
 
 from jobs.compare import compare as command
 from pipeline.errors import ConfigError

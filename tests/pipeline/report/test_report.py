@@ -9,12 +9,12 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from latent_folders import failed
 from report_runs import (
     HOSTILE,
     N_STEPS,
     Parsed,
     Run,
-    failed,
     parse,
     row,
     timed,

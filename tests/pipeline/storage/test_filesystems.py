@@ -1,5 +1,7 @@
 """Stores by fsspec: folders, caches and exceptions of their own; and addresses that are none."""
 
+from functools import partial
+
 import fsspec
 import pytest
 from stores import FolderStore
@@ -13,6 +15,8 @@ from pipeline.errors import ConfigError
 from pipeline.storage import retry
 from pipeline.storage.sources import FileSource
 
+run_log = partial(RunLog, last_waits_s=(0.0, 0.0, 0.0))
+
 
 @pytest.fixture
 def out(tmp_path, monkeypatch):
@@ -21,7 +25,6 @@ def out(tmp_path, monkeypatch):
     monkeypatch.setattr(FolderStore, "n", 0)
     monkeypatch.setattr(FolderStore, "at", "")
     monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(progress, "LAST_WAITS_S", (0.0, 0.0, 0.0))
     (tmp_path / "s.tar").write_bytes(b"shard")
     found = f"moody://{tmp_path}"
     RunFolder(found).require_writable()
@@ -62,13 +65,13 @@ def test_what_verify_cannot_read_is_a_problem(out):
 
 def test_journals_and_notes_that_fail_end_no_run(out):
     fail(99)
-    with RunLog(out, 1, 0):
+    with run_log(out, 1, 0):
         assert quarantine.pop_last_position(out, "s.parquet") is None
         assert progress.read(out) is None
 
 
 def test_folders_are_made_for_logs_and_notes(out, tmp_path):
-    with RunLog(out, 1, 0) as log:
+    with run_log(out, 1, 0) as log:
         assert progress.read(out).run == log.run
     assert progress.read(out).state == "finished"
     [path] = (tmp_path / "_run" / "logs").iterdir()
@@ -78,12 +81,12 @@ def test_folders_are_made_for_logs_and_notes(out, tmp_path):
 
 
 def test_the_last_lines_are_tried_again_and_hold_nothing_back(out, tmp_path):
-    with RunLog(out, 1, 0):
+    with run_log(out, 1, 0):
         fail(99, "logs/")
     assert progress.read(out).state == "finished"
     assert not (tmp_path / "_run" / "logs").exists() or not [*(tmp_path / "_run/logs").iterdir()]
     fail(0)
-    with RunLog(out, 1, 0):
+    with run_log(out, 1, 0):
         fail(3, "logs/")
     [path] = (tmp_path / "_run" / "logs").iterdir()
     assert path.read_text().count("\n") == 2

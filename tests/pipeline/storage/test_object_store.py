@@ -71,10 +71,10 @@ def read(url):
     return [(sample.key, sample.image) for sample in reader.samples(url)]
 
 
-def write(address, name="s.parquet", n=3):
+def write(address, name="s.parquet", n=3, **blocks):
     """Commit a file of n rows with latents."""
     config = RunConfig(align="none", metrics=())
-    writer = ShardWriter(address, name, "s.tar", schema.schema(config, 2, 3))
+    writer = ShardWriter(address, name, "s.tar", schema.schema(config, 2, 3), **blocks)
     latents = [np.full((1, 2, 3), i, np.float32) for i in range(n)]
     faces = [AlignedFace(i, f"k{i}", Status.OK) for i in range(n)]
     writer.add([Row(f, f.status, None, x) for f, x in zip(faces, latents, strict=True)])
@@ -213,7 +213,6 @@ def test_an_upload_that_fails_for_good_leaves_what_was_there(store, key):
 
 def test_an_upload_that_is_stored_in_part_is_not_committed(store, monkeypatch):
     _, address = store
-    monkeypatch.setattr("pipeline.latents.writer.COPY_BLOCK", 100)
     files, _ = storage.filesystem(address("half"))
 
     class Breaks:
@@ -241,7 +240,7 @@ def test_an_upload_that_is_stored_in_part_is_not_committed(store, monkeypatch):
 
     monkeypatch.setattr(storage, "filesystem", lambda url: (Breaks(), "data/half"))
     with pytest.raises(ShardError, match="lost"):
-        write(address("half"))
+        write(address("half"), copy_block=100)
     monkeypatch.undo()
     assert names(address("half")) == []
 

@@ -4,10 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
+import tiny_trainings
 import torch
 
 from encoders import load_inverter
-from encoders.training.distillation import DistillationConfig, DistillationTrainer
+from encoders.training.distillation import DistillationTrainer
 from generators.training.protocol import NotFinite
 from pipeline.errors import ConfigError
 from pipeline.portraits import shards as portrait_shards
@@ -15,20 +16,7 @@ from pipeline.training import state
 from pipeline.training.config import LoopConfig
 from pipeline.training.loop import train
 
-TINY = DistillationConfig(
-    resolution=16,
-    channels=(8, 8, 8),
-    discriminator_channels=(8, 8, 8),
-    w_dim=8,
-    n_mapping_layers=2,
-    widths=(8, 8, 8),
-    n_levels=1,
-    batch_size=4,
-    n_direct=2,
-    n_batches=6,
-    discriminator_start=2,
-    warm_up=1,
-)
+TINY = tiny_trainings.distillation(discriminator_start=2)
 
 
 @pytest.fixture(scope="module")
