@@ -79,7 +79,7 @@ def _wait(
 
 
 def simulate(n_gpus: int, actor_class: type = NullActor) -> None:
-    """Put the simulation in the place of Ray, for the driver and its crew, in this process."""
+    """Put the simulation in the place of Ray, for the driver and its pool of actors, in this process."""
     from pipeline.engine import driver, pool
 
     new = SimpleNamespace(remote=lambda config: _Handle(actor_class(config)))

@@ -70,11 +70,11 @@ def run(
     config: WorkerConfig,
     cluster: ClusterConfig,
     progress: Progress,
-    journal: RunLog | None = None,
+    log: RunLog | None = None,
 ) -> Summary:
     """Invert, or edit, every shard; called inside :func:`pipeline.engine.cluster.connect`.
 
-    journal: where what happens is written down.
+    log: where what happens is written down.
 
     Shards that could not be finished are in the summary's ``failures``.
 
@@ -82,7 +82,7 @@ def run(
         ConfigError, CheckpointError: something that no retry mends (out of memory, other weights on a
             node, the cluster's head is gone).
     """
-    work = _Run(tasks, config, cluster, journal)
+    work = _Run(tasks, config, cluster, log)
     while work.goes_on:
         work.step()
         progress(work.summary, work.n_rows_begun)
@@ -98,9 +98,9 @@ class _Run:
         tasks: Sequence[Task],
         config: WorkerConfig,
         cluster: ClusterConfig,
-        journal: RunLog | None,
+        log: RunLog | None,
     ) -> None:
-        self._out, self._cluster, self._journal = config.out, cluster, journal
+        self._out, self._cluster, self._run_log = config.out, cluster, log
         self._queue = deque(Attempt(task) for task in tasks)
         self._pool = ActorPool(config, cluster)
         self._metrics = DriverMetrics()
@@ -134,7 +134,7 @@ class _Run:
                 reason = f"workers die before they finish a single shard: {pool.last_error}"
                 self._give_up(attempt.task, reason)
         self.n_rows_begun = pool.n_rows_begun()
-        if self._journal is not None and self._journal.is_due:
+        if self._run_log is not None and self._run_log.is_due:
             self._heartbeat()
 
     def end(self) -> None:
@@ -223,18 +223,18 @@ class _Run:
         self._log("failed", task, error=reason)
 
     def _log(self, event: str, task: Task | None, **facts: Any) -> None:
-        if self._journal is not None:
-            self._journal.log(event, None if task is None else redact(task.source), **facts)
+        if self._run_log is not None:
+            self._run_log.log(event, None if task is None else redact(task.source), **facts)
 
     def _heartbeat(self) -> None:
         pool, summary = self._pool, self.summary
         n_left = len(self._queue) + len(pool.busy)
         self._metrics.state(n_left, len(pool.loading), len(pool.idle), len(pool.busy))
-        if self._journal is None:
+        if self._run_log is None:
             return
-        self._journal.heartbeat(
+        self._run_log.heartbeat(
             replace(
-                self._journal.blank(),
+                self._run_log.blank(),
                 n_done=summary.n_shards,
                 n_rows=summary.n_rows + self.n_rows_begun,
                 n_by_status=dict(summary.n_by_status),

@@ -1,7 +1,7 @@
 """What a run leaves behind for those who watch it: `_run/progress.json`, and of each run a log of lines and
 its last heartbeat.
 
-None is believed by the pipeline: what is done is what lies in the folder. So a journal that cannot be
+None is believed by the pipeline: what is done is what lies in the folder. So a log that cannot be
 written (a full disk) never ends a run. Durations are of the monotonic clock; the wall clock only dates
 lines and tells whether a heartbeat is fresh.
 """

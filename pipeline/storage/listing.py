@@ -38,7 +38,7 @@ Answer = TypeVar("Answer")
 def expand(patterns: Sequence[str]) -> dict[str, str | None]:
     """Brace expressions, globs and directories -> shard URLs, in order, each once.
 
-    Returns each URL with its identity where a listing told it, else with None.
+    Returns each URL with its version where a listing told it, else with None.
 
     Raises:
         ConfigError: a pattern that matches nothing.
@@ -78,7 +78,7 @@ def _matches(pattern: str) -> dict[str, str | None]:
 
 
 def _stated(names: Sequence[str]) -> dict[str, str | None]:
-    """Local files with their identities: asked for one by one through pyarrow, 100,000 take long."""
+    """Local files with their versions: asked for one by one through pyarrow, 100,000 take long."""
     versions: dict[str, str | None] = {}
     for name in names:
         stat = os.stat(name) if os.path.isfile(name) else None
@@ -102,7 +102,7 @@ def _store_matches(pattern: str) -> dict[str, str | None]:
     address, mark, options = pattern.partition("?")
     address, query = (address, mark + options) if "=" in options else (pattern, "")
     if not glob.has_magic(address) and address.endswith(TAR_NAMES):
-        return {pattern: None}  # named outright: whether it exists, its identity will tell
+        return {pattern: None}  # named outright: whether it exists, its version will tell
     # Everything below the last folder without a glob character.
     folder = re.split(r"[*?\[]", address)[0].rpartition("/")[0]
     if folder.endswith(":/"):
@@ -119,7 +119,7 @@ def _store_matches(pattern: str) -> dict[str, str | None]:
 
 
 def _listed(folder: str, is_deep: bool) -> dict[str, str | None]:
-    """Names of the files below a folder of a store, with their identities."""
+    """Names of the files below a folder of a store, with their versions."""
     files, path = filesystem(folder)
     selector = pafs.FileSelector(path, recursive=is_deep, allow_not_found=True)
     infos = _ask(lambda: files.get_file_info(selector), folder, "list")
@@ -131,7 +131,7 @@ def _listed(folder: str, is_deep: bool) -> dict[str, str | None]:
 
 
 def _with_listed(urls: dict[str, str | None]) -> dict[str, str | None]:
-    """Identities of shards that were named outright, by one listing of a folder that holds many."""
+    """Versions of shards that were named outright, by one listing of a folder that holds many."""
     named = [u for u, listed_version in urls.items() if listed_version is None and is_remote(u)]
     folders = Counter(
         split[:2] for u in named if not u.startswith((*HTTP, PIPE)) and (split := _split(u))
@@ -186,7 +186,7 @@ def _is_busy(error: Exception) -> bool:
 
 
 def _told(files: pafs.FileSystem, info: pafs.FileInfo) -> str | None:
-    """The identity in a listing's entry; None where a listing does not tell enough."""
+    """The version in a listing's entry; None where a listing does not tell enough."""
     if info.mtime_ns is None:
         return None
     mtime_ns = info.mtime_ns
@@ -200,7 +200,7 @@ def version(url: str, retry_unreachable: bool = False) -> str:
     """What tells one content of a URL from another; "" where the source does not say.
 
     Args:
-        is_patient: wait also for a source that is out of reach, for much work hangs on the answer.
+        retry_unreachable: wait also for a source that is out of reach, for much work hangs on the answer.
 
     Raises:
         ConfigError: there is no such shard, or no way to it.

@@ -87,5 +87,5 @@ def test_of_no_latents_there_are_no_pictures(latents):
     from pipeline.latents import LatentDataset
     from pipeline.models import LatentRenderer
 
-    painter = LatentRenderer(LatentDataset(latents.path).footer)
-    assert painter.draw(np.zeros((0, *latents.shape), np.float32)) == []
+    renderer = LatentRenderer(LatentDataset(latents.path).footer)
+    assert renderer.draw(np.zeros((0, *latents.shape), np.float32)) == []
