@@ -25,8 +25,17 @@ import click
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap."
 )
+@click.option(
+    "--photos",
+    help="Folder or address of the shards. Default: where they were inverted, on this machine.",
+)
 def compare(
-    latents: tuple[str, ...], out: str | None, limit: int, resamples: int, seed: int
+    latents: tuple[str, ...],
+    out: str | None,
+    limit: int,
+    resamples: int,
+    seed: int,
+    photos: str | None,
 ) -> None:
     """Compare LATENTS folders of the same images: models, step counts, precisions.
 
@@ -37,6 +46,6 @@ def compare(
     comparison_result = comparison.compare(latents, n_resamples=resamples, seed=seed)
     click.echo(comparison.table(comparison_result))
     if out is not None:
-        for note in comparison.write(comparison_result, out, limit=limit):
+        for note in comparison.write(comparison_result, out, limit=limit, photos=photos):
             click.echo(note, err=True)
         click.echo(f"\npage: {out}")

@@ -17,7 +17,18 @@ import click
 )
 @click.option("--model", help="Where the encoder checkpoint is now. Default: where the run had it.")
 @click.option("--generator", help="The same for a separate generator file.")
-def report(latents: str, out: str, limit: int, model: str | None, generator: str | None) -> None:
+@click.option(
+    "--photos",
+    help="Folder or address of the shards. Default: where they were inverted, on this machine.",
+)
+def report(
+    latents: str,
+    out: str,
+    limit: int,
+    model: str | None,
+    generator: str | None,
+    photos: str | None,
+) -> None:
     """Write one self-contained HTML page about a LATENTS folder.
 
     Source photos are read from the shards again; the pictures of each step are drawn from the
@@ -25,7 +36,7 @@ def report(latents: str, out: str, limit: int, model: str | None, generator: str
     """
     from pipeline.report import write
 
-    written = write(latents, out, limit=limit, model=model, generator=generator)
+    written = write(latents, out, limit=limit, model=model, generator=generator, photos=photos)
     for note in written.notes:
         click.echo(note, err=True)
     size = written.n_bytes / 1e6

@@ -42,6 +42,12 @@ class RenderConfig(DrawConfig):
     paste_back: bool = setting(
         False, "Warp the picture into the photo that the face was found in.", OUTPUT
     )
+    photos: str | None = setting(
+        None,
+        "Folder or address of the shards, for --paste-back. Default: where they were inverted, on this "
+        "machine.",
+        OUTPUT,
+    )
     feather: float = setting(
         FEATHER,
         "Width of the seam of --paste-back, as a share of the face's square.",
@@ -171,7 +177,11 @@ def _write(
     config: RenderConfig,
     done: Rendered,
 ) -> None:
-    photos = SourcePhotos(record["shard"], images.decode_or_none) if config.paste_back else None
+    photos = None
+    if config.paste_back:
+        is_edited = "edit_directions" in record.get("identity", {})
+        version = "" if is_edited else record.get("input_identity", "")
+        photos = SourcePhotos(record["shard"], images.decode_or_none, config.photos, version)
     for chunk in chunks:
         drawn = renderer.draw(np.stack([job.row["latent"] for job in chunk]))
         for job, picture in zip(chunk, drawn, strict=True):

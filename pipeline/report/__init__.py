@@ -38,6 +38,7 @@ def write(
     limit: int = 64,
     model: str | None = None,
     generator: str | None = None,
+    photos: str | None = None,
 ) -> Written:
     """Write the page of a run.
 
@@ -48,12 +49,13 @@ def write(
     Args:
         latents: the ``--out`` of `restyle invert`.
         model, generator: where the checkpoints are now, if not where the run had them.
+        photos: folder or address of the shards; None: only unchanged files of this machine are read.
 
     Raises:
         ConfigError, CheckpointError: one sentence that says what to do.
     """
     goal = output.writable(out)
-    content = collect(str(latents), limit=limit, model=model, generator=generator)
+    content = collect(str(latents), limit=limit, model=model, generator=generator, photos=photos)
     data = page.render(content).encode()
     output.put(goal, data)
     return Written(
@@ -67,7 +69,12 @@ def write(
 
 
 def collect(
-    latents: str, *, limit: int = 64, model: str | None = None, generator: str | None = None
+    latents: str,
+    *,
+    limit: int = 64,
+    model: str | None = None,
+    generator: str | None = None,
+    photos: str | None = None,
 ) -> Content:
     """What the page of a run shows; see :func:`write`."""
     run = source.open_run(latents)
@@ -75,27 +82,32 @@ def collect(
     renderer = drawing.load(run, model, generator, content.notes) if run.n_ok else None
     if run.n_edits:
         size = DEFAULT_INPUT_SIZE if renderer is None else renderer.input_size
-        edited.show(content, renderer, limit, size)
+        edited.show(content, renderer, limit, size, photos)
         return content
     n_steps = run.settings["steps"]
     measured = {metric(name): source.values(run, name, n_steps) for name in run.settings["metrics"]}
     by_metric = [statistics(m, values) for m, values in measured.items()]
     content.statistics = [s for s in by_metric if s is not None]
     content.choice = choose(source.statuses(run), measured, limit)
-    _show(content, renderer, list(measured))
+    _show(content, renderer, list(measured), photos)
     if renderer is not None:
         content.average = drawing.draw(renderer, renderer.latent_avg[None])[0]
     return content
 
 
-def _show(content: Content, renderer: LatentRenderer | None, metrics: Sequence[Metric]) -> None:
+def _show(
+    content: Content,
+    renderer: LatentRenderer | None,
+    metrics: Sequence[Metric],
+    photos: str | None,
+) -> None:
     """Read and draw the chosen rows, and keep as many as a page holds."""
     run, choice = content.run, content.choice
     # Not both: the latents of every step end with the latent.
     unused = ["latent"] if run.settings["latents"] == "all" else []
     rows = source.rows(run, [*choice.shown, *choice.failed], unused)
     input_size = renderer.input_size if renderer is not None else DEFAULT_INPUT_SIZE
-    seen = pictures.collect(rows, input_size, content.notes)
+    seen = pictures.collect(rows, input_size, content.notes, photos, run.versions)
     n = len(choice.shown)
     drawn = drawing.steps(rows[:n], renderer, run.settings["steps"])
     cards = [

@@ -11,7 +11,11 @@ from pipeline.report.page import Card, Content
 
 
 def show(
-    content: Content, renderer: LatentRenderer | None, limit: int, input_size: tuple[int, int]
+    content: Content,
+    renderer: LatentRenderer | None,
+    limit: int,
+    input_size: tuple[int, int],
+    photos: str | None = None,
 ) -> None:
     """Read and draw at most ``limit`` edits, and as many of the source rows that failed."""
     run = content.run
@@ -21,7 +25,7 @@ def show(
     numbers = [first * n + i for first in shown for i in range(n)]
     rows = source.rows(run, [*numbers, *(first * n for first in failed)])
     of_source = rows[: len(numbers) : n] + rows[len(numbers) :]
-    seen = pictures.collect(of_source, input_size, content.notes)
+    seen = pictures.collect(of_source, input_size, content.notes, photos)
     drawn = [steps[0] for steps in drawing.steps(rows[: len(numbers)], renderer, 1)]
     cards = []
     for i in range(len(shown)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -60,9 +60,18 @@ def saved(data: bytes | None) -> Thumbnail | None:
 
 
 def collect(
-    rows: Sequence[dict[str, Any]], input_size: tuple[int, int], notes: list[str]
+    rows: Sequence[dict[str, Any]],
+    input_size: tuple[int, int],
+    notes: list[str],
+    photos: str | None = None,
+    versions: Mapping[str, str] | None = None,
 ) -> list[Pictures]:
-    """Source photo and crop of each row; what cannot be had is left out and told in ``notes``."""
+    """Source photo and crop of each row; what is not available is left out and named in ``notes``.
+
+    Args:
+        photos: folder or address of the shards; None: only unchanged files of this machine are read.
+        versions: of the shards when they were inverted, by their addresses.
+    """
     pictures = [Pictures(crop=saved(row.get("aligned_image"))) for row in rows]
     by_shard: dict[str, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
@@ -70,9 +79,9 @@ def collect(
     unreadable: list[str] = []
     for n_tried, (url, wanted) in enumerate(by_shard.items()):
         try:
-            photos = SourcePhotos(url, images.decode_or_none)
+            shard = SourcePhotos(url, images.decode_or_none, photos, (versions or {}).get(url, ""))
             for i in sorted(wanted, key=lambda i: rows[i]["sample_index"]):
-                if (photo := photos.of(rows[i])) is not None:
+                if (photo := shard.of(rows[i])) is not None:
                     _add(pictures[i], photo, rows[i], input_size)
         except (ShardError, ConfigError) as error:
             name = PurePath(redact(url)).name  # the page travels; where the shard lies does not

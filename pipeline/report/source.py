@@ -70,6 +70,11 @@ class Run:
         return self.footer["identity"]
 
     @property
+    def versions(self) -> dict[str, str]:
+        """What its shards were when they were inverted, by address; of edits, nothing."""
+        return {} if self.directions else {file.shard: file.version for file in self.files}
+
+    @property
     def n_rows(self) -> int:
         return sum(file.n_rows for file in self.files)
 

@@ -1,8 +1,14 @@
-"""The photos that rows were made from, read again from their shard."""
+"""The photos that rows were made from, read again from their shard.
+
+Whoever wrote a Parquet file chose the addresses in it, so none of them is opened: a shard is read from where
+the user says that it lies, or from this machine if it is the very file that was inverted.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -10,6 +16,10 @@ import numpy as np
 from pipeline import storage
 from pipeline.errors import ShardError
 from pipeline.shards import reader
+from pipeline.storage.listing import TAR_NAMES
+
+LOCAL = "file://"
+ADVICE = "; pass --photos with the folder or address of the shards"
 
 
 class SourceUnusable(ShardError):
@@ -25,23 +35,27 @@ class SourceUnusable(ShardError):
 
 
 class SourcePhotos:
-    """Source photos of one shard, asked for in stored order: the tar is read once, as a stream.
+    """Source photos of one shard, asked for in stored order: the tar is read once, as a stream."""
 
-    The address may come from an untrusted Parquet file, so no command is run for it.
-    """
-
-    def __init__(self, url: str, decode: Callable[[bytes], np.ndarray | None]) -> None:
+    def __init__(
+        self,
+        shard: str,
+        decode: Callable[[bytes], np.ndarray | None],
+        photos: str | None = None,
+        version: str = "",
+    ) -> None:
         """
         Args:
+            shard: as the data set names it.
             decode: an image file to [H, W, 3] uint8, or None where it is damaged.
+            photos: folder or address that holds the shards, as the user says; None: see :func:`trusted`.
+            version: of the shard when it was inverted; "": not known.
 
         Raises:
-            SourceUnusable: the shard came out of a command.
+            SourceUnusable: the shard is not read.
         """
-        if url.startswith(storage.PIPE):
-            raise SourceUnusable(url, "came out of a command, which is not run a second time")
-        self._url, self._decode = url, decode
-        self._samples = reader.samples(url)
+        self._url, self._decode = trusted(shard, photos, version), decode
+        self._samples = reader.samples(self._url)
         self._index = -1
         self._key = ""
         self._photo: np.ndarray | None = None
@@ -68,3 +82,33 @@ class SourcePhotos:
         if not is_there or size != (row["height"], row["width"]):
             raise SourceUnusable(self._url, "has changed since it was inverted")
         return self._photo
+
+
+def trusted(shard: str, photos: str | None, version: str) -> str:
+    """Where to read a shard that a data set names.
+
+    Args:
+        photos: folder or address that the user gave; of the data set's own address only the file's name is
+            used then. None: the shard must be a file of this machine, unchanged since it was inverted.
+
+    Raises:
+        SourceUnusable: it is neither.
+    """
+    if photos is not None:
+        name = PurePosixPath(shard.partition("?")[0]).name
+        if "::" in name or not name.endswith(TAR_NAMES):
+            raise SourceUnusable(shard, "does not have the name of a tar file")
+        address, mark, options = (
+            photos.partition("?") if storage.is_remote(photos) else (photos, "", "")
+        )
+        return f"{address.rstrip('/')}/{name}{mark}{options}"
+    path = shard.removeprefix(LOCAL)
+    if storage.is_remote(path):
+        raise SourceUnusable(
+            shard, "is not opened, because a data set may name any address" + ADVICE
+        )
+    if not os.path.isfile(path):
+        raise SourceUnusable(shard, "is not on this machine" + ADVICE)
+    if version and storage.version(path) != version:
+        raise SourceUnusable(shard, "has changed since it was inverted")
+    return path

@@ -12,6 +12,7 @@ from latent_folders import inverted, write_file
 from PIL import Image
 
 from encoders import load_inverter
+from pipeline import storage
 from pipeline.config import RunConfig
 from pipeline.engine import progress
 from pipeline.engine.progress import Progress
@@ -76,7 +77,7 @@ class Run:
             (N_STYLES, 16),
             settings,
             shard=shard,
-            input_identity="size=1 mtime_ns=1",
+            input_identity=storage.version(shard) if Path(shard).exists() else "size=1 mtime_ns=1",
             latent_avg_shape=[N_STYLES, 16],
             metric_protocol="float32 images",
             versions={"torch": "2"},

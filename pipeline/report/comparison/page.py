@@ -49,15 +49,24 @@ class Card:
         return sum(len(shown.uri) for shown in (self.crop, *self.drawn) if shown is not None)
 
 
-def write(comparison: Comparison, out: str | os.PathLike[str], *, limit: int = 48) -> list[str]:
+def write(
+    comparison: Comparison,
+    out: str | os.PathLike[str],
+    *,
+    limit: int = 48,
+    photos: str | None = None,
+) -> list[str]:
     """Write the page; pictures are of at most ``limit`` images. Returns what it says is missing.
+
+    Args:
+        photos: folder or address of the shards; None: only unchanged files of this machine are read.
 
     Raises:
         ConfigError: it cannot be written.
     """
     goal = output.writable(out)
     notes = list(comparison.notes)
-    cards = _cards(comparison, limit, notes)
+    cards = _cards(comparison, limit, notes, photos)
     text = rendering.page(
         "compare.html",
         styles=["style.css", "gallery.css", "compare.css"],
@@ -73,7 +82,7 @@ def write(comparison: Comparison, out: str | os.PathLike[str], *, limit: int = 4
     return notes
 
 
-def _cards(comparison: Comparison, limit: int, notes: list[str]) -> list[Card]:
+def _cards(comparison: Comparison, limit: int, notes: list[str], photos: str | None) -> list[Card]:
     chosen = choose(comparison.metrics, comparison.common.numbers.shape[1], limit)
     rows, drawn, input_size = [], [], report.DEFAULT_INPUT_SIZE
     for compared, numbers in zip(comparison.runs, comparison.common.numbers, strict=True):
@@ -83,7 +92,7 @@ def _cards(comparison: Comparison, limit: int, notes: list[str]) -> list[Card]:
         drawn.append(shown)
         input_size = size or input_size
     # Crops are those of the first run: all saw the same.
-    seen = pictures.collect(rows[0], input_size, notes)
+    seen = pictures.collect(rows[0], input_size, notes, photos, comparison.runs[0].run.versions)
     cards = [
         _card(comparison, row, position, seen[i].crop, [of_run[i] for of_run in drawn])
         for i, (position, row) in enumerate(zip(chosen, rows[0], strict=True))
