@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -77,15 +78,30 @@ def _restore(handler: Any) -> None:
         signal.signal(signal.SIGTERM, handler)
 
 
+@contextmanager
+def _away_from_the_users_files() -> Iterator[None]:
+    """Within it, Ray takes the folder of this package for the working folder.
+
+    It puts that folder in front of the workers' module path, where a user's ``pipeline.py`` would be run
+    in the place of ours. The workers' own working folder stays the user's.
+    """
+    here, os.path.curdir = os.path.curdir, str(Path(__file__).parents[2])
+    try:
+        yield
+    finally:
+        os.path.curdir = here
+
+
 def _join(address: str) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False if address == "local" else None,
-        )
+        with _away_from_the_users_files():
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False if address == "local" else None,
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:  # the last: another version of Ray
         raise _no_cluster(address, error) from None
     except Exception as error:  # a plain one: its processes did not come up in time
