@@ -19,10 +19,10 @@ class Mortal(null_actor.NullActor):
     "Each shard holds a sample that kills: sample 7."
     def __init__(self, config):
         self.out = config.out
-    def process(self, task, care=None):
-        if care is not None and 7 not in care.crashed:
-            quarantine.Watch(self.out, task.output, care).note(7, 7)
-        if care is None or 7 not in care.crashed:
+    def process(self, task, search=None):
+        if search is not None and 7 not in search.crashed:
+            quarantine.CrashRecorder(self.out, task.output, search).note(7, 7)
+        if search is None or 7 not in search.crashed:
             raise RayActorError
         return super().process(task)
 

@@ -79,7 +79,7 @@ def test_after_its_end(out, run):
 def test_after_its_death(out, run, tmp_path):
     log, progress = run
     log.heartbeat(progress)
-    path = tmp_path / "latents" / progress.PROGRESS
+    path = tmp_path / "latents" / "_run" / "progress.json"
     old = json.loads(path.read_text())
     path.write_text(json.dumps({**old, "written": old["written"] - 60}))
     text = status(out)

@@ -280,7 +280,7 @@ def test_what_fsspec_knows(tar, monkeypatch):
     put("memory://in/a/s.tar", data)
     put("memory://in/b/s.tar", data)
     tasks = run_folder.tasks(["memory://in/*/s.tar"], RUN)
-    assert [t.url for t in tasks] == ["memory://in/a/s.tar", "memory://in/b/s.tar"]
+    assert [t.source for t in tasks] == ["memory://in/a/s.tar", "memory://in/b/s.tar"]
     assert run_folder.tasks(["memory://in/a"], RUN) == tasks[:1]
     assert read(tasks[0].source) == samples
     put("memory://in/a/s.tar", data)
