@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,8 +11,14 @@ from pathlib import Path
 
 @contextmanager
 def written(path: str | os.PathLike) -> Iterator[Path]:
-    """A path beside ``path`` to write to; it gets that name when the block ends without an error."""
-    path = Path(path)
+    """A path beside ``path`` to write to; it gets that name when the block ends without an error.
+
+    Raises:
+        OSError: it fails, or what has that name is a device, a pipe or a folder, which is not replaced.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "it is there, but not a regular file", str(path))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part

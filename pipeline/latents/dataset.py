@@ -41,7 +41,7 @@ class LatentDataset:
 
     Args:
         path: the ``--out`` of a run, or which of its files.
-        where: which rows; see :class:`~pipeline.latents.where.Where`. None: all of them.
+        where: which rows; see :class:`~pipeline.latents.where.RowFilter`. None: all of them.
         columns: which columns, in this order. None: all of them.
 
     Raises:
@@ -52,7 +52,7 @@ class LatentDataset:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        where: str | None = None,
+        where: str | Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
     ) -> None:
         self._selection = Selection(open_files(os.fspath(path)), where, columns)

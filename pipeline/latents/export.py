@@ -45,7 +45,7 @@ def open_rows(path: str, where: str | None) -> LatentDataset:
         ConfigError: there are none, or see :class:`LatentDataset`.
     """
     ok = "status == 'ok'"
-    rows = LatentDataset(path, where=ok if where is None else f"{ok} and ({where})")
+    rows = LatentDataset(path, where=ok if where is None else (ok, where))
     absent = [name for name in (*ROW_KEY, "latent") if name not in rows.schema.names]
     if absent:
         raise ConfigError(f"{path} has no column {absent[0]!r}; is it the --out of a run?")

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from pipeline import storage
 
-MAX_PART = 120  # characters of a folder's or a file's name
+# Bytes of a key's part and of a direction in a name, so that with all that is added it has fewer than 255.
+MAX_PART, MAX_DIRECTION = 120, 80
 
 
 class RowNames:
@@ -37,7 +38,7 @@ class RowNames:
         if row["face"] > 0:
             name += f"_face{row['face']}"
         if row.get("direction") is not None:
-            name += f"_{_safe(row['direction'])}{row['strength']:+g}"
+            name += f"_{_safe(row['direction'], MAX_DIRECTION)}{row['strength']:+g}"
         if not self._with_dots:
             name = name.replace(".", "_")
         unique, n = name, 2
@@ -48,8 +49,9 @@ class RowNames:
         return unique
 
 
-def _safe(part: str) -> str:
-    return re.sub(r"[^\w. +=@,-]", "_", part).strip(". ")[:MAX_PART]
+def _safe(part: str, n_bytes: int = MAX_PART) -> str:
+    whole = re.sub(r"[^\w. +=@,-]", "_", part).strip(". ").encode(errors="replace")
+    return whole[:n_bytes].decode(errors="ignore").rstrip(". ")
 
 
 def shard_folder(shard: str, output: str, stems: dict[str, str]) -> str:

@@ -19,7 +19,7 @@ class Selection:
 
     Args:
         files: of one run.
-        where: which rows; see :class:`~pipeline.latents.where.Where`. None: all of them.
+        where: which rows; see :class:`~pipeline.latents.where.RowFilter`. None: all of them.
         columns: which columns, in this order. None: all of them.
 
     Raises:
@@ -27,7 +27,7 @@ class Selection:
     """
 
     def __init__(
-        self, files: LatentFiles, where: str | None, columns: Sequence[str] | None
+        self, files: LatentFiles, where: str | Sequence[str] | None, columns: Sequence[str] | None
     ) -> None:
         self.files = files
         self.columns = files.schema.names if columns is None else list(columns)

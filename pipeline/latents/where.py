@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -34,22 +34,25 @@ GRAMMAR = (
 class RowFilter:
     """A condition on the columns of a table.
 
-    A metric has one value a step: its name means the last step, ``mse[0]`` the first. A column whose name is
-    no word stands in backticks: ```label_hair colour` == 'red'``. A comparison with a value that is missing
-    is not true.
+    A metric has one value per step: its name means the last step, ``mse[0]`` the first. A column whose name
+    is not a word is written in backticks: ```label_hair colour` == 'red'``. A comparison with a missing
+    value is not true.
 
     Raises:
-        ConfigError: not such an expression, or a column that is not there.
+        ConfigError: not such an expression, or a column that does not exist.
     """
 
-    def __init__(self, text: str, schema: pa.Schema) -> None:
-        self._text, self._schema = text, schema
+    def __init__(self, text: str | Sequence[str], schema: pa.Schema) -> None:
+        """
+        Args:
+            text: an expression, or several that must all hold. Each is read by itself, so that none can leave
+                its place among the others.
+        """
+        texts = [text] if isinstance(text, str) else list(text)
+        self._text, self._schema = " and ".join(texts), schema
         self._quoted: dict[str, str] = {}  # column by the word that stands for it
-        words = TEXT_OR_COLUMN.sub(self._word, text.strip())
-        try:
-            self._tree = ast.parse(words, mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise self._refused() from None
+        trees = [self._parsed(one) for one in texts]
+        self._tree = trees[0] if len(trees) == 1 else ast.BoolOp(ast.And(), trees)
         names = (n.id for n in ast.walk(self._tree) if isinstance(n, ast.Name))
         self.columns = list(dict.fromkeys(self._quoted.get(name, name) for name in names))
         for name in self.columns:
@@ -58,6 +61,13 @@ class RowFilter:
                 raise ConfigError(f"there is no column {name!r} to filter by; there are {columns}")
         # Tried on no rows: what cannot be compared is told before anything is read.
         self.mask(schema.empty_table())
+
+    def _parsed(self, text: str) -> ast.expr:
+        words = TEXT_OR_COLUMN.sub(self._word, text.strip())
+        try:
+            return ast.parse(words, mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            raise self._refused() from None
 
     def _word(self, match: re.Match[str]) -> str:
         if match[1] is None:

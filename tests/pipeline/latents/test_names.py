@@ -1,5 +1,8 @@
 """Whatever a key holds, its file stays below its folder and no two rows share one."""
 
+import pytest
+
+from generators.files import atomic
 from pipeline.latents.names import RowNames, shard_folder
 
 
@@ -37,3 +40,17 @@ def test_two_shards_of_one_name_have_a_folder_each():
         for i, s in enumerate(("a/0.tar", "b/0.tar"))
     ]
     assert given == ["0", f"0.{1:016x}"]
+
+
+@pytest.mark.parametrize("letter", ["L", "写", "é", "\U0001f600", "\udce4"])
+def test_long_names_fit_into_a_file_system(letter, tmp_path):
+    names = RowNames()
+    row = {"key": f"{letter * 300}/{letter * 300}", "face": 12, "sample_index": 0}
+    row |= {"direction": letter * 300, "strength": -1.25}
+    one, two = names.path(row), names.path(row)
+    assert one != two
+    for name in (one, two):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        atomic.write_bytes(path, b"x")
+        assert path.read_bytes() == b"x"
