@@ -178,15 +178,11 @@ def test_the_command(write_latents, tmp_path):
     assert len(LatentDataset(write_latents())) == 11
 
 
-@pytest.mark.parametrize(
-    "where", ["mse < 9) or (status != 'ok'", "status != 'ok'", "mse < 9 # all"]
-)
-def test_a_filter_stays_in_its_place_among_the_others(write_latents, where):
+def test_a_filter_stays_in_its_place_among_the_others(write_latents):
     """Rows that failed are never exported, whatever the user's filter says."""
     folder = write_latents()
-    try:
-        rows = export.open_rows(folder, where)
-    except ConfigError as error:
-        assert "cannot be read" in str(error) or "no successfully inverted rows" in str(error)
-    else:
-        assert len(rows) == 9
+    with pytest.raises(ConfigError, match="cannot be read"):
+        export.open_rows(folder, "mse < 9) or (status != 'ok'")
+    with pytest.raises(ConfigError, match="no successfully inverted rows"):
+        export.open_rows(folder, "status != 'ok' or status != 'ok'")
+    assert len(export.open_rows(folder, "mse < 9 # all")) == 9
