@@ -33,5 +33,6 @@ def render(latents: str, out: str, **options: Any) -> None:
     without = f", {n_of(done.n_without, 'row')} without a latent" if done.n_without else ""
     click.echo(f"{n_of(done.n_written, 'picture')}{existing}{without}: {out}")
     if done.keys_missing:
-        click.echo(f"not found: {', '.join(sorted(done.keys_missing)[:10])}", err=True)
+        missing = ", ".join(sorted(done.keys_missing)[:10])
+        click.echo(f"not found: {missing}; keys are such as {', '.join(done.keys_seen)}", err=True)
         sys.exit(1)

@@ -23,7 +23,7 @@ MOCO_FILES = (
 _STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))  # (blocks, inner channels) of ResNet-50
 _EXPANSION = 4
 _SIDE = 224
-_PREFIX = "module.encoder_q."
+_PREFIX = "encoder_q."  # of names without the `module.` of DataParallel, which loading takes off
 
 
 class _Bottleneck(nn.Module):

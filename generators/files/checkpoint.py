@@ -173,19 +173,41 @@ def read_pt(path: str | os.PathLike, mapped: bool = False) -> Any:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} was refused: it holds something other than tensors and settings "
-            f"({_first_sentence(error)}), which could run code on this machine; get the checkpoint from "
-            "its authors"
+            f"({_first_sentence(error)}), which could run code on this machine; {WAY_OUT}"
         ) from None
     except Exception as error:  # a damaged file fails in many ways inside torch's readers
         raise damaged(path, "torch file", error) from None
-    return content
+    return _unwrapped(content)
+
+
+def _unwrapped(content: Any) -> Any:
+    """State dicts without the ``module.`` that torch's DataParallel puts into their names."""
+    if not isinstance(content, dict):
+        return content
+    return {name: _plain_names(value) for name, value in _plain_names(content).items()}
+
+
+def _plain_names(state: Any) -> Any:
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        return state
+    names = {key: ".".join(part for part in key.split(".") if part != "module") for key in state}
+    is_wrapped = any(names[key] != key for key in state) and len(set(names.values())) == len(names)
+    return {names[key]: value for key, value in state.items()} if is_wrapped else state
+
+
+# For somebody who saved a whole module, as PTI does; and for everybody else.
+WAY_OUT = (
+    "if you made it, save its weights as data from the program that has the network G: with "
+    "pickle.dump({'G_ema': G}, file) into a .pkl as stylegan2-ada-pytorch does, or its state_dict() with "
+    "torch.save; otherwise ask its author for such a file"
+)
 
 
 def refused(path: str | os.PathLike, error: RefusedPickle) -> CheckpointError:
     """The sentence for a file that holds what may not be read."""
     return CheckpointError(
         f"{path} was refused: it holds {error}, which no checkpoint needs and which could harm this "
-        "machine; get the checkpoint from its authors"
+        f"machine; {WAY_OUT}"
     )
 
 

@@ -17,9 +17,11 @@ from pipeline.editing.edit import sources
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
+from pipeline.latents.names import plain_key
 from pipeline.latents.schema import dense
 from pipeline.models import DrawConfig, LatentRenderer, load_generating_model
 
+N_KEYS_NAMED = 5  # in a message
 COLUMNS = ["key", "shard", "face", "status"]
 
 
@@ -52,7 +54,7 @@ def interpolate(latents: str, out: str, config: PathConfig) -> int:
         ConfigError, CheckpointError: a key that there is not or that is in several shards, no model.
     """
     animation.require(out)
-    points, record = _found(latents, config.keys)
+    points, record = _found(latents, [plain_key(key) for key in config.keys])
     renderer = LatentRenderer(record, config)
     if config.direction is not None:
         n_styles, w_dim = points.shape[1:]
@@ -109,14 +111,22 @@ def _found(latents: str, keys: Sequence[str]) -> tuple[np.ndarray, dict]:
         if key not in rows:
             raise ConfigError(
                 f"{storage.redact(latents)} holds no latent with the key {key!r}; a key is the name of an "
-                "image in its shard, without the extension"
+                f"image in its shard, without the extension, such as {', '.join(_some_keys(latents))}"
             )
     return np.stack([rows[key][1] for key in keys]), record
 
 
+def _some_keys(latents: str) -> list[str]:
+    """The first few keys with a latent in the first file, for people."""
+    with opened(*storage.filesystem(sources(latents)[0])) as source:
+        first = next(source.iter_batches(64, columns=["key", "status"]))
+    rows = zip(first["key"].to_pylist(), first["status"].to_pylist(), strict=True)
+    return [plain_key(key) for key, status in rows if status == "ok"][:N_KEYS_NAMED]
+
+
 def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[str, str, np.ndarray, dict]]:
     """Shard, key, latent [n_styles, w_dim] and footer of the rows of one file that are asked for."""
-    wanted = pa.array(sorted(keys))
+    wanted = pa.array(sorted({*keys, *(f"./{key}" for key in keys)}))
     with opened(*storage.filesystem(url)) as source:
         if not {*COLUMNS, "latent"} <= {*source.schema_arrow.names}:
             raise ConfigError(f"{storage.redact(url)} was not written by `restyle invert`")
@@ -128,4 +138,4 @@ def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[str, str, np.ndarray
                 if row["status"] == "ok" and row["face"] <= 0:
                     latent = source.read_row_group(group, columns=["latent"])["latent"]
                     value = dense(latent.slice(i, 1).combine_chunks())[0]
-                    yield row["shard"], row["key"], value, footer(source.metadata)
+                    yield row["shard"], plain_key(row["key"]), value, footer(source.metadata)

@@ -21,11 +21,12 @@ from pipeline.faces import images
 from pipeline.faces.paste import FEATHER, paste
 from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
-from pipeline.latents.names import RowNames, shard_folder
+from pipeline.latents.names import RowNames, plain_key, shard_folder
 from pipeline.latents.schema import dense
 from pipeline.models import DrawConfig, LatentRenderer
 from pipeline.shards.photos import SourcePhotos
 
+N_KEYS_SEEN = 5  # that a message names
 COLUMNS = ("key", "shard", "sample_index", "face", "status", "direction", "strength", "latent")
 FOR_PASTE = ("quad", "width", "height")
 ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {
@@ -67,6 +68,7 @@ class Rendered:
     n_there: int = 0  # written by an earlier call
     n_without: int = 0  # rows without a latent
     keys_missing: set[str] = field(default_factory=set)  # asked for and not found
+    keys_seen: list[str] = field(default_factory=list)  # a few that there are
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def render(
     """
     if storage.is_remote(out):
         raise ConfigError(f"pictures go into a local folder; pass --out pictures/ instead of {out}")
-    done = Rendered(keys_missing=set(config.keys))
+    done = Rendered(keys_missing=set(map(plain_key, config.keys)))
     stems: dict[str, str] = {}
     renderer, first = None, dict[str, Any]()
     for url in sources(latents):
@@ -127,15 +129,18 @@ def _jobs(
     progress: Callable[[int], None],
 ) -> Iterator[Job]:
     """Rows that are to be drawn, in stored order."""
-    given = RowNames()
+    given, keys = RowNames(), set(map(plain_key, config.keys))
     wanted = [*COLUMNS, *(FOR_PASTE if config.paste_back else ())]
     columns = [name for name in wanted if name in source.schema_arrow.names]
     for batch in source.iter_batches(64, columns=columns):
         for row in _rows(batch):
             path = given.path(row)
-            if config.keys and row["key"] not in config.keys:
+            key = plain_key(row["key"])
+            if row["latent"] is not None and len(done.keys_seen) < N_KEYS_SEEN:
+                done.keys_seen.append(key)
+            if keys and key not in keys:
                 continue
-            done.keys_missing.discard(row["key"])
+            done.keys_missing.discard(key)
             goal = folder / f"{path}.{config.format}"
             if row["latent"] is None:
                 done.n_without += 1

@@ -14,6 +14,11 @@ from pipeline import storage
 MAX_PART, MAX_DIRECTION = 120, 80
 
 
+def plain_key(key: str) -> str:
+    """A key as people say it: ``tar -C photos .`` puts ``./`` in front of each."""
+    return key.removeprefix("./")
+
+
 class RowNames:
     """Gives each row a path of its own, the same in every run over the same rows."""
 

@@ -111,7 +111,11 @@ def _image(members: dict[str, _Member]) -> tuple[Status, str | None, bytes | Non
     if images:
         error = f"{len(images)} images in one sample ({names}); keep one"
         return Status.AMBIGUOUS_IMAGE, error, None
-    return Status.MISSING_IMAGE, f"no image among its members ({names})", None
+    error = (
+        f"no image among its members ({names}); members of one key must follow one another in the tar, "
+        "as `restyle pack` and `tar --sort=name` write them"
+    )
+    return Status.MISSING_IMAGE, error, None
 
 
 def _members(stream: BinaryIO, url: str, fields: frozenset[str]) -> Iterator[tuple[str, _Member]]:

@@ -99,3 +99,22 @@ def test_kinds_and_outputs(files):
     with pytest.raises(CheckpointError, match="no folder"):
         conversion.convert_generator(files / "g.pt", files / "nowhere" / "out.pt")
     assert {path.name for path in files.iterdir()} == {"g.pkl", "g.pt", "e.pt"}
+
+
+@pytest.mark.parametrize("wrap", ["module.{}", "{}", "first"])
+def test_the_prefix_of_data_parallel_is_taken_off(files, tiny_generator, wrap):
+    """torch.save of a wrapped network puts `module.` in front of every name, or inside, of a wrapped part."""
+    content = torch.load(files / "g.pt", weights_only=True)
+    if wrap == "first":
+        names = {key: key.replace(".", ".module.", 1) for key in content["g_ema"]}
+    else:
+        names = {key: wrap.format(key) for key in content["g_ema"]}
+    content["g_ema"] = {names[key]: tensor for key, tensor in content["g_ema"].items()}
+    torch.save(content, files / "wrapped.pt")
+    same(load_generator(files / "wrapped.pt"), tiny_generator)
+
+
+def test_a_module_saved_whole_is_refused_with_a_way_out(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pt")
+    with pytest.raises(CheckpointError, match=r"if you made it, .*pickle\.dump\(\{'G_ema'"):
+        load_generator(tmp_path / "whole.pt")

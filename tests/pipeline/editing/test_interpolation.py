@@ -105,7 +105,7 @@ def test_refusals(latents, tmp_path, monkeypatch):
     pq.write_table(pa.table({"a": [1]}), tmp_path / "foreign" / "a.parquet")
     with pytest.raises(ConfigError, match="was not written by `restyle invert`"):
         interpolate(str(tmp_path / "foreign"), "out", PathConfig(("0/1", "1/2")))
-    with pytest.raises(ConfigError, match="no latent with the key 'nobody'"):
+    with pytest.raises(ConfigError, match="no latent with the key 'nobody'.*such as 0/0, 0/1, 0/2"):
         interpolate(latents.path, "out", PathConfig(("0/1", "nobody")))
     with pytest.raises(ConfigError, match="no latent with the key '0/5'"):  # the row that failed
         interpolate(latents.path, "out", PathConfig(("0/1", "0/5")))
