@@ -8,7 +8,7 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/restyle demo --out demo
 
-# Files in their order, which begins with the slow ones. A process that is lost is an error at once.
+# Files in their order: what is slow lies early and apart. A process that is lost is an error at once.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 # Three processes of one thread each: one of them is always waiting for Ray.

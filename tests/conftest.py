@@ -24,7 +24,7 @@ RAY_FIXTURES = {"cluster", "joined", "invert", "invert_to", "scattered"}
 
 
 def pytest_collection_modifyitems(items):
-    """Mark tests by their fixtures; files with slow ones come first, to be over early."""
+    """Mark tests by their fixtures."""
     for item in items:
         if RAY_FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.ray)
