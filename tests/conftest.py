@@ -28,10 +28,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if RAY_FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.ray)
-    marked = {
-        item.path for item in items if {"slow", "ray"} & {m.name for m in item.iter_markers()}
-    }
-    items.sort(key=lambda item: item.path not in marked)
 
 
 @pytest.fixture(scope="session")
