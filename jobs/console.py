@@ -91,6 +91,32 @@ def warn_of_concurrent_run(plan: RunPlan) -> None:
         )
 
 
+def warn_of_demo_model(plan: RunPlan, model: str) -> None:
+    """Say what the demo's model is for where it is given anything but rendered portraits."""
+    if model == "demo" and not _are_rendered(plan):
+        click.echo(
+            "note: the demo model only draws rendered portraits; for photos of real faces pass a published "
+            "checkpoint with --model (README, 'A published checkpoint')",
+            err=True,
+        )
+
+
+def _are_rendered(plan: RunPlan) -> bool:
+    """Whether the first sample brings the vector that it was drawn from, as `restyle portraits` writes it."""
+    from pipeline.errors import ShardError
+    from pipeline.shards import reader
+    from pipeline.storage import is_remote
+
+    source = plan.tasks[0].source
+    if is_remote(source):
+        return False
+    try:
+        first = next(reader.samples(source, frozenset({"npy"})), None)
+    except ShardError:  # the run will say more
+        return False
+    return first is not None and "npy" in first.fields
+
+
 def print_summary(plan: RunPlan, summary: Summary, seconds: float) -> None:
     """The last lines: rows by status, time by stage, unfinished shards, where the output is."""
     n_before = len(plan.tasks) - len(plan.pending)

@@ -60,6 +60,7 @@ def invert(
         dry_run=dry_run,
     )
     console.print_labels(plan)
+    console.warn_of_demo_model(plan, config.model)
     if dry_run:
         console.print_plan(plan)
         return
@@ -68,5 +69,6 @@ def invert(
     with console.ProgressBar(len(plan.pending)) as progress:
         summary = execute(plan, cluster, progress)
     console.print_summary(plan, summary, time.monotonic() - start)
+    console.warn_of_demo_model(plan, config.model)
     if summary.failures:
         sys.exit(1)

@@ -18,23 +18,51 @@ from pipeline.config import ClusterConfig
 from pipeline.errors import ConfigError
 
 CONNECT_TIMEOUT_S = 10.0
+LOCAL = "local"
+AGAIN = "run the same command again"
+# What keeps Ray from starting, by a word of its complaint, and what to do.
+ADVICE = {
+    "home": "HOME is not set; set it to a folder that can be written to, such as HOME=/tmp",
+    "getpwuid": "this user has no entry in /etc/passwd; set HOME and USER, such as HOME=/tmp USER=me",
+    "af_unix": "the folder for temporary files has too long a name for sockets; set TMPDIR=/tmp",
+    "permission": "set RAY_TMPDIR to a folder that this user can write to",
+}
 
 
-def require_reachable(address: str | None) -> None:
+def require_reachable(asked: str | None) -> None:
     """Refuse an address where nobody listens; Ray itself would end the process without an exception."""
-    address = address or os.environ.get("RAY_ADDRESS")
-    host, _, port = (address or "").rpartition("://")[2].partition(":")
+    host, _, port = _address(asked).rpartition("://")[2].partition(":")
     if not port.isdigit():
-        return  # none, or "auto", which Ray looks up and refuses by itself
+        return  # "local", or "auto", which Ray looks up and refuses by itself
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        raise _no_cluster(address, error) from None
+        raise _no_cluster(asked, error) from None
 
 
-def _no_cluster(address: str | None, error: Exception) -> ConfigError:
+def _address(asked: str | None) -> str:
+    """Without "local", Ray would join whatever cluster was started last on this machine."""
+    return asked or os.environ.get("RAY_ADDRESS") or LOCAL
+
+
+def _no_cluster(asked: str | None, error: Exception) -> ConfigError:
+    """Why there is no cluster, and what to do, which depends on who named it."""
+    why, address = " ".join(str(error).split())[:300], _address(asked)
+    if address == LOCAL:
+        advice = next((text for word, text in ADVICE.items() if word in why.lower()), AGAIN)
+        return ConfigError(f"Ray did not start here ({why}); {advice}")
+    if "token" in why.lower():
+        return ConfigError(
+            f"the Ray cluster at {address} refuses this user ({why}); set RAY_AUTH_MODE=token and the "
+            "cluster's RAY_AUTH_TOKEN"
+        )
+    if asked is None:
+        return ConfigError(
+            f"no Ray cluster answers at {address}, which RAY_ADDRESS in the environment names ({why}); unset "
+            "RAY_ADDRESS to run on this machine, or start the cluster"
+        )
     return ConfigError(
-        f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or leave "
+        f"no Ray cluster answers at {address} ({why}); start one with `ray start --head`, or leave "
         "--address out to run on this machine"
     )
 
@@ -61,11 +89,9 @@ def connect(config: ClusterConfig) -> Iterator[None]:
     # Ray's own logs and usage notes do not belong into the output of a command.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Without "local", Ray would join whatever cluster was started last on this machine.
-    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        _join(address)
+        _join(config.address)
         _restore(handler)  # Ray has put its own
         yield
     finally:
@@ -92,7 +118,8 @@ def _away_from_the_users_files() -> Iterator[None]:
         os.path.curdir = here
 
 
-def _join(address: str) -> None:
+def _join(asked: str | None) -> None:
+    address = _address(asked)
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with _away_from_the_users_files():
@@ -100,12 +127,10 @@ def _join(address: str) -> None:
                 address=address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                include_dashboard=False if address == "local" else None,
+                include_dashboard=False if address == LOCAL else None,
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:  # the last: another version of Ray
-        raise _no_cluster(address, error) from None
-    except Exception as error:  # a plain one: its processes did not come up in time
-        raise ConfigError(f"Ray did not start here ({error}); run the same command again") from None
+    except Exception as error:  # plain ones among them: processes that did not come up in time
+        raise _no_cluster(asked, error) from None
     except SystemExit:
         # Ray's handler of SIGTERM leaves without a word; the caller's may have one.
         if callable(handler):

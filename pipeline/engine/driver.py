@@ -258,5 +258,7 @@ def _number(attempt: Attempt) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    first = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {redact_text(first[0])}"[:500]
+    """The first line of an error and, of a traceback, the last, where the cause stands."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [""]
+    text = lines[0] if len(lines) == 1 else f"{lines[0][:200]} ... {lines[-1]}"
+    return f"{type(error).__name__}: {redact_text(text)}"[:500]

@@ -139,6 +139,15 @@ def test_a_batch_size_is_a_number_or_auto(restyle, shard, tiny_inverter, size):
     assert f"auto, or a whole number of at least 1, not {size}" in result.err
 
 
+def test_the_demo_model_is_said_to_draw_portraits_only(restyle, shard, tiny_inverter, tmp_path):
+    restyle("portraits", "p/%d.tar", "--count", "2", "--size", "32")
+    words = ("--out", "out", "--dry-run", "--model")
+    note = "the demo model only draws rendered portraits"
+    assert note in restyle("invert", shard, *words, "demo").err
+    assert note not in restyle("invert", shard, *words, tiny_inverter).err
+    assert note not in restyle("invert", "p/0.tar", *words, "demo").err
+
+
 def test_pack_keeps_paths_as_keys_and_says_what_it_left_out(restyle, tmp_path, photo):
     from pipeline.shards import reader
 
