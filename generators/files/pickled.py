@@ -16,6 +16,9 @@ from typing import Any, BinaryIO
 MAX_OPCODES = 1_000_000
 # Dict keys and members of sets: types whose hash costs no more than their size.
 SCALARS = (str, int, float, type(None))
+# Entries of all containers, shared ones counted wherever they stand: what printing or comparing takes.
+MAX_UNFOLDED = 4 * MAX_OPCODES
+MAX_BITS = 4096  # of a whole number; printing a larger one takes the square of its length
 MAX_KEY = 1 << 48  # the hashes of larger integers repeat: a dict of them could take days
 
 _EMPTY: dict[str, Callable[[], Any]] = {
@@ -108,7 +111,8 @@ def read(
         persistent: what stands in for the unpickler's ``persistent_load``.
 
     Raises:
-        RefusedPickle: another name, another kind of opcode or key, or more than ``MAX_OPCODES``.
+        RefusedPickle: another name, another kind of opcode or key, more than ``MAX_OPCODES``, or see
+            :func:`require_bounded`.
         DamagedPickle: no pickle, or not all of it.
     """
     machine = _Machine(stream, makers, names, persistent)
@@ -118,6 +122,7 @@ def read(
             if n >= MAX_OPCODES:
                 raise RefusedPickle(f"more than {MAX_OPCODES:,} pickle instructions")
             machine.step(opcode.name, argument)
+        require_bounded(machine.stack[-1])
         return machine.stack[-1]
     except (RefusedPickle, DamagedPickle):
         raise
@@ -293,3 +298,47 @@ def _hashable(key: Any) -> Any:
         if not isinstance(part, SCALARS) or (isinstance(part, int) and abs(part) > MAX_KEY):
             raise RefusedPickle(f"a key of type {type(key).__name__} in a dict or set")
     return key
+
+
+def require_bounded(value: Any) -> None:
+    """Refuse containers that are small only because they share their parts, or that hold themselves.
+
+    Raises:
+        RefusedPickle: unfolded, it has too many entries, or a whole number in it too many digits.
+    """
+    sizes: dict[int, int] = {}  # unfolded entries of each container, by identity
+    entered: set[int] = set()
+    stack = [value]
+    while stack:
+        top = stack[-1]
+        if id(top) in sizes:
+            stack.pop()
+            continue
+        parts = _parts(top)
+        if id(top) not in entered:
+            entered.add(id(top))
+            missing = [part for part in parts if id(part) not in sizes]
+            # What is entered and not yet counted stands above: an object may know its owner, a list not.
+            if any(id(part) in entered and _is_container(part) for part in missing):
+                raise RefusedPickle("a container that holds itself")
+            stack += [part for part in missing if id(part) not in entered]
+            if missing:
+                continue
+        sizes[id(top)] = 1 + sum(sizes.get(id(part), 1) for part in parts)
+        if sizes[id(top)] > MAX_UNFOLDED:
+            raise RefusedPickle(f"containers of more than {MAX_UNFOLDED:,} entries, unfolded")
+        stack.pop()
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, Mapping | list | tuple | set | frozenset)
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise RefusedPickle(f"a whole number of {value.bit_length():,} bits")
+    if isinstance(value, Mapping):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    return list(vars(value).values()) if hasattr(value, "__dict__") else []

@@ -13,6 +13,7 @@ import nvidia_files
 import pytest
 import torch
 
+import encoders
 from generators import CheckpointError, load_generator, save_generator
 from generators.files import checkpoint, pickled
 
@@ -131,9 +132,9 @@ def test_a_file_inside_a_tensor_is_read_as_data_too(zipped, refused, tmp_path):
 def test_billion_laughs(kind, refused, tmp_path):
     value = laughs(kind)
     (tmp_path / "g.pkl").write_bytes(pickle.dumps({"G_ema": value}))
-    refused(tmp_path / "g.pkl", "no network G_ema")
+    refused(tmp_path / "g.pkl", "unfolded")
     torch.save({"g_ema": value, "latent_avg": value}, tmp_path / "g.pt")
-    refused(tmp_path / "g.pt", "not a rosinality file")
+    refused(tmp_path / "g.pt", "unfolded")
 
 
 def test_billion_laughs_as_a_key_take_no_time(refused, tmp_path):
@@ -162,11 +163,11 @@ def test_layers_within_layers_end(tiny_generator, refused, tmp_path):
     root = nvidia_files.network(tiny_generator)
     root.state["_modules"]["synthesis"] = bottom
     nvidia_files.dump({"G_ema": root}, tmp_path / "g.pkl")
-    refused(tmp_path / "g.pkl", "not a StyleGAN2 network")
+    refused(tmp_path / "g.pkl", "unfolded")
     endless = nvidia_files.Persistent("Generator")
     endless.state["_modules"]["again"] = endless.state["_modules"]
     nvidia_files.dump({"G_ema": endless}, tmp_path / "g.pkl")
-    refused(tmp_path / "g.pkl", "not a StyleGAN2 network")
+    refused(tmp_path / "g.pkl", "holds itself")
 
 
 def test_few_bytes_that_ask_for_gigabytes(refused, tmp_path):
@@ -302,3 +303,44 @@ def test_names_from_a_file_cannot_write_to_the_terminal(refused, tmp_path):
     assert "?[2Jstyle.?" in refused(tmp_path / "g.pt", "is not a named tensor")
     torch.save({"g_ema": {}, "\x1b[2J" + "x" * 10**6: 1}, tmp_path / "g.pt")
     refused(tmp_path / "g.pt", "not a rosinality")
+
+
+def _shared(make, leaf, n):
+    """A few objects that unfold to more than any machine could print."""
+    for _ in range(n):
+        leaf = make(leaf)
+    return leaf
+
+
+UNFOLDING = {
+    "lists": _shared(lambda x: [x] * 4, ["ha"] * 10, 40),
+    "tuples": _shared(lambda x: (x, x), ("ha",), 60),
+    "dicts": _shared(lambda x: {"a": x, "b": x}, {}, 60),
+    "mixed": _shared(lambda x: {"a": [x, (x,)]}, "ha", 60),
+    "a number": 1 << 2_000_000,
+}
+
+
+@pytest.mark.parametrize("kind", UNFOLDING)
+def test_what_unfolds_beyond_measure_is_refused_at_once(kind, tmp_path):
+    bomb = UNFOLDING[kind]
+    torch.save({"state_dict": {}, "opts": {"encoder_type": bomb}}, tmp_path / "type.pt")
+    torch.save({"g_ema": {}, "args": bomb}, tmp_path / "args.pt")
+    for name, load in (("type.pt", encoders.load_inverter), ("args.pt", load_generator)):
+        with pytest.raises(CheckpointError, match="unfolded|a whole number of"):
+            load(tmp_path / name)
+    for attribute in ("c_dim", "img_channels", "img_resolution"):
+        state = {"c_dim": 0, "img_channels": 3, "img_resolution": 64, attribute: bomb}
+        nvidia_files.dump(
+            {"G_ema": nvidia_files.Persistent("Generator", **state)}, tmp_path / "g.pkl"
+        )
+        with pytest.raises(CheckpointError, match="unfolded|a whole number of"):
+            load_generator(tmp_path / "g.pkl")
+
+
+def test_a_list_that_holds_itself_is_refused(tmp_path):
+    own: list = []
+    own.append(own)
+    torch.save({"g_ema": {}, "args": own}, tmp_path / "g.pt")
+    with pytest.raises(CheckpointError, match="holds itself"):
+        load_generator(tmp_path / "g.pt")
