@@ -10,7 +10,7 @@ import io
 import math
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -245,13 +245,16 @@ def _scan_zip(path: str | os.PathLike, size: int, tensors: _Tensors) -> dict[str
             members = archive.infolist()
             if any(m.compress_type != zipfile.ZIP_STORED for m in members):
                 raise RefusedPickle("compressed members, which torch.save never writes")
-            if len({m.filename for m in members}) < len(members):
+            # torch's own reader takes names for equal that differ by case.
+            if len({m.filename.casefold() for m in members}) < len(members):
                 raise RefusedPickle("two members of one name")
             if sum(m.file_size for m in members) > size:
                 raise RefusedPickle("members that are larger than the file")
             (pickle,) = (m for m in members if m.filename.partition("/")[2] == "data.pkl")
             # In memory at once, as torch will have it too: thousands of small reads from a zip are slow.
-            window = Window(io.BytesIO(archive.read(pickle)), 0, pickle.file_size)
+            data = archive.read(pickle)
+            _require_same_for_torch(path, members, data)
+            window = Window(io.BytesIO(data), 0, len(data))
             pickled.read(window, tensors.makers, _NAMES, tensors.storage)
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise DamagedPickle(f"not a readable zip container: {error}") from None
@@ -260,3 +263,16 @@ def _scan_zip(path: str | os.PathLike, size: int, tensors: _Tensors) -> dict[str
             raise
         raise DamagedPickle("a zip container without one data.pkl") from None
     return {m.filename.partition("/data/")[2]: m.file_size for m in members}
+
+
+def _require_same_for_torch(
+    path: str | os.PathLike, members: Sequence[zipfile.ZipInfo], data: bytes
+) -> None:
+    """Refuse a file in which the reader that loads it would find another pickle, or other members."""
+    try:
+        reader = torch._C.PyTorchFileReader(os.fspath(path))
+        records, theirs = set(reader.get_all_records()), reader.get_record("data.pkl")
+    except RuntimeError as error:
+        raise DamagedPickle(f"not a readable zip container: {str(error).splitlines()[0]}") from None
+    if theirs != data or records != {m.filename.partition("/")[2] for m in members}:
+        raise RefusedPickle("a zip container that can be read in two ways")

@@ -344,3 +344,33 @@ def test_a_list_that_holds_itself_is_refused(tmp_path):
     torch.save({"g_ema": {}, "args": own}, tmp_path / "g.pt")
     with pytest.raises(CheckpointError, match="holds itself"):
         load_generator(tmp_path / "g.pt")
+
+
+@pytest.mark.parametrize(
+    "twin", ["archive/DATA.PKL", "archive/Data.pkl", "ARCHIVE/data.pkl", "x/data.pkl"]
+)
+def test_a_second_pickle_that_torch_would_take_is_refused(twin, tmp_path):
+    """torch finds members whatever their case; Python's zipfile does not."""
+    bomb = pickle.dumps({"g_ema": Calls(bytearray, TEN_GB)}, 2)
+    torch.save({"g_ema": {}}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain:
+        members = [
+            (m.filename.replace("plain/", "archive/"), plain.read(m)) for m in plain.infolist()
+        ]
+    for order in ([*members, (twin, bomb)], [(twin, bomb), *members]):
+        with zipfile.ZipFile(tmp_path / "g.pt", "w", zipfile.ZIP_STORED) as both:
+            for name, data in order:
+                both.writestr(name, data)
+        with pytest.raises(CheckpointError, match="was refused|not a readable"):
+            load_generator(tmp_path / "g.pt")
+
+
+def test_a_zip_in_front_of_a_zip_is_read_in_one_way_or_refused(tmp_path):
+    """Two containers in one file: whichever is looked at is the one that is loaded."""
+    torch.save({"g_ema": {}}, tmp_path / "one.pt")
+    torch.save({"state_dict": {}}, tmp_path / "two.pt")
+    one, two = ((tmp_path / f"{name}.pt").read_bytes() for name in ("one", "two"))
+    for data in (one + two, b"#!/bin/sh\n" + one, one + b"\0" * 100):
+        (tmp_path / "g.pt").write_bytes(data)
+        with pytest.raises(CheckpointError):
+            load_generator(tmp_path / "g.pt")
