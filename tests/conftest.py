@@ -20,6 +20,7 @@ os.environ |= {"RAY_metrics_report_interval_ms": str(24 * 3600 * 1000)}
 
 
 # Whoever asks for one of these starts Ray.
+# Those tests run in processes of their own (see the Makefile).
 RAY_FIXTURES = {"cluster", "joined", "invert", "invert_to", "scattered"}
 
 

@@ -137,6 +137,6 @@ def _require_room(n_workers: int, gpus_each: float) -> None:
     kind, each = ("GPU", gpus_each) if gpus_each else ("CPU", 1.0)
     if n_workers * each > resources.get(kind, 0):
         raise ConfigError(
-            f"{n_workers} workers want {n_workers * each:g} {kind}s, but the cluster has "
+            f"{n_workers} workers need {n_workers * each:g} {kind}s, but the cluster has "
             f"{resources.get(kind, 0):g}; pass fewer --workers"
         )

@@ -19,6 +19,7 @@ def bench(tmp_path):
         yield Bench(shard, tmp_path, RunConfig(), ClusterConfig(n_actors=1, batch_size=2))
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_sleeping_model_writes_the_same_file_with_and_without_overlap(bench, tmp_path):
     found = [bench.measure(20.0), bench.measure(20.0, n_ahead=0)]

@@ -131,7 +131,27 @@ def test_gpus_are_shared_as_asked_and_never_more(cluster, tiny_inverter, each, o
 def test_what_prometheus_reads(cluster, tiny_inverter, make_shards, tmp_path):
     import ray
 
-    out, joined = tmp_path / "out", ("--address", cluster, "--actors", "1")
+    ray.init(address=cluster, log_to_driver=False)
+    ports = {node["MetricsExportPort"] for node in ray.nodes()}
+    ray.shutdown()
+    out, joined = tmp_path / "out", ("--address", cluster, "--actors", "1", "--gpus-per-actor", "0")
+    missing = {
+        'ray_restyle_rows_total{.*status="ok".*} ',
+        'ray_restyle_stage_seconds_total{.*stage="invert".*} ',
+        'ray_restyle_stage_seconds_total{.*stage="draw".*} ',
+        "ray_restyle_device_wait_seconds_total{.*} ",
+        "ray_restyle_shard_seconds_count{.*} ",
+        'ray_restyle_shards_total{.*outcome="done".*} ',
+        "ray_restyle_shards_left{.*} ",
+        'ray_restyle_workers{.*state="busy".*} ',
+    }
+
+    def look():
+        for port in ports:
+            text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+            missing.difference_update([name for name in missing if re.search(name, text)])
+        time.sleep(0.2)
+
     for words in (
         (
             "invert",
@@ -145,31 +165,15 @@ def test_what_prometheus_reads(cluster, tiny_inverter, make_shards, tmp_path):
         ),
         ("edit", out, "--out", tmp_path / "edited", "--direction", "sefa:0", "--save-images"),
     ):
-        # Drivers of their own, for in this process nothing is exported.
-        command = [sys.executable, "-m", "jobs", *map(str, words), *joined, "--gpus-per-actor", "0"]
-        subprocess.run(command, check=True)
-    ray.init(address=cluster, log_to_driver=False)
-    ports = {node["MetricsExportPort"] for node in ray.nodes()}
-    ray.shutdown()
-    wanted = (
-        'ray_restyle_rows_total{.*status="ok".*} ',
-        'ray_restyle_stage_seconds_total{.*stage="invert".*} ',
-        'ray_restyle_stage_seconds_total{.*stage="draw".*} ',
-        "ray_restyle_device_wait_seconds_total{.*} ",
-        "ray_restyle_shard_seconds_count{.*} ",
-        'ray_restyle_shards_total{.*outcome="done".*} ',
-        "ray_restyle_shards_left{.*} ",
-        'ray_restyle_workers{.*state="busy".*} ',
-    )
-    deadline = time.monotonic() + 60
-    missing = wanted
+        # Drivers of their own, for in this process nothing is exported. What they tell goes with them.
+        command = [sys.executable, "-m", "jobs", *map(str, words), *joined]
+        driver = subprocess.Popen(command)
+        while driver.poll() is None:
+            look()
+        assert driver.returncode == 0
+    deadline = time.monotonic() + 30
     while missing and time.monotonic() < deadline:
-        text = "".join(
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
-            for port in ports
-        )
-        missing = [name for name in wanted if not re.search(name, text)]
-        time.sleep(0.5)
+        look()
     assert not missing
 
 

@@ -74,6 +74,7 @@ def test_duckdb(run):
     np.testing.assert_array_equal(style, [3 * int(key[0])] * 5)
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_ray_data(run, cluster, tmp_path, monkeypatch):
     import ray
