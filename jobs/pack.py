@@ -18,8 +18,9 @@ import click
 def pack(folder: str, pattern: str, samples: int) -> None:
     """Pack the photos of FOLDER and its subfolders into shards named by PATTERN.
 
-    Keys keep the path below FOLDER; a .json, .txt or .cls beside a photo is packed with it. Files are
-    stored as they are, in sorted order; the same folder gives the same shards, to the byte.
+    Links are followed. Keys keep the path below FOLDER; a .json, .txt or .cls beside a photo is packed
+    with it. Files are stored as they are, in sorted order; the same folder gives the same shards, to the
+    byte. Shards that an earlier packing wrote behind the last one are removed.
     """
     from jobs.console import n_of
     from pipeline.shards import packing
@@ -33,7 +34,18 @@ def pack(folder: str, pattern: str, samples: int) -> None:
         )
     if len(packed.renamed) > 10:
         click.echo(f"  {len(packed.renamed) - 10} more keys differ from their paths")
+    _say(packed.dangling, "link", "skipped {} to nothing, or to a folder that is packed anyway: ")
+    _say(packed.removed, "shard", "removed {} of an earlier packing: ")
+    _say(packed.foreign, "shard", "{} of this pattern were not written by restyle pack and stay: ")
     if packed.skipped:
         names = ", ".join(packed.skipped[:5]) + (" ..." if len(packed.skipped) > 5 else "")
         skipped = n_of(len(packed.skipped), "file")
         click.echo(f"skipped {skipped} that are not photos by their extension: {names}")
+
+
+def _say(names: list[str], noun: str, sentence: str) -> None:
+    from jobs.console import n_of
+
+    if names:
+        some = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+        click.echo(sentence.format(n_of(len(names), noun)) + some)

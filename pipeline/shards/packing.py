@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +23,20 @@ class Packed:
     n_images: int = 0
     renamed: list[tuple[str, str]] = field(default_factory=list)  # (path, key)
     skipped: list[str] = field(default_factory=list)  # files that are no images
+    dangling: list[str] = field(
+        default_factory=list
+    )  # links that point nowhere, or to what was seen
+    removed: list[str] = field(default_factory=list)  # shards of an earlier packing
+    foreign: list[str] = field(
+        default_factory=list
+    )  # shards of the pattern that something else wrote
 
 
 def pack(folder: str, pattern: str, samples_per_shard: int) -> Packed:
     """Write the images below ``folder`` to shards, with the .json, .txt and .cls of the same name.
+
+    Links are followed. Shards that an earlier packing wrote behind the last one are removed: photos that
+    were withdrawn since would be in them.
 
     Args:
         pattern: path with one %d, such as ``shards/%06d.tar``.
@@ -35,7 +48,7 @@ def pack(folder: str, pattern: str, samples_per_shard: int) -> Packed:
     root = Path(folder)
     keys: set[str] = set()
     images = []
-    paths = sorted(p for p in root.rglob("*") if p.is_file())
+    paths = sorted(_files(root, packed))
     labels = {label for path in paths if _is_image(path) for label in _labels(path)}
     for path in paths:
         if path in labels:
@@ -56,8 +69,53 @@ def pack(folder: str, pattern: str, samples_per_shard: int) -> Packed:
         shard = shard_name(pattern, first // samples_per_shard, len(images) > samples_per_shard)
         _write(shard, images[first : first + samples_per_shard])
         packed.shards.append(str(shard))
+    _remove_later(pattern, len(packed.shards), packed)
     packed.n_images = len(images)
     return packed
+
+
+def _files(root: Path, packed: Packed) -> Iterator[Path]:
+    """Every file below a folder, once: links that lead out of it are followed."""
+    top, seen = os.path.realpath(root), set[str]()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        leads_inside = os.path.islink(folder) and f"{real}/".startswith(f"{top}/")
+        if real in seen or (leads_inside and Path(folder) != root):
+            packed.dangling.append(Path(folder).relative_to(root).as_posix())
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for name in names:
+            path = Path(folder, name)
+            if path.is_file():
+                yield path
+            elif path.is_symlink():
+                packed.dangling.append(path.relative_to(root).as_posix())
+
+
+def _remove_later(pattern: str, n_shards: int, packed: Packed) -> None:
+    """Delete the shards behind the last one that an earlier packing left."""
+    if "%" not in pattern:
+        return
+    index = n_shards
+    while (shard := shard_name(pattern, index, True)).is_file():
+        if _is_packed(shard):
+            shard.unlink()
+            packed.removed.append(str(shard))
+        else:
+            packed.foreign.append(str(shard))
+        index += 1
+
+
+def _is_packed(shard: Path) -> bool:
+    """Whether :func:`pack` wrote a tar: nothing else gives members no time and webdataset's owner."""
+    try:
+        with tarfile.open(shard) as tar:
+            first = tar.next()
+    except (OSError, tarfile.TarError):
+        return False
+    return first is not None and first.mtime == 0 and first.uname == "bigdata"
 
 
 def _is_image(path: Path) -> bool:
@@ -97,6 +155,7 @@ def shard_name(pattern: str, index: int, several: bool) -> Path:
 
 
 def _write(shard: Path, images: list[tuple[Path, str]]) -> None:
+    # Not by generators.files.atomic, which comes with torch: packing starts at once.
     part = shard.with_name(f".{shard.name}.part")
     path = shard
     try:

@@ -1,0 +1,57 @@
+"""Packing follows links, once, and leaves nothing of an earlier packing behind."""
+
+import tarfile
+
+import pytest
+
+from pipeline.shards import packing, reader
+
+
+@pytest.fixture
+def photos(tmp_path, photo):
+    folder = tmp_path / "photos"
+    (folder / "part1").mkdir(parents=True)
+    for i in range(5):
+        (folder / "part1" / f"p{i}.png").write_bytes(photo(i))
+    return folder
+
+
+def keys(packed):
+    return [sample.key for shard in packed.shards for sample in reader.samples(shard)]
+
+
+def test_links_are_followed_once(photos, photo, tmp_path):
+    (tmp_path / "disk2" / "deep").mkdir(parents=True)
+    (tmp_path / "disk2" / "b.png").write_bytes(photo(9))
+    (photos / "part2").symlink_to(tmp_path / "disk2")
+    (photos / "again").symlink_to(photos / "part1")
+    (tmp_path / "disk2" / "deep" / "up").symlink_to(photos)
+    (tmp_path / "disk2" / "loop").symlink_to(tmp_path / "disk2")
+    (photos / "part1" / "c.png").symlink_to("../.annex/objects/c.png")
+    (photos / "file.png").symlink_to(tmp_path / "disk2" / "b.png")
+    packed = packing.pack(str(photos), str(tmp_path / "sh" / "%06d.tar"), 100)
+    assert keys(packed) == ["file", *(f"part1/p{i}" for i in range(5)), "part2/b"]
+    assert sorted(packed.dangling) == ["again", "part1/c.png", "part2/deep/up", "part2/loop"]
+    (tmp_path / "link").symlink_to(photos)
+    assert len(keys(packing.pack(str(tmp_path / "link"), str(tmp_path / "l" / "%d.tar"), 100))) == 7
+
+
+def test_withdrawn_photos_do_not_stay_in_later_shards(photos, tmp_path):
+    pattern = str(tmp_path / "sh" / "%06d.tar")
+    assert len(packing.pack(str(photos), pattern, 2).shards) == 3
+    for i in (2, 3, 4):
+        (photos / "part1" / f"p{i}.png").unlink()
+    packed = packing.pack(str(photos), pattern, 2)
+    assert keys(packed) == ["part1/p0", "part1/p1"]
+    assert [name[-10:] for name in packed.removed] == ["000001.tar", "000002.tar"]
+    assert [path.name for path in (tmp_path / "sh").iterdir()] == ["000000.tar"]
+
+
+def test_a_tar_of_somebody_else_stays_and_is_named(photos, tmp_path):
+    other = tmp_path / "sh" / "1.tar"
+    other.parent.mkdir()
+    with tarfile.open(other, "w") as tar:
+        tar.add(photos / "part1" / "p0.png", "mine.png")
+    packed = packing.pack(str(photos), str(tmp_path / "sh" / "%d.tar"), 100)
+    assert (packed.removed, packed.foreign) == ([], [str(other)])
+    assert other.exists()
