@@ -9,7 +9,7 @@ import re
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -38,22 +38,35 @@ Answer = TypeVar("Answer")
 def expand(patterns: Sequence[str]) -> dict[str, str | None]:
     """Brace expressions, globs and directories -> shard URLs, in order, each once.
 
+    What exists under a name is taken as it is, whatever stands in the name.
+
     Returns each URL with its version where a listing told it, else with None.
 
     Raises:
-        ConfigError: a pattern that matches nothing.
+        ConfigError: a pattern that matches nothing, or tars and other files.
     """
     urls: dict[str, str | None] = {}
     for pattern in patterns:
         try:
-            braces = [pattern] if pattern.startswith(PIPE) else braceexpand.braceexpand(pattern)
-            for part in braces:
+            is_plain = pattern.startswith(PIPE) or os.path.exists(pattern)
+            for part in [pattern] if is_plain else braceexpand.braceexpand(pattern):
                 urls.update(
                     {url: urls.get(url) or listed for url, listed in _matches(part).items()}
                 )
         except braceexpand.UnbalancedBracesError:  # type: ignore[attr-defined]
             raise ConfigError(f"the braces of {redact(pattern)} do not match") from None
+    for url in urls:
+        _require_text(url)
     return _with_listed(urls)
+
+
+def _require_text(url: str) -> None:
+    """Refuse a name of bytes that are no UTF-8, which no Parquet column can hold."""
+    try:
+        url.encode()
+    except UnicodeEncodeError:
+        shown = redact(url).encode(errors="backslashreplace").decode()
+        raise ConfigError(f"{shown} is not named in UTF-8; rename the file or its folder") from None
 
 
 def _matches(pattern: str) -> dict[str, str | None]:
@@ -72,9 +85,22 @@ def _matches(pattern: str) -> dict[str, str | None]:
             raise ConfigError(_no_tars(path))
     else:
         names = sorted(glob.glob(pattern, recursive=True))
+        _require_tars(pattern, names)
     if not names:
         raise ConfigError(f"no shard matches {pattern}; check the path (relative paths start here)")
     return _stated(names)
+
+
+def _require_tars(pattern: str, names: Sequence[str]) -> None:
+    """Refuse a glob that is too wide: shards may have any name, but not some of them."""
+    others = [name for name in names if not name.endswith(TAR_NAMES)]
+    if others and len(others) < len(names):
+        some = ", ".join(PurePath(name).name for name in others[:3])
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise ConfigError(
+            f"{pattern} also matches what is not a tar ({some}{more}); write the pattern such that it names "
+            "the shards alone, for example with *.tar at its end"
+        )
 
 
 def _stated(names: Sequence[str]) -> dict[str, str | None]:

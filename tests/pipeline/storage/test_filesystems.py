@@ -1,5 +1,6 @@
 """Stores by fsspec: folders, caches and exceptions of their own; and addresses that are none."""
 
+import os
 from functools import partial
 
 import fsspec
@@ -118,3 +119,32 @@ def test_an_address_that_is_none_is_refused(url):
 def test_an_output_that_is_none_is_refused(out):
     with pytest.raises(ConfigError, match="cannot open s3://"):
         RunFolder(out).committed()
+
+
+@pytest.mark.parametrize("folder", ["set{a,b}", "run{1", "a*b", "x[1]", "~", "a b"])
+def test_what_is_there_is_taken_as_it_is(tmp_path, monkeypatch, folder):
+    """The shell has expanded the names already."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "0.tar").touch()
+    assert [*storage.expand([f"{folder}/0.tar"])] == [str(tmp_path / folder / "0.tar")]
+    assert [*storage.expand([folder])] == [str(tmp_path / folder / "0.tar")]
+
+
+def test_a_glob_that_is_too_wide_is_refused(tmp_path):
+    for name in ("00000.tar", "00000_stats.json", "00000.parquet"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        ConfigError, match=r"not a tar \(00000.parquet, 00000_stats.json\).*\*\.tar"
+    ):
+        storage.expand([f"{tmp_path}/*"])
+    assert len(storage.expand([f"{tmp_path}/*.tar"])) == 1
+
+
+def test_a_name_that_is_no_text_is_refused_in_printable_words(tmp_path):
+    folder = os.fsdecode(os.fsencode(str(tmp_path)) + b"/fotos_caf\xe9")
+    os.mkdir(folder)
+    open(f"{folder}/0.tar", "w").close()
+    with pytest.raises(ConfigError, match="is not named in UTF-8; rename") as error:
+        storage.expand([f"{folder}/*.tar"])
+    str(error.value).encode()
