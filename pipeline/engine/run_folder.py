@@ -27,6 +27,7 @@ SETTINGS = f"{RUN_FOLDER}/settings.json"
 SHARDS = f"{RUN_FOLDER}/shards.json"
 # <stem>.<16 digits of the URL's hash>.<8 of the content's version's and the fingerprint's>.parquet
 OUTPUT_NAME = re.compile(r"^(.*\.[0-9a-f]{16})\.[0-9a-f]{8}\.parquet$")
+MIN_PARQUET_BYTES = 12  # its magic twice, and the length of its footer
 # Sources are asked for their version side by side: a HEAD request is all waiting.
 N_VERSION_THREADS = 32
 
@@ -110,10 +111,16 @@ class RunFolder(Folder):
         """The tasks without a committed file.
 
         Raises:
-            ConfigError: a shard has changed since it was inverted.
+            ConfigError: a shard has changed since it was inverted, or its file cannot be one.
         """
-        names = self.committed()
-        done = set(names)
+        sizes = {name: n for name, n in self.sizes().items() if name.endswith(".parquet")}
+        names, done = list(sizes), set(sizes)
+        for task in tasks:
+            if sizes.get(task.output, MIN_PARQUET_BYTES) < MIN_PARQUET_BYTES:
+                raise ConfigError(
+                    f"{task.output} in {self} is not a Parquet file ({sizes[task.output]} bytes); delete it "
+                    "and run the same command again"
+                )
         by_shard = {m.group(1): name for name in names if (m := OUTPUT_NAME.match(name))}
         pending = [t for t in tasks if t.output not in done]
         for t in pending:

@@ -50,10 +50,18 @@ class Folder:
         Raises:
             ConfigError: it cannot be listed.
         """
+        return list(self.sizes(below))
+
+    def sizes(self, below: str = "") -> dict[str, int]:
+        """The same with the bytes of each file; of what is no file, 0.
+
+        Raises:
+            ConfigError: it cannot be listed.
+        """
         path = self.at(below) if below else self.path
         with as_config_error("list", self.address):
             infos = self.files.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-        return sorted(info.base_name for info in infos)
+        return {info.base_name: info.size or 0 for info in sorted(infos, key=lambda i: i.base_name)}
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None where there is no such file; raises what the library raises."""

@@ -109,7 +109,7 @@ def test_pending_leaves_out_what_is_committed(shards, tmp_path):
     asked = run_folder.tasks(shards, RUN)
     assert RunFolder(str(tmp_path / "out")).pending(asked) == asked
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / asked[1].output).touch()
+    (tmp_path / "out" / asked[1].output).write_bytes(b"PAR1" * 3)
     assert RunFolder(str(tmp_path / "out")).pending(asked) == [asked[0], asked[2]]
 
 
@@ -131,6 +131,15 @@ def test_a_folder_of_other_settings_is_refused_with_the_difference(tmp_path):
     (tmp_path / "out" / "old.parquet").touch()
     RunFolder(out).write_run_record(RunConfig(steps=3).settings(), [], overwrite=True)
     assert RunFolder(out).committed() == []
+
+
+def test_an_empty_file_under_a_shards_name_is_noticed(tmp_path, shards):
+    asked = run_folder.tasks(shards, RUN)
+    folder = RunFolder(str(tmp_path / "out"))
+    folder.require_writable()
+    (tmp_path / "out" / asked[1].output).write_bytes(b"PAR1")
+    with pytest.raises(ConfigError, match=r"is not a Parquet file \(4 bytes\); delete it"):
+        folder.pending(asked)
 
 
 def test_a_folder_of_foreign_parquet_files_is_refused(tmp_path):
