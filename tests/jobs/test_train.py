@@ -98,8 +98,8 @@ def test_two_workers_learn_together(folder):
 @pytest.mark.skipif(not Path("/proc").exists(), reason="kills by process group")
 def test_killed_without_warning_it_goes_on_to_the_same_bytes(folder):
     command = (
-        f"train encoder portraits/0.tar portraits/1.tar {SMALL} --batch-size 4 --n-batches 40 "
-        "--checkpoint-every 5 --validate-every 20 --n-held-out 8 --log-every 5 --chunk 50 --out "
+        f"train encoder portraits/0.tar portraits/1.tar {SMALL} --batch-size 4 --n-batches 24 "
+        "--checkpoint-every 5 --validate-every 12 --n-held-out 8 --log-every 5 --chunk 50 --out "
     )
     restyle(command + "whole", folder)
     job = subprocess.Popen(
