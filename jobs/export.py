@@ -37,6 +37,7 @@ def export(latents: str, form: str, out: str, where: str | None, samples: int) -
     """
     from tqdm import tqdm
 
+    from jobs.console import n_of
     from pipeline.errors import ConfigError
     from pipeline.latents import export
 
@@ -51,4 +52,4 @@ def export(latents: str, form: str, out: str, where: str | None, samples: int) -
         else:
             exported = export.to_pairs(rows, out, samples, bar.update)
     more = f" and {len(exported.paths) - 1} more" if len(exported.paths) > 1 else ""
-    click.echo(f"{exported.n_rows} rows in {exported.paths[0]}{more}")
+    click.echo(f"{n_of(exported.n_rows, 'row')} in {exported.paths[0]}{more}")

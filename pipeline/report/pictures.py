@@ -23,6 +23,7 @@ from pipeline.storage import redact
 SOURCE_SIDE = 440
 FACE_SIDE = 256
 WEBP_QUALITY = 82
+MAX_NAME = 80  # characters of a shard's name in a note
 # Shards that may fail before the others are not tried: each may wait a minute for its server.
 MAX_UNREADABLE = 3
 
@@ -84,7 +85,8 @@ def collect(
                 if (photo := shard.of(rows[i])) is not None:
                     _add(pictures[i], photo, rows[i], input_size)
         except (ShardError, ConfigError) as error:
-            name = PurePath(redact(url)).name  # the page travels; where the shard lies does not
+            # The page travels; where the shard lies does not.
+            name = PurePath(redact(url)).name[:MAX_NAME]
             reason = error.why if isinstance(error, SourceUnusable) else "can no longer be read"
             unreadable.append(f"{name} {reason}")
             if len(unreadable) == MAX_UNREADABLE and n_tried + 1 == MAX_UNREADABLE:
