@@ -60,10 +60,14 @@ def answers(address):
 
 
 def ray_job(address, environment, *words, cwd=None):
-    return subprocess.run(
-        [BIN / "ray", "job", *words[:1], "--address", address, *words[1:]],
-        env=environment, cwd=cwd, capture_output=True, text=True,
-    )  # fmt: skip
+    command = [BIN / "ray", "job", *words[:1], "--address", address, *words[1:]]
+    deadline = time.monotonic() + 60
+    while True:
+        done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True)
+        # The dashboard answers before the agent that starts jobs has made itself known to it.
+        if "No available agent" not in done.stderr or time.monotonic() > deadline:
+            return done
+        time.sleep(0.5)
 
 
 @pytest.mark.slow
