@@ -152,7 +152,7 @@ def _edits(
     columns: pa.Schema,
     record: Mapping[str, Any],
 ) -> Edits:
-    n_styles, w_dim = latent_shape(columns.field("latent").type)
+    n_styles, w_dim = latent_shape(columns.field("latent"))
     vectors = [
         expression.resolve(
             one,
@@ -179,5 +179,7 @@ def _settings(
     if config.where is not None:
         added["edit_where"] = config.where
     # What the edited files hold differs from the source's in these.
-    changed = {"save_images": config.save_images, "latents": "last"}
+    # Which step was kept is the source's: `best` stays.
+    kept = "best" if record["identity"].get("latents") == "best" else "last"
+    changed = {"save_images": config.save_images, "latents": kept}
     return {**record["identity"], **changed, **added}

@@ -83,7 +83,7 @@ class Edits:
         rows = pa.Table.from_batches([others]).take(np.repeat(np.arange(len(batch)), self.n_each))
         values = iter(latents)
         column = nested_array(
-            [next(values) if has else None for has in has_latent], batch.schema.field("latent").type
+            [next(values) if has else None for has in has_latent], batch.schema.field("latent")
         )
         n = len(batch)
         new = {

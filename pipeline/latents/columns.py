@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.latents.schema import dense
+from pipeline.latents.schema import dense, is_nested, numbers_type, value_shape
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """Arrays of one shape, one a row: latents, landmarks, the metrics of the steps."""
+    """Arrays of one shape, one per row: latents, landmarks, the metrics of the steps."""
 
     values: np.ndarray  # [N, ...]; NaN where there is none
     valid: np.ndarray | None  # [N] bool; None: all
@@ -82,15 +82,18 @@ def decoded(table: pa.Table, n_steps: int = 0) -> Columns:
 
     n_steps: of the run, for row groups of failures alone, whose metrics do not tell.
     """
-    return {name: _decoded(table.column(name), n_steps) for name in table.column_names}
+    return {
+        name: _decoded(table.column(name), table.schema.field(name), n_steps)
+        for name in table.column_names
+    }
 
 
-def _decoded(column: pa.ChunkedArray, n_steps: int) -> Column:
+def _decoded(column: pa.ChunkedArray, field: pa.Field, n_steps: int) -> Column:
     # combine_chunks copies a single chunk too.
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     type_ = array.type
-    if pa.types.is_fixed_size_list(type_):
-        return _fixed(array)
+    if is_nested(type_):
+        return _nested(array, value_shape(field))
     if pa.types.is_list(type_) and pa.types.is_floating(type_.value_type):
         return _steps(array, n_steps)
     if pa.types.is_floating(type_):
@@ -106,11 +109,13 @@ def _decoded(column: pa.ChunkedArray, n_steps: int) -> Column:
     return Texts(array.to_pylist())
 
 
-def _fixed(array: pa.FixedSizeListArray) -> Arrays:
+def _nested(array: pa.Array, shape: tuple[int, ...] | None) -> Arrays | Texts:
+    if numbers_type(array.type).to_pandas_dtype() is np.object_:
+        return Texts(array.to_pylist())
     if not array.null_count:
-        return Arrays(dense(array), None)
+        return Arrays(dense(array, shape), None)
     valid = array.is_valid().to_numpy(zero_copy_only=False)
-    rows = dense(array.drop_null())
+    rows = dense(array.drop_null(), shape)
     missing = np.nan if rows.dtype.kind == "f" else 0
     values = np.full((len(array), *rows.shape[1:]), missing, rows.dtype)
     values[valid] = rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import operator
 import os
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.latents import columns as columns_
 from pipeline.latents.columns import Columns
 from pipeline.latents.files import LatentFiles, open_files
+from pipeline.latents.schema import is_nested, numbers_type, value_shape
 from pipeline.latents.selection import Selection
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class LatentDataset:
     ) -> None:
         self._selection = Selection(open_files(os.fspath(path)), where, columns)
         self._cache: OrderedDict[int, Columns] = OrderedDict()
-        n_bytes = sum(_row_bytes(self.schema.field(name).type) for name in self.columns)
+        n_bytes = sum(_row_bytes(self.schema.field(name)) for name in self.columns)
         largest = max((group.n_rows for group in self._files.groups), default=0)
         self._n_cached = min(N_CACHED_GROUPS, MAX_CACHED_BYTES // max(1, n_bytes * largest))
 
@@ -200,10 +202,8 @@ class LatentDataset:
         return LatentStream(self._selection, batch_size, shuffle, seed, drop_last, rank, n_ranks)
 
 
-def _row_bytes(type_: pa.DataType) -> int:
-    """About how much a value takes decoded; what has no fixed size is not counted."""
-    n = 1
-    while pa.types.is_fixed_size_list(type_):
-        n *= type_.list_size
-        type_ = type_.value_type
+def _row_bytes(column: pa.Field) -> int:
+    """About how much a value takes decoded; what has no known size is not counted."""
+    n = math.prod(value_shape(column) or ()) if is_nested(column.type) else 1
+    type_ = numbers_type(column.type)
     return n * (type_.bit_width // 8 if pa.types.is_primitive(type_) else 64)

@@ -20,7 +20,7 @@ from pyarrow import fs as pafs
 from pipeline import storage
 from pipeline.config import difference
 from pipeline.errors import ConfigError
-from pipeline.latents.schema import footer
+from pipeline.latents.schema import footer, is_nested, numbers_type, value_shape
 from pipeline.storage import urls
 
 N_WAITING_THREADS = 16  # footers and small columns: in an object store all waiting
@@ -191,7 +191,7 @@ def _require_same(
     elif first.get("fingerprint") != other.get("fingerprint"):
         differs = difference(first.get("identity", {}), other.get("identity", {}))
         differs = differs or f"fingerprint: {first.get('fingerprint')}, {other.get('fingerprint')}"
-    elif schema != other_schema:
+    elif any(_type(schema, n) != _type(other_schema, n) for n in {*schema.names, *other_schema.names}):
         differs = "; ".join(
             f"{name}: {_type(schema, name)} there, {_type(other_schema, name)} now"
             for name in dict.fromkeys([*schema.names, *other_schema.names])
@@ -208,8 +208,8 @@ def _type(schema: pa.Schema, name: str) -> str:
     """Type of a column for people: ``float[18, 512]`` for nested lists."""
     if name not in schema.names:
         return "none"
-    type_, shape = schema.field(name).type, []
-    while pa.types.is_fixed_size_list(type_):
-        shape.append(type_.list_size)
-        type_ = type_.value_type
-    return f"{type_}{shape or ''}"
+    column = schema.field(name)
+    if not is_nested(column.type):
+        return str(column.type)
+    shape = value_shape(column)
+    return str(column.type) if shape is None else f"{numbers_type(column.type)}{list(shape)}"

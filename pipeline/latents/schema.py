@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,9 @@ from pipeline.records import AlignedFace, Status
 
 # Key of our JSON record in a Parquet footer.
 FOOTER_KEY = b"restyle"
+# Key of an array's shape in the metadata of its column.
+SHAPE_KEY = b"shape"
+MAX_SIDE = 1 << 20  # of a shape that a file states
 
 
 @dataclass
@@ -26,8 +30,9 @@ class Row:
     face: AlignedFace
     status: Status
     error: str | None = None
-    latents: np.ndarray | None = None  # [n_steps, n_styles, w_dim] float32
-    metrics: dict[str, list[float | None]] = field(default_factory=dict)  # one value a step
+    latents: np.ndarray | None = None  # [n_steps, n_styles, w_dim] float32; the last is the one kept
+    metrics: dict[str, list[float | None]] = field(default_factory=dict)  # one value per step
+    best_step: int | None = None  # the step (from 1) of least mse, where that is measured
     aligned_image: bytes | None = None
     reconstruction: bytes | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)  # by column, those that are known
@@ -36,15 +41,20 @@ class Row:
     def fail(self, status: Status, error: str) -> None:
         """Of a row that was to be inverted: nothing but OK carries results."""
         self.status, self.error = status, error
-        self.latents, self.metrics, self.precision = None, {}, None
+        self.latents, self.metrics, self.precision, self.best_step = None, {}, None, None
         self.aligned_image = self.reconstruction = None
 
 
-def _nested(value_type: pa.DataType, shape: Sequence[int]) -> pa.DataType:
-    """fixed_size_list of fixed_size_list ...; not a tensor extension, so that every reader takes it."""
-    for size in reversed(shape):
-        value_type = pa.list_(value_type, size)
-    return value_type
+def _nested(name: str, numbers: pa.DataType, shape: Sequence[int]) -> pa.Field:
+    """A column of arrays: lists of fixed_size_list, their shape in the field's metadata.
+
+    Not a tensor extension, so that every reader takes it; and no fixed sizes but the last, for pyarrow
+    before 26 cannot read nested ones with null rows among them (apache/arrow issue 35692).
+    """
+    type_ = pa.list_(numbers, shape[-1])
+    for _ in shape[:-1]:
+        type_ = pa.list_(type_)
+    return pa.field(name, type_, metadata={SHAPE_KEY: json.dumps(list(shape)).encode()})
 
 
 def _latent_type(config: RunConfig) -> pa.DataType:
@@ -62,17 +72,20 @@ def schema(config: RunConfig, n_styles: int, w_dim: int) -> pa.Schema:
         pa.field("n_faces", pa.int16(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
         pa.field("error", pa.string()),
-        pa.field("latent", _nested(latent, (n_styles, w_dim))),
+        _nested("latent", latent, (n_styles, w_dim)),
     ]
     if config.latents == "all":
-        shape = (config.steps, n_styles, w_dim)
-        fields.append(pa.field("latents_by_step", _nested(latent, shape)))
+        fields.append(_nested("latents_by_step", latent, (config.steps, n_styles, w_dim)))
     fields += [pa.field(name, pa.list_(pa.float32())) for name in config.metrics]
-    fields.append(pa.field("precision", pa.string()))
+    fields += [
+        pa.field("best_step", pa.int16()),
+        pa.field("n_steps", pa.int16()),
+        pa.field("precision", pa.string()),
+    ]
     if config.align == "face":
         fields += [
-            pa.field("landmarks", _nested(pa.float32(), (68, 2))),
-            pa.field("quad", _nested(pa.float32(), (4, 2))),
+            _nested("landmarks", pa.float32(), (68, 2)),
+            _nested("quad", pa.float32(), (4, 2)),
             pa.field("detection_score", pa.float32()),
         ]
     fields += [pa.field("width", pa.int32()), pa.field("height", pa.int32())]
@@ -87,32 +100,128 @@ def schema(config: RunConfig, n_styles: int, w_dim: int) -> pa.Schema:
     return pa.schema(fields)
 
 
-def nested_array(values: Sequence[np.ndarray | None], type_: pa.DataType) -> pa.Array:
-    """Arrays of one shape, or None -> nested fixed-size lists, without a Python object a number."""
-    shape: list[int] = []
-    inner = type_
-    while pa.types.is_fixed_size_list(inner):
-        shape.append(inner.list_size)
-        inner = inner.value_type
-    dense = np.zeros((len(values), *shape), dtype=inner.to_pandas_dtype())
-    missing = np.array([value is None for value in values], dtype=bool)
-    for i, value in enumerate(values):
+def is_nested(type_: pa.DataType) -> bool:
+    """Whether a column holds arrays: lists of lists, or (in folders of protocol 2 and older) of a fixed size."""
+    if pa.types.is_fixed_size_list(type_):
+        return True
+    return _is_list(type_) and _is_list(type_.value_type)
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
+    )
+
+
+def numbers_type(type_: pa.DataType) -> pa.DataType:
+    """What lies in the innermost lists."""
+    while _is_list(type_):
+        type_ = type_.value_type
+    return type_
+
+
+def value_shape(column: pa.Field) -> tuple[int, ...] | None:
+    """Shape of each array of a column; None where only its rows tell.
+
+    Raises:
+        ConfigError: what the file says of it is no shape.
+    """
+    sizes, type_ = [], column.type
+    while pa.types.is_fixed_size_list(type_):
+        sizes.append(type_.list_size)
+        type_ = type_.value_type
+    if not _is_list(type_):
+        return tuple(sizes)
+    stated = (column.metadata or {}).get(SHAPE_KEY)
+    if stated is None:
+        return None
+    try:
+        shape = json.loads(stated)
+    except (ValueError, RecursionError):
+        shape = None
+    if not _is_shape_of(shape, column.type):
+        raise ConfigError(
+            f"the shape that is stated for the column {column.name} does not fit {column.type}"
+        )
+    return tuple(shape)
+
+
+def _is_shape_of(shape: Any, type_: pa.DataType) -> bool:
+    if not isinstance(shape, list):
+        return False
+    for size in shape:
+        if not _is_list(type_) or type(size) is not int or not 0 < size <= MAX_SIDE:
+            return False
+        if pa.types.is_fixed_size_list(type_) and type_.list_size != size:
+            return False
+        type_ = type_.value_type
+    return not _is_list(type_)
+
+
+def nested_array(values: Sequence[np.ndarray | None], column: pa.Field) -> pa.Array:
+    """Arrays of one shape, or None -> nested lists, without a Python object per number."""
+    present = [value for value in values if value is not None]
+    shape = value_shape(column) or (present[0].shape if present else ())
+    type_ = column.type
+    filled = values if pa.types.is_fixed_size_list(type_) else present
+    dense = np.zeros((len(filled), *shape), dtype=numbers_type(type_).to_pandas_dtype())
+    for i, value in enumerate(filled):
         if value is not None:
             dense[i] = value
-    array = pa.array(dense.reshape(-1), type=inner)
-    for size in reversed(shape[1:]):
-        array = pa.FixedSizeListArray.from_arrays(array, size)
+    missing = np.array([value is None for value in values], dtype=bool)
+    return _lists(dense, missing, type_)
+
+
+def _lists(dense: np.ndarray, missing: np.ndarray, type_: pa.DataType) -> pa.Array:
+    """[n, ...] -> an array of this type; variable lists hold the rows that are there, fixed ones all."""
+    types = [type_]
+    while _is_list(types[-1]):
+        types.append(types[-1].value_type)
+    array = pa.array(dense.reshape(-1), type=types[-1])
+    for axis in range(dense.ndim - 1, 1, -1):
+        n = int(np.prod(dense.shape[:axis]))
+        if pa.types.is_fixed_size_list(types[axis - 1]):
+            array = pa.FixedSizeListArray.from_arrays(array, type=types[axis - 1])
+        else:
+            offsets = np.arange(n + 1, dtype=np.int32) * dense.shape[axis]
+            array = pa.ListArray.from_arrays(pa.array(offsets), array, type=types[axis - 1])
     mask = pa.array(missing) if missing.any() else None
-    return pa.FixedSizeListArray.from_arrays(array, shape[0], mask=mask)
+    if pa.types.is_fixed_size_list(type_):
+        return pa.FixedSizeListArray.from_arrays(array, type=type_, mask=mask)
+    size = dense.shape[1] if dense.ndim > 1 else 0
+    offsets = np.concatenate([[0], np.cumsum(~missing) * size]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), array, type=type_, mask=mask)
 
 
-def dense(array: pa.Array) -> np.ndarray:
-    """Nested fixed-size lists, none of them null -> [N, ...], the way back of a latent column."""
-    shape = [len(array)]
-    while pa.types.is_fixed_size_list(array.type):
-        shape.append(array.type.list_size)
+def dense(array: pa.Array, shape: Sequence[int] | None = None) -> np.ndarray:
+    """Nested lists, none of them null -> [N, *shape], without copying where that is possible.
+
+    Args:
+        shape: of each row, from `value_shape`; None takes that of the first.
+
+    Raises:
+        ConfigError: rows of different shapes, or of another than ``shape``, or gaps inside them.
+    """
+    sizes = [len(array)]
+    while _is_list(array.type):
+        sizes.append(_length(array, None if shape is None else shape[len(sizes) - 1]))
         array = array.flatten()
-    return array.to_numpy(zero_copy_only=False).reshape(shape)
+    if array.null_count or len(array) != math.prod(sizes):
+        raise ConfigError("an array in a column of lists has a gap; the file is damaged")
+    return array.to_numpy(zero_copy_only=False).reshape(sizes)
+
+
+def _length(array: pa.Array, expected: int | None) -> int:
+    """The one length of all lists."""
+    if pa.types.is_fixed_size_list(array.type):
+        found, is_one = array.type.list_size, True
+    else:
+        lengths = array.value_lengths().to_numpy(zero_copy_only=False)
+        found = int(lengths[0]) if len(lengths) else (expected or 0)
+        is_one = bool((lengths == found).all())
+    if not is_one or (expected is not None and found != expected):
+        raise ConfigError("a column of arrays holds rows of another shape; the file is damaged")
+    return found
 
 
 def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.RecordBatch:
@@ -128,6 +237,8 @@ def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.Reco
         "error": [row.error for row in rows],
         "latent": [None if row.latents is None else row.latents[-1] for row in rows],
         "latents_by_step": [row.latents for row in rows],
+        "best_step": [row.best_step for row in rows],
+        "n_steps": [None if row.latents is None else len(row.latents) for row in rows],
         "precision": [row.precision for row in rows],
         "landmarks": [face.landmarks for face in faces],
         "quad": [face.quad for face in faces],
@@ -139,8 +250,8 @@ def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.Reco
     }
     arrays = []
     for column in columns:
-        if pa.types.is_fixed_size_list(column.type):
-            arrays.append(nested_array(values[column.name], column.type))
+        if is_nested(column.type):
+            arrays.append(nested_array(values[column.name], column))
         elif column.name in values:
             arrays.append(pa.array(values[column.name], column.type))
         elif column.name.startswith(LABEL_PREFIX):
@@ -157,13 +268,15 @@ def footer(metadata: pq.FileMetaData) -> dict[str, Any]:
     return json.loads((metadata.metadata or {}).get(FOOTER_KEY, b"{}"))
 
 
-def latent_shape(latents: Any) -> tuple[int, int]:
-    """(n_styles, w_dim) of a latent column's Arrow type.
+def latent_shape(column: pa.Field) -> tuple[int, int]:
+    """(n_styles, w_dim) of a column of latents.
 
     Raises:
-        ConfigError: it is no column of latents.
+        ConfigError: it is no column of latents, or does not tell their shape.
     """
-    try:
-        return latents.list_size, latents.value_type.list_size
-    except AttributeError:
-        raise ConfigError(f"the column latent is {latents}, not a list of style vectors") from None
+    shape = value_shape(column) if is_nested(column.type) else None
+    if shape is None or len(shape) != 2:
+        raise ConfigError(
+            f"the column {column.name} is {column.type}, not lists of style vectors of one known shape"
+        )
+    return shape[0], shape[1]

@@ -153,11 +153,13 @@ def _as(other: Any, value: Any) -> Any:
 
 
 def _last(column: pa.ChunkedArray, step: int) -> pa.ChunkedArray:
-    """A column of scalars as it is; of lists, the value at a step, counted from the end below 0."""
+    """A column of scalars as it is; of lists, each row's value at a step, counted from its end below 0."""
     if not pa.types.is_list(column.type):
         return column
-    n_steps = pc.max(pc.list_value_length(column)).as_py() or 0
-    index = step + n_steps if step < 0 else step
-    if not 0 <= index < n_steps:
-        return pa.chunked_array([pa.nulls(len(column), column.type.value_type)])
-    return pc.list_element(column, index)
+    array = column.combine_chunks()
+    lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    places = step + lengths if step < 0 else np.full(len(array), step)
+    is_there = (0 <= places) & (places < lengths)
+    firsts = np.cumsum(lengths) - lengths  # of each row's values among all of them
+    indices = pa.array(np.where(is_there, firsts + places, 0), mask=~is_there)
+    return pa.chunked_array([array.flatten().take(indices)])

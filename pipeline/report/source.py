@@ -231,11 +231,11 @@ def _picked(
 
 def _plain(row: pa.RecordBatch) -> dict[str, Any]:
     return {
-        name: _array(column) if pa.types.is_fixed_size_list(column.type) else column[0].as_py()
+        name: _array(column) if is_nested(column.type) else column[0].as_py()
         for name, column in zip(row.schema.names, row.columns, strict=True)
     }
 
 
-def _array(column: pa.FixedSizeListArray) -> np.ndarray | None:
-    """The single value of a column of nested fixed-size lists."""
+def _array(column: pa.Array) -> np.ndarray | None:
+    """The single value of a column of nested lists."""
     return None if column.null_count else dense(column)[0].astype(np.float32)
