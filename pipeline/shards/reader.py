@@ -1,24 +1,33 @@
-"""One shard -> Samples, in order. Keys are WebDataset's: the name up to the first dot of its basename."""
+"""One shard -> Samples, in order. Keys are WebDataset's: the name up to the first dot of its basename.
+
+With one difference: a dot before a digit belongs to the key, unless it is the last dot. Cameras name photos
+by date (``2023.01.05_12.30.11.jpg``), and to WebDataset a year of them is one sample.
+"""
 
 from __future__ import annotations
 
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from lzma import LZMAError
 from typing import BinaryIO
-
-from webdataset.tariterators import base_plus_ext
 
 from pipeline.errors import ShardError
 from pipeline.records import IMAGE_EXTENSIONS, Sample, Status
 from pipeline.storage.stream import READ_BLOCK, open_stream
 from pipeline.storage.urls import redact, redacted_message
 
-# WebDataset's metadata, and what file managers leave behind: no samples, so no rows.
-NOT_SAMPLES = re.compile(r"__[^/]*__(/|$)|(.*/)?(\.[^/]*|Thumbs\.db)$")
+# WebDataset's metadata, and what file managers leave behind: no samples, so no rows. A folder of such a name
+# is one of photos like any other.
+NOT_SAMPLES = re.compile(r"(?:__[^/]*__|(?:.*/)?(?:\.[^/]*|Thumbs\.db))\Z", re.DOTALL)
+# The name up to the dot that ends its key, and what follows.
+KEY_AND_EXTENSION = re.compile(r"([^.]*(?:\.[0-9][^.]*(?=\.))*)\.(.*)", re.DOTALL)
+N_NAMED = 5  # members in an error
 # A tar header may announce any size; a photo is smaller than this.
 MAX_IMAGE_BYTES = 1 << 29
 # And what describes it (text, label, latent) is smaller than this.
@@ -60,25 +69,52 @@ def samples(url: str, fields: frozenset[str] = frozenset()) -> Iterator[Sample]:
     Raises:
         ShardError: not a tar, damaged or cut short; samples that came before are not to be used.
     """
-    with open_stream(url) as stream:
+    with open_stream(url) as stream, _as_shard_error(url):
         index = 0
-        key, members = "", {}  # type: str, dict[str, _Member]
-        for name, member in _members(stream, url, fields):
-            prefix, extension = _key_and_extension(name)
+        key, members = "", _Members(fields)
+        for name, read in _members(stream, url, fields):
+            prefix, extension = key_and_extension(name)
             # The same member again is the next sample under the same key, not a lost one.
             if members and (prefix != key or extension in members):
                 yield _sample(index, key, members, fields)
-                index, members = index + 1, {}
+                index, members = index + 1, _Members(fields)
             key = prefix
-            members[extension] = member
+            members[extension] = read() if members.wants(extension) else _Member()
         if members:
             yield _sample(index, key, members, fields)
 
 
-def _key_and_extension(name: str) -> tuple[str, str]:
-    prefix, extension = base_plus_ext(name)
+class _Members(dict[str, _Member]):
+    """Members of one sample by extension; of any number of images it holds the bytes of one at most."""
+
+    def __init__(self, fields: frozenset[str]) -> None:
+        super().__init__()
+        self._fields = fields
+        self._photo: str | None = None  # the image that may be the sample's
+        self._n_plain = self._n_others = 0  # images `.jpg`, images `.mask.png`
+
+    def wants(self, extension: str) -> bool:
+        """Whether the bytes of the next member are to be read; lets go of those that it makes useless."""
+        if not _is_image(extension):
+            return extension in self._fields
+        is_plain = "." not in extension
+        is_photo = not self._n_plain and (is_plain or not self._n_others)
+        if self._photo is not None and (is_plain or not self._n_plain):
+            if self._photo not in self._fields:
+                self[self._photo] = _Member(error=self[self._photo].error)
+            self._photo = None
+        self._n_plain += is_plain
+        self._n_others += not is_plain
+        self._photo = extension if is_photo else self._photo
+        return is_photo or extension in self._fields
+
+
+def key_and_extension(name: str) -> tuple[str, str]:
+    """The key of a member, and what it is: ``("a/b", "w.npy")`` of ``a/b.W.npy``; in small letters."""
+    folder, slash, base = name.rpartition("/")
+    found = KEY_AND_EXTENSION.fullmatch(base)
     # No dot: a member of no type, a sample of its own.
-    return (name, "") if prefix is None else (prefix, extension.lower())
+    return (name, "") if found is None else (f"{folder}{slash}{found[1]}", found[2].lower())
 
 
 def _is_image(extension: str) -> bool:
@@ -106,10 +142,14 @@ def _image(members: dict[str, _Member]) -> tuple[Status, str | None, bytes | Non
         image = members[images[0]]
         status = Status.OK if image.error is None else Status.MISSING_IMAGE
         return status, image.error, image.data
-    names = ", ".join(f".{ext}" if ext else "no extension" for ext in (images or members))
-    names = names.encode("utf-8", "backslashreplace").decode()
+    names = _named(images or list(members))
     if images:
         error = f"{len(images)} images in one sample ({names}); keep one"
+        if len(images) > 2 and all("." in ext for ext in images):
+            error += (
+                ", or pack them with `restyle pack`: a name's key ends at its first dot, unless a digit "
+                "follows, and these share theirs"
+            )
         return Status.AMBIGUOUS_IMAGE, error, None
     error = (
         f"no image among its members ({names}); members of one key must follow one another in the tar, "
@@ -118,17 +158,31 @@ def _image(members: dict[str, _Member]) -> tuple[Status, str | None, bytes | Non
     return Status.MISSING_IMAGE, error, None
 
 
-def _members(stream: BinaryIO, url: str, fields: frozenset[str]) -> Iterator[tuple[str, _Member]]:
-    """Name of every file of a tar, with the bytes of an image and of what else is asked for."""
+def _named(extensions: list[str]) -> str:
+    """Members of a sample for people, the first few."""
+    names = ", ".join(f".{ext}" if ext else "no extension" for ext in islice(extensions, N_NAMED))
+    if len(extensions) > N_NAMED:
+        names += f" and {len(extensions) - N_NAMED} more"
+    return names.encode("utf-8", "backslashreplace").decode()
+
+
+def _members(
+    stream: BinaryIO, url: str, fields: frozenset[str]
+) -> Iterator[tuple[str, Callable[[], _Member]]]:
+    """Name of every file of a tar, and what reads an image or what else is asked for, before the next."""
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=READ_BLOCK, tarinfo=_StrictTarInfo) as tar:
+        for info in tar:
+            if not (info.isdir() or NOT_SAMPLES.match(info.name)):
+                yield info.name, partial(_member, tar, info, fields)
+            tar.members = []  # type: ignore[attr-defined]  # else every header stays in memory
+        _require_end(tar, url)
+
+
+@contextmanager
+def _as_shard_error(url: str) -> Iterator[None]:
+    """What goes wrong with a tar as one sentence."""
     try:
-        with tarfile.open(
-            fileobj=stream, mode="r|", bufsize=READ_BLOCK, tarinfo=_StrictTarInfo
-        ) as tar:
-            for info in tar:
-                if not (info.isdir() or NOT_SAMPLES.match(info.name)):
-                    yield info.name, _member(tar, info, fields)
-                tar.members = []  # type: ignore[attr-defined]  # else every header stays in memory
-            _require_end(tar, url)
+        yield
     except (tarfile.TarError, EOFError, zlib.error, LZMAError) as error:
         raise ShardError(
             f"{redact(url)} is not a whole tar file: {redacted_message(error, url)}"
@@ -138,7 +192,7 @@ def _members(stream: BinaryIO, url: str, fields: frozenset[str]) -> Iterator[tup
 
 
 def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, fields: frozenset[str]) -> _Member:
-    extension = _key_and_extension(info.name)[1]
+    extension = key_and_extension(info.name)[1]
     is_image = _is_image(extension)
     if not (is_image or extension in fields):
         return _Member()  # its name says what it is; its bytes are not wanted

@@ -55,3 +55,16 @@ def test_a_tar_of_somebody_else_stays_and_is_named(photos, tmp_path):
     packed = packing.pack(str(photos), str(tmp_path / "sh" / "%d.tar"), 100)
     assert (packed.removed, packed.foreign) == ([], [str(other)])
     assert other.exists()
+
+
+def test_the_reader_drops_nothing_that_is_packed(tmp_path, photo):
+    folders = ["__raw__", "n\nl.d", "v1.5", "ü {a,b}", "caf\udce9", "x/__meta__", " "]
+    names = ["2023.01.05", "__x__", "a.b", "l\nn", "a, b", "~", "#1", "caf\udce9", " "]
+    for folder in folders:
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        for name in names:
+            (tmp_path / "photos" / folder / f"{name}.png").write_bytes(photo())
+    packed = packing.pack(str(tmp_path / "photos"), str(tmp_path / "%d.tar"), 1000)
+    found = list(reader.samples(packed.shards[0]))
+    assert {sample.status for sample in found} == {"ok"}
+    assert len({sample.key for sample in found}) == packed.n_images == len(folders) * len(names)
