@@ -64,8 +64,8 @@ class SourcePhotos:
         """The photo that a row was made from, [H, W, 3] uint8; None where it fails to decode.
 
         Args:
-            row: with ``sample_index``, ``key``, ``height`` and ``width``, None where the run did not decode it
-                (its caption was damaged, say); no earlier sample than the last.
+            row: with ``sample_index``, ``key``, and ``height`` and ``width`` (None where the run did not
+                decode it: its caption was damaged, say); no earlier sample than the last.
 
         Raises:
             SourceUnusable: the shard has changed.
