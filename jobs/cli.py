@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from typing import Any, NoReturn
@@ -75,6 +76,10 @@ def _terminate(*_: Any) -> NoReturn:
 def main() -> None:
     """Run a command; what the user can mend ends in one sentence and status 2."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of files are bytes; one that is no text is shown escaped, and ends nothing.
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:

@@ -22,7 +22,7 @@ from pyarrow import fs as pafs
 from pipeline.errors import ConfigError
 from pipeline.records import IMAGE_EXTENSIONS
 from pipeline.storage import lists
-from pipeline.storage.filesystems import LOCAL, config_error, filesystem
+from pipeline.storage.filesystems import LOCAL, config_error, filesystem, require_text
 from pipeline.storage.retry import RETRYABLE_STATUS, Retry
 from pipeline.storage.urls import HTTP, PIPE, is_remote, redact
 
@@ -54,7 +54,7 @@ def expand(patterns: Sequence[str]) -> dict[str, str | None]:
         for part in _without_braces(pattern):
             urls.update({url: urls.get(url) or listed for url, listed in _matches(part).items()})
     for url in urls:
-        _require_text(url)
+        require_text(url)
     first: dict[str, str] = {}
     for url, same in zip(urls, real_paths(urls), strict=True):
         first.setdefault(same, url)
@@ -100,15 +100,6 @@ def _folder_as_is(pattern: str) -> str:
 def _glob(pattern: str) -> list[str]:
     folder = _folder_as_is(pattern)  # which may be named "photos [2023]"
     return sorted(glob.glob(glob.escape(folder) + pattern[len(folder) :], recursive=True))
-
-
-def _require_text(url: str) -> None:
-    """Refuse a name of bytes that are no UTF-8, which no Parquet column can hold."""
-    try:
-        url.encode()
-    except UnicodeEncodeError:
-        shown = redact(url).encode(errors="backslashreplace").decode()
-        raise ConfigError(f"{shown} is not named in UTF-8; rename the file or its folder") from None
 
 
 def _matches(pattern: str) -> dict[str, str | None]:
