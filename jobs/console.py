@@ -81,6 +81,30 @@ def print_labels(plan: RunPlan) -> None:
         click.echo(f"labels: {', '.join(columns[:N_LABELS_SHOWN])}{more}")
 
 
+def print_found(plan: RunPlan) -> None:
+    """Which shards moved since they were done, and which may be copies of such."""
+    if moved := plan.found.moved:
+        click.echo(
+            f"{n_of(len(moved), 'shard')} moved since: taken as finished ({moved[0][0]} -> {moved[0][1]}"
+            f"{', ...' if len(moved) > 1 else ''})"
+        )
+    if unsure := plan.found.unsure:
+        click.echo(
+            f"warning: {n_of(len(unsure), 'shard')} with the name and size of one that is done, but another "
+            f"date ({unsure[0][0]} -> {unsure[0][1]}{', ...' if len(unsure) > 1 else ''}): if these are copies, "
+            "their rows come twice; stop, copy them with their dates (cp -p, rsync -t), and run again",
+            err=True,
+        )
+
+
+def print_forgotten(urls: list[str], dry_run: bool) -> None:
+    """Which shards were taken back."""
+    would = "would be " if dry_run else ""
+    click.echo(f"{n_of(len(urls), 'shard')} that had been asked for {would}taken back")
+    for url in urls[:10]:
+        click.echo(f"  {url}")
+
+
 def warn_of_concurrent_run(plan: RunPlan) -> None:
     """Say so where another run is writing to the same folder."""
     if plan.concurrent_run:
@@ -93,7 +117,7 @@ def warn_of_concurrent_run(plan: RunPlan) -> None:
 
 def warn_of_demo_model(plan: RunPlan, model: str) -> None:
     """Say what the demo's model is for where it is given anything but rendered portraits."""
-    if model == "demo" and not _are_rendered(plan):
+    if model == "demo" and plan.tasks and not _are_rendered(plan):
         click.echo(
             "note: the demo model only draws rendered portraits; for photos of real faces pass a published "
             "checkpoint with --model (README, 'A published checkpoint')",

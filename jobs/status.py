@@ -24,17 +24,19 @@ def status(latents: str) -> None:
 
     result = audit.status(latents)
     begun = result.run.begun if result.run is not None and result.is_running else []
+    failures = [] if result.run is None else result.run.failures
+    missing = set(result.missing)
+    # Not those that were taken back since, or done.
+    failed = {f["shard"]: f["error"] for f in failures if f["shard"] in missing}
+    n_failed = 0 if result.run is None else result.run.n_failed - len(failures) + len(failed)
     click.echo(
-        f"shards: {result.n_done} of {result.n_asked} done, {len(begun)} running, "
-        f"{0 if result.run is None else result.run.n_failed} failed"
+        f"shards: {result.n_done} of {result.n_asked} done, {len(begun)} running, {n_failed} failed"
     )
     click.echo(f"rows:   {result.n_rows} of {result.n_samples} samples")
     for name, n in sorted(result.n_by_status.items()):
         click.echo(f"  {name:16} {n:>10} {n / max(1, result.n_rows):7.1%}")
     if result.run is not None:
         _print_run(result.run, result.is_running)
-    failures = [] if result.run is None else result.run.failures
-    failed = {item["shard"]: item["error"] for item in failures}
     for url, error in list(failed.items())[:N_LISTED]:
         click.echo(f"failed: {url}: {error}")
     _print_some("not done", [url for url in result.missing if url not in failed])

@@ -16,8 +16,9 @@ from pipeline.editing.actor import EditorConfig
 from pipeline.editing.rows import Edits
 from pipeline.engine import run_folder
 from pipeline.engine.cluster import require_reachable
+from pipeline.engine.moved import Found
 from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device
-from pipeline.engine.run_folder import RunFolder
+from pipeline.engine.run_folder import Planned, RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.files import opened
@@ -88,7 +89,7 @@ def plan_edit(
     tasks = [run_folder.task(url, storage.version(url), run) for url in urls]
     folder = RunFolder(out)
     folder.require_compatible(settings, overwrite)
-    pending = tasks if overwrite else folder.pending(tasks)
+    planned = Planned(tasks, tasks, Found()) if overwrite else folder.planned(tasks)
     if not dry_run:
         folder.require_writable()
         require_reachable(cluster.address)
@@ -103,7 +104,16 @@ def plan_edit(
         drawing=config,
     )
     other = concurrent_run(out, overwrite)
-    return RunPlan(workers, out, tasks, pending, settings, overwrite, concurrent_run=other)
+    return RunPlan(
+        workers,
+        out,
+        planned.tasks,
+        planned.pending,
+        settings,
+        overwrite,
+        concurrent_run=other,
+        found=planned.found,
+    )
 
 
 def sources(latents: str) -> list[str]:

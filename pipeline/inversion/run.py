@@ -18,8 +18,9 @@ from pipeline import storage
 from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
 from pipeline.engine import audit, run_folder
 from pipeline.engine.cluster import require_reachable
+from pipeline.engine.moved import Found
 from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device, runs_here
-from pipeline.engine.run_folder import RunFolder
+from pipeline.engine.run_folder import Planned, RunFolder
 from pipeline.errors import ConfigError
 from pipeline.inversion import batch_size
 from pipeline.inversion.actor import ActorConfig
@@ -43,11 +44,13 @@ def plan_inversion(
     *,
     overwrite: bool = False,
     retry_failed: bool = False,
+    forget: Sequence[str] = (),
     dry_run: bool = False,
 ) -> RunPlan:
     """Check input, checkpoint, cluster and output. Deletes nothing; writes nothing if ``dry_run``.
 
     retry_failed: do again the shards that hold rows which another machine or version may mend.
+    forget: patterns of shards that are not meant, and asked for no more.
 
     Raises:
         ConfigError, CheckpointError: one sentence that says what to do.
@@ -59,10 +62,11 @@ def plan_inversion(
     if config.keep_fields:
         config = replace(config, labels=_label_columns(shards, out, config, overwrite))
     settings = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
-    tasks = run_folder.tasks(shards, fingerprint(settings))
+    tasks = run_folder.tasks(shards, fingerprint(settings), forget)
     folder = RunFolder(out)
     folder.require_compatible(settings, overwrite)
-    pending = tasks if overwrite else folder.pending(tasks)
+    planned = Planned(tasks, tasks, Found()) if overwrite else folder.planned(tasks)
+    tasks, pending = planned.tasks, planned.pending
     redo: frozenset[str] = frozenset()
     if retry_failed and not overwrite:
         undone = {t.output for t in pending}
@@ -74,8 +78,9 @@ def plan_inversion(
         folder.require_writable()
         require_reachable(cluster.address)
     workers = actor_config(config, out, settings, cluster, tasks)
+    other = concurrent_run(out, overwrite)
     return RunPlan(
-        workers, out, tasks, pending, settings, overwrite, redo, concurrent_run(out, overwrite)
+        workers, out, tasks, pending, settings, overwrite, redo, other, found=planned.found
     )
 
 
