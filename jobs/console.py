@@ -91,8 +91,8 @@ def print_found(plan: RunPlan) -> None:
     if unsure := plan.found.unsure:
         click.echo(
             f"warning: {n_of(len(unsure), 'shard')} with the name and size of one that is done, but another "
-            f"date ({unsure[0][0]} -> {unsure[0][1]}{', ...' if len(unsure) > 1 else ''}): if these are copies, "
-            "their rows come twice; stop, copy them with their dates (cp -p, rsync -t), and run again",
+            f"date ({unsure[0][0]} -> {unsure[0][1]}{', ...' if len(unsure) > 1 else ''}): if these are "
+            "copies, their rows come twice; stop, copy them with their dates (cp -p, rsync -t), run again",
             err=True,
         )
 

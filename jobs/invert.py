@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobs import flags
+
+if TYPE_CHECKING:
+    from pipeline.config import ClusterConfig
+    from pipeline.engine.run import RunPlan
 
 
 @flags.command(
@@ -46,22 +50,21 @@ def invert(
     """Invert WebDataset SHARDS into a Parquet latent data set.
 
     SHARDS are local paths, globs, {000..009} ranges, folders, s3://, gs://, http(s):// URLs, pipe:
-    commands, or @FILE, a list with one of these a line. There is one Parquet file per shard. Finished shards are skipped, so running the
-    same command again resumes a run that was stopped, also after shards were moved (if they keep their
-    dates). A sample that fails is a row with its status and error.
+    commands, or @FILE, a list with one of these a line. There is one Parquet file per shard. Finished
+    shards are skipped, so running the same command again resumes a run that was stopped, also after its
+    shards were moved (with their dates). A sample that fails is a row with its status and error.
     """
-    from pipeline.config import ClusterConfig, RunConfig
-
-    config = flags.build(RunConfig, options)
-    cluster = flags.build(ClusterConfig, options)
-
     from jobs import console
-    from pipeline.engine.run import execute
-    from pipeline.engine.run_folder import RunFolder
-    from pipeline.inversion import run
+    from pipeline.config import ClusterConfig, RunConfig
 
     if not (shards or forget):
         raise click.UsageError("name the SHARDS to invert, such as 'shards/*.tar'")
+    config = flags.build(RunConfig, options)
+    cluster = flags.build(ClusterConfig, options)
+
+    from pipeline.engine.run_folder import RunFolder
+    from pipeline.inversion import run
+
     if forget and not overwrite:
         console.print_forgotten(RunFolder(out).forget(forget, dry_run), dry_run)
     if not shards:
@@ -82,11 +85,20 @@ def invert(
     if dry_run:
         console.print_plan(plan)
         return
+    is_whole = _execute(plan, cluster)
+    console.warn_of_demo_model(plan, config.model)
+    if not is_whole:
+        sys.exit(1)
+
+
+def _execute(plan: RunPlan, cluster: ClusterConfig) -> bool:
+    """Run a plan and show how it goes; whether all shards were done."""
+    from jobs import console
+    from pipeline.engine.run import execute
+
     console.warn_of_concurrent_run(plan)
     start = time.monotonic()
     with console.ProgressBar(len(plan.pending)) as progress:
         summary = execute(plan, cluster, progress)
     console.print_summary(plan, summary, time.monotonic() - start)
-    console.warn_of_demo_model(plan, config.model)
-    if summary.failures:
-        sys.exit(1)
+    return not summary.failures

@@ -16,9 +16,8 @@ from pipeline.editing.actor import EditorConfig
 from pipeline.editing.rows import Edits
 from pipeline.engine import run_folder
 from pipeline.engine.cluster import require_reachable
-from pipeline.engine.moved import Found
 from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device
-from pipeline.engine.run_folder import Planned, RunFolder
+from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.files import opened
@@ -89,7 +88,7 @@ def plan_edit(
     tasks = [run_folder.task(url, storage.version(url), run) for url in urls]
     folder = RunFolder(out)
     folder.require_compatible(settings, overwrite)
-    planned = Planned(tasks, tasks, Found()) if overwrite else folder.planned(tasks)
+    planned = folder.planned(tasks, overwrite)
     if not dry_run:
         folder.require_writable()
         require_reachable(cluster.address)
@@ -104,15 +103,9 @@ def plan_edit(
         drawing=config,
     )
     other = concurrent_run(out, overwrite)
+    tasks, pending, found = planned.tasks, planned.pending, planned.found
     return RunPlan(
-        workers,
-        out,
-        planned.tasks,
-        planned.pending,
-        settings,
-        overwrite,
-        concurrent_run=other,
-        found=planned.found,
+        workers, out, tasks, pending, settings, overwrite, concurrent_run=other, found=found
     )
 
 

@@ -167,12 +167,17 @@ class RunFolder(Folder):
                 )
         return pending
 
-    def planned(self, tasks: Sequence[Task]) -> Planned:
+    def planned(self, tasks: list[Task], overwrite: bool = False) -> Planned:
         """The tasks, and those without a file; shards that moved since they were inverted have theirs.
+
+        Args:
+            overwrite: what is there will be deleted.
 
         Raises:
             ConfigError: see :meth:`pending`.
         """
+        if overwrite:
+            return Planned(tasks, tasks, Found())
         found = moved.find(tasks, self.shards() or [], set(self.committed()))
         return Planned(found.tasks, self.pending(found.tasks), found)
 
@@ -260,11 +265,15 @@ class RunFolder(Folder):
                 for name in self.committed():
                     self.delete(name)
             by_url = {item["url"]: item for item in records if item["url"] not in gone}
+            asked: dict[str, str] = {}
             for task in tasks:
                 url = storage.redact(task.source)
                 by_url[url] = {"url": url, "identity": task.version, "output": task.output}
+                asked[task.output] = url
+            # One that moved to and fro is one.
+            left = [r for r in by_url.values() if asked.get(r["output"], r["url"]) == r["url"]]
             self.write(SETTINGS, _lines(dict(settings)))
-            self.write(SHARDS, _lines(list(by_url.values())))
+            self.write(SHARDS, _lines(left))
 
 
 def _lines(content: Any) -> bytes:

@@ -18,9 +18,8 @@ from pipeline import storage
 from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
 from pipeline.engine import audit, run_folder
 from pipeline.engine.cluster import require_reachable
-from pipeline.engine.moved import Found
 from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device, runs_here
-from pipeline.engine.run_folder import Planned, RunFolder
+from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.inversion import batch_size
 from pipeline.inversion.actor import ActorConfig
@@ -65,7 +64,7 @@ def plan_inversion(
     tasks = run_folder.tasks(shards, fingerprint(settings), forget)
     folder = RunFolder(out)
     folder.require_compatible(settings, overwrite)
-    planned = Planned(tasks, tasks, Found()) if overwrite else folder.planned(tasks)
+    planned = folder.planned(tasks, overwrite)
     tasks, pending = planned.tasks, planned.pending
     redo: frozenset[str] = frozenset()
     if retry_failed and not overwrite:
