@@ -99,6 +99,12 @@ def print_found(plan: RunPlan) -> None:
 
 def print_forgotten(urls: list[str], dry_run: bool) -> None:
     """Which shards were taken back."""
+    if not urls:
+        click.echo(
+            "nothing to take back: no such shard was asked for; `restyle status` names some",
+            err=True,
+        )
+        return
     would = "would be " if dry_run else ""
     click.echo(f"{n_of(len(urls), 'shard')} that had been asked for {would}taken back")
     for url in urls[:10]:

@@ -85,14 +85,11 @@ def invert(
     if dry_run:
         console.print_plan(plan)
         return
-    is_whole = _execute(plan, cluster)
-    console.warn_of_demo_model(plan, config.model)
-    if not is_whole:
-        sys.exit(1)
+    _execute(plan, cluster, config.model)
 
 
-def _execute(plan: RunPlan, cluster: ClusterConfig) -> bool:
-    """Run a plan and show how it goes; whether all shards were done."""
+def _execute(plan: RunPlan, cluster: ClusterConfig, model: str) -> None:
+    """Run a plan and show how it goes; status 1 if shards failed."""
     from jobs import console
     from pipeline.engine.run import execute
 
@@ -101,4 +98,6 @@ def _execute(plan: RunPlan, cluster: ClusterConfig) -> bool:
     with console.ProgressBar(len(plan.pending)) as progress:
         summary = execute(plan, cluster, progress)
     console.print_summary(plan, summary, time.monotonic() - start)
-    return not summary.failures
+    console.warn_of_demo_model(plan, model)
+    if summary.failures:
+        sys.exit(1)

@@ -34,6 +34,12 @@ from pipeline.storage.folder import Folder
 
 SETTINGS = f"{RUN_FOLDER}/settings.json"
 SHARDS = f"{RUN_FOLDER}/shards.json"
+# Tells Hugging Face's datasets what the data are; it would take the JSON below `_run/` for rows.
+CARD = ".huggingface.yaml"
+CARD_CONTENT = b"""configs:
+- config_name: default
+  data_files: "*.parquet"
+"""
 # <stem>.<16 digits of the URL's hash>.<8 of the content's version's and the fingerprint's>.parquet
 OUTPUT_NAME = re.compile(r"^(.*\.[0-9a-f]{16})\.[0-9a-f]{8}\.parquet$")
 MIN_PARQUET_BYTES = 12  # its magic twice, and the length of its footer
@@ -272,6 +278,8 @@ class RunFolder(Folder):
                 asked[task.output] = url
             # One that moved to and fro is one.
             left = [r for r in by_url.values() if asked.get(r["output"], r["url"]) == r["url"]]
+            if self.read(CARD) is None:  # somebody may have written a better one
+                self.write(CARD, CARD_CONTENT)
             self.write(SETTINGS, _lines(dict(settings)))
             self.write(SHARDS, _lines(left))
 

@@ -1,5 +1,6 @@
 """Packing follows links, once, and leaves nothing of an earlier packing behind."""
 
+import os
 import tarfile
 
 import pytest
@@ -45,6 +46,17 @@ def test_withdrawn_photos_do_not_stay_in_later_shards(photos, tmp_path):
     assert keys(packed) == ["part1/p0", "part1/p1"]
     assert [name[-10:] for name in packed.removed] == ["000001.tar", "000002.tar"]
     assert [path.name for path in (tmp_path / "sh").iterdir()] == ["000000.tar"]
+
+
+def test_a_number_that_is_missing_hides_no_later_shard(photos, tmp_path):
+    pattern = str(tmp_path / "2024 sh" / "x%04d-1.tar")
+    packing.pack(str(photos), pattern, 1)
+    (tmp_path / "2024 sh" / "x0002-1.tar").unlink()
+    (tmp_path / "2024 sh" / "x3-1.tar").write_bytes(b"not of this pattern")
+    packed = packing.pack(str(photos), pattern, 3)
+    assert [os.path.basename(path) for path in packed.removed] == ["x0003-1.tar", "x0004-1.tar"]
+    names = sorted(path.name for path in (tmp_path / "2024 sh").iterdir())
+    assert names == ["x0000-1.tar", "x0001-1.tar", "x3-1.tar"]
 
 
 def test_a_tar_of_somebody_else_stays_and_is_named(photos, tmp_path):
