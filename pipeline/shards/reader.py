@@ -8,12 +8,13 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from lzma import LZMAError
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from webdataset.tariterators import base_plus_ext
 
 from pipeline.errors import ShardError
 from pipeline.records import IMAGE_EXTENSIONS, Sample, Status
+from pipeline.shards.headers import Ending, StrictTarInfo, UnusableTar
 from pipeline.storage.stream import READ_BLOCK, open_stream
 from pipeline.storage.urls import redact, redacted_message
 
@@ -23,6 +24,14 @@ NOT_SAMPLES = re.compile(r"__[^/]*__(/|$)|(.*/)?(\.[^/]*|Thumbs\.db)$")
 MAX_IMAGE_BYTES = 1 << 29
 # And what describes it (text, label, latent) is smaller than this.
 MAX_FIELD_BYTES = 16 << 20
+# All files of one sample that are wanted, and all their names.
+MAX_SAMPLE_BYTES = 1 << 30
+TOO_MUCH = "the files of one sample are above 1 GiB together"
+MAX_NAME_BYTES = 16 << 20
+# Zeros behind the end marker: writers fill up a block, of some megabytes at most.
+MAX_PADDING_BYTES = 1 << 30
+_ENTRY_BYTES = 256  # what Python takes for a name besides its letters
+MAX_SHOWN = 8  # names that an error lists
 
 
 @dataclass(frozen=True)
@@ -31,22 +40,6 @@ class _Member:
 
     data: bytes | None = None
     error: str | None = None
-
-
-class _StrictTarInfo(tarfile.TarInfo):
-    """Takes nothing but the end marker for the end of a tar.
-
-    tarfile itself ends without a word at a damaged header and at a stream that is cut between two members.
-    """
-
-    @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> _StrictTarInfo:
-        try:
-            return super().fromtarfile(tar)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"{error} at byte {tar.offset}") from None
 
 
 def samples(url: str, fields: frozenset[str] = frozenset()) -> Iterator[Sample]:
@@ -61,7 +54,7 @@ def samples(url: str, fields: frozenset[str] = frozenset()) -> Iterator[Sample]:
         ShardError: not a tar, damaged or cut short; samples that came before are not to be used.
     """
     with open_stream(url) as stream:
-        index = 0
+        index = n_names = n_held = 0
         key, members = "", {}  # type: str, dict[str, _Member]
         for name, member in _members(stream, url, fields):
             prefix, extension = _key_and_extension(name)
@@ -69,8 +62,16 @@ def samples(url: str, fields: frozenset[str] = frozenset()) -> Iterator[Sample]:
             if members and (prefix != key or extension in members):
                 yield _sample(index, key, members, fields)
                 index, members = index + 1, {}
+                n_names = n_held = 0
             key = prefix
-            members[extension] = member
+            n_names += len(name) + _ENTRY_BYTES
+            if n_names > MAX_NAME_BYTES:
+                raise ShardError(
+                    f"{redact(url)} has too many members of one key ({key[:80]}); give each photo a name of "
+                    "its own, as `restyle pack` does"
+                )
+            n_held += 0 if member.data is None else len(member.data)
+            members[extension] = member if n_held <= MAX_SAMPLE_BYTES else _Member(error=TOO_MUCH)
         if members:
             yield _sample(index, key, members, fields)
 
@@ -106,7 +107,9 @@ def _image(members: dict[str, _Member]) -> tuple[Status, str | None, bytes | Non
         image = members[images[0]]
         status = Status.OK if image.error is None else Status.MISSING_IMAGE
         return status, image.error, image.data
-    names = ", ".join(f".{ext}" if ext else "no extension" for ext in (images or members))
+    found = images or list(members)
+    names = ", ".join(f".{ext[:40]}" if ext else "no extension" for ext in found[:MAX_SHOWN])
+    names += f" and {len(found) - MAX_SHOWN} more" if len(found) > MAX_SHOWN else ""
     names = names.encode("utf-8", "backslashreplace").decode()
     if images:
         error = f"{len(images)} images in one sample ({names}); keep one"
@@ -122,13 +125,15 @@ def _members(stream: BinaryIO, url: str, fields: frozenset[str]) -> Iterator[tup
     """Name of every file of a tar, with the bytes of an image and of what else is asked for."""
     try:
         with tarfile.open(
-            fileobj=stream, mode="r|", bufsize=READ_BLOCK, tarinfo=_StrictTarInfo
+            fileobj=cast(Any, Ending(stream)), mode="r|", bufsize=READ_BLOCK, tarinfo=StrictTarInfo
         ) as tar:
-            for info in tar:
+            for info in cast(Iterator[StrictTarInfo], tar):
                 if not (info.isdir() or NOT_SAMPLES.match(info.name)):
                     yield info.name, _member(tar, info, fields)
                 tar.members = []  # type: ignore[attr-defined]  # else every header stays in memory
             _require_end(tar, url)
+    except UnusableTar as error:
+        raise ShardError(f"{redact(url)} cannot be used: it holds {error}") from None
     except (tarfile.TarError, EOFError, zlib.error, LZMAError) as error:
         raise ShardError(
             f"{redact(url)} is not a whole tar file: {redacted_message(error, url)}"
@@ -137,13 +142,15 @@ def _members(stream: BinaryIO, url: str, fields: frozenset[str]) -> Iterator[tup
         raise ShardError(f"{redact(url)} cannot be read: {redacted_message(error, url)}") from None
 
 
-def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, fields: frozenset[str]) -> _Member:
+def _member(tar: tarfile.TarFile, info: StrictTarInfo, fields: frozenset[str]) -> _Member:
     extension = _key_and_extension(info.name)[1]
     is_image = _is_image(extension)
     if not (is_image or extension in fields):
         return _Member()  # its name says what it is; its bytes are not wanted
     if not info.isreg():
         return _Member(error="a link or device inside the tar; store the file itself")
+    if info.is_sparse:
+        return _Member(error="a sparse file inside the tar; write the tar without --sparse")
     if is_image and info.size > MAX_IMAGE_BYTES:
         return _Member(error=f"a file of {info.size / 2**30:.1f} GiB is not a photo")
     if not is_image and info.size > MAX_FIELD_BYTES:
@@ -157,8 +164,15 @@ def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, fields: frozenset[str])
 def _require_end(tar: tarfile.TarFile, url: str) -> None:
     """Refuse what follows the end marker: a second tar, whose samples would be lost."""
     assert tar.fileobj is not None
+    n_bytes = 0
     while block := tar.fileobj.read(READ_BLOCK):
+        n_bytes += len(block)
         if block.count(0) != len(block):
             raise ShardError(
                 f"{redact(url)} continues after the tar's end marker; were two tars joined?"
+            )
+        if n_bytes > MAX_PADDING_BYTES:  # keeps one from reading on for ever
+            raise ShardError(
+                f"{redact(url)} goes on with zeros for more than {MAX_PADDING_BYTES >> 20} MiB after the "
+                "tar's end marker; write the tar again"
             )
