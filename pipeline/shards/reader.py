@@ -15,6 +15,7 @@ from webdataset.tariterators import base_plus_ext
 from pipeline.errors import ShardError
 from pipeline.records import IMAGE_EXTENSIONS, Sample, Status
 from pipeline.shards.headers import Ending, StrictTarInfo, UnusableTar
+from pipeline.storage.pace import Limits
 from pipeline.storage.stream import READ_BLOCK, open_stream
 from pipeline.storage.urls import redact, redacted_message
 
@@ -42,18 +43,21 @@ class _Member:
     error: str | None = None
 
 
-def samples(url: str, fields: frozenset[str] = frozenset()) -> Iterator[Sample]:
+def samples(
+    url: str, fields: frozenset[str] = frozenset(), limits: Limits | None = None
+) -> Iterator[Sample]:
     """Every sample of a shard, once. Consecutive members with one key are one sample.
 
     Args:
         fields: extensions, lower case and without the first dot ("json", "txt", "w.npy"), of members
             whose bytes are wanted in ``Sample.fields``; a sample may lack them. One above
             ``MAX_FIELD_BYTES`` makes the sample a failure with status ``field_error``.
+        limits: how slow its source may be; the usual ones if None.
 
     Raises:
         ShardError: not a tar, damaged or cut short; samples that came before are not to be used.
     """
-    with open_stream(url) as stream:
+    with open_stream(url, limits) as stream:
         index = n_names = n_held = 0
         key, members = "", {}  # type: str, dict[str, _Member]
         for name, member in _members(stream, url, fields):

@@ -1,4 +1,4 @@
-"""Headers made to harm: a tar of some kilobytes takes no gigabytes and no days, and says why it is refused."""
+"""Headers made to harm: a tar of some kilobytes takes no gigabytes and no days, and says why."""
 
 import gzip
 import io
