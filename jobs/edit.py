@@ -15,7 +15,7 @@ from jobs import flags
 @flags.command(
     "pipeline.editing.edit:EditConfig",
     "pipeline.config:ClusterConfig",
-    without=("compile",),
+    without=("compile", "least_speed", "shard_timeout"),
     epilog="Example: restyle edit latents/ --out edited/ --direction smile.safetensors --strengths=-2,2",
 )
 @click.argument("latents")

@@ -14,6 +14,7 @@ import webdataset
 from pipeline.config import LABEL_MEMBERS
 from pipeline.errors import ConfigError
 from pipeline.records import IMAGE_EXTENSIONS
+from pipeline.shards.headers import StrictTarInfo
 
 
 @dataclass
@@ -123,7 +124,7 @@ def _later(pattern: str, n_shards: int) -> list[Path]:
 def _is_packed(shard: Path) -> bool:
     """Whether :func:`pack` wrote a tar: nothing else gives members no time and webdataset's owner."""
     try:
-        with tarfile.open(shard) as tar:
+        with tarfile.open(shard, tarinfo=StrictTarInfo) as tar:
             first = tar.next()
     except (OSError, tarfile.TarError):
         return False

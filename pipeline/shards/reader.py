@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from lzma import LZMAError
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from pipeline.errors import ShardError
 from pipeline.records import IMAGE_EXTENSIONS, Sample, Status
+from pipeline.shards.headers import Ending, StrictTarInfo, UnusableTar
+from pipeline.storage.pace import Limits
 from pipeline.storage.stream import READ_BLOCK, open_stream
 from pipeline.storage.urls import redact, redacted_message
 
@@ -32,6 +34,13 @@ N_NAMED = 5  # members in an error
 MAX_IMAGE_BYTES = 1 << 29
 # And what describes it (text, label, latent) is smaller than this.
 MAX_FIELD_BYTES = 16 << 20
+# All files of one sample that are wanted, and all their names.
+MAX_SAMPLE_BYTES = 1 << 30
+TOO_MUCH = "the files of one sample are above 1 GiB together"
+MAX_NAME_BYTES = 16 << 20
+# Zeros behind the end marker: writers fill up a block, of some megabytes at most.
+MAX_PADDING_BYTES = 1 << 30
+_ENTRY_BYTES = 256  # what Python takes for a name besides its letters
 
 
 @dataclass(frozen=True)
@@ -42,34 +51,21 @@ class _Member:
     error: str | None = None
 
 
-class _StrictTarInfo(tarfile.TarInfo):
-    """Takes nothing but the end marker for the end of a tar.
-
-    tarfile itself ends without a word at a damaged header and at a stream that is cut between two members.
-    """
-
-    @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> _StrictTarInfo:
-        try:
-            return super().fromtarfile(tar)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"{error} at byte {tar.offset}") from None
-
-
-def samples(url: str, fields: frozenset[str] = frozenset()) -> Iterator[Sample]:
+def samples(
+    url: str, fields: frozenset[str] = frozenset(), limits: Limits | None = None
+) -> Iterator[Sample]:
     """Every sample of a shard, once. Consecutive members with one key are one sample.
 
     Args:
         fields: extensions, lower case and without the first dot ("json", "txt", "w.npy"), of members
             whose bytes are wanted in ``Sample.fields``; a sample may lack them. One above
             ``MAX_FIELD_BYTES`` makes the sample a failure with status ``field_error``.
+        limits: how slow its source may be; the usual ones if None.
 
     Raises:
         ShardError: not a tar, damaged or cut short; samples that came before are not to be used.
     """
-    with open_stream(url) as stream, _as_shard_error(url):
+    with open_stream(url, limits) as stream, _as_shard_error(url):
         index = 0
         key, members = "", _Members(fields)
         for name, read in _members(stream, url, fields):
@@ -79,7 +75,12 @@ def samples(url: str, fields: frozenset[str] = frozenset()) -> Iterator[Sample]:
                 yield _sample(index, key, members, fields)
                 index, members = index + 1, _Members(fields)
             key = prefix
-            members[extension] = read() if members.wants(extension) else _Member()
+            members.take(name, extension, read)
+            if members.n_name_bytes > MAX_NAME_BYTES:
+                raise ShardError(
+                    f"{redact(url)} has too many members of one key ({key[:80]}); give each photo a name of "
+                    "its own, as `restyle pack` does"
+                )
         if members:
             yield _sample(index, key, members, fields)
 
@@ -92,8 +93,16 @@ class _Members(dict[str, _Member]):
         self._fields = fields
         self._photo: str | None = None  # the image that may be the sample's
         self._n_plain = self._n_others = 0  # images `.jpg`, images `.mask.png`
+        self._n_held = self.n_name_bytes = 0
 
-    def wants(self, extension: str) -> bool:
+    def take(self, name: str, extension: str, read: Callable[[], _Member]) -> None:
+        """Add the next member, read where its bytes are wanted."""
+        self.n_name_bytes += len(name) + _ENTRY_BYTES
+        member = read() if self._wants(extension) else _Member()
+        self._n_held += 0 if member.data is None else len(member.data)
+        self[extension] = member if self._n_held <= MAX_SAMPLE_BYTES else _Member(error=TOO_MUCH)
+
+    def _wants(self, extension: str) -> bool:
         """Whether the bytes of the next member are to be read; lets go of those that it makes useless."""
         if not _is_image(extension):
             return extension in self._fields
@@ -160,7 +169,9 @@ def _image(members: dict[str, _Member]) -> tuple[Status, str | None, bytes | Non
 
 def _named(extensions: list[str]) -> str:
     """Members of a sample for people, the first few."""
-    names = ", ".join(f".{ext}" if ext else "no extension" for ext in islice(extensions, N_NAMED))
+    names = ", ".join(
+        f".{ext[:40]}" if ext else "no extension" for ext in islice(extensions, N_NAMED)
+    )
     if len(extensions) > N_NAMED:
         names += f" and {len(extensions) - N_NAMED} more"
     return names.encode("utf-8", "backslashreplace").decode()
@@ -170,8 +181,10 @@ def _members(
     stream: BinaryIO, url: str, fields: frozenset[str]
 ) -> Iterator[tuple[str, Callable[[], _Member]]]:
     """Name of every file of a tar, and what reads an image or what else is asked for, before the next."""
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=READ_BLOCK, tarinfo=_StrictTarInfo) as tar:
-        for info in tar:
+    with tarfile.open(
+        fileobj=cast(Any, Ending(stream)), mode="r|", bufsize=READ_BLOCK, tarinfo=StrictTarInfo
+    ) as tar:
+        for info in cast(Iterator[StrictTarInfo], tar):
             if not (info.isdir() or NOT_SAMPLES.match(info.name)):
                 yield info.name, partial(_member, tar, info, fields)
             tar.members = []  # type: ignore[attr-defined]  # else every header stays in memory
@@ -183,6 +196,8 @@ def _as_shard_error(url: str) -> Iterator[None]:
     """What goes wrong with a tar as one sentence."""
     try:
         yield
+    except UnusableTar as error:
+        raise ShardError(f"{redact(url)} cannot be used: it holds {error}") from None
     except (tarfile.TarError, EOFError, zlib.error, LZMAError) as error:
         raise ShardError(
             f"{redact(url)} is not a whole tar file: {redacted_message(error, url)}"
@@ -191,13 +206,15 @@ def _as_shard_error(url: str) -> Iterator[None]:
         raise ShardError(f"{redact(url)} cannot be read: {redacted_message(error, url)}") from None
 
 
-def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, fields: frozenset[str]) -> _Member:
+def _member(tar: tarfile.TarFile, info: StrictTarInfo, fields: frozenset[str]) -> _Member:
     extension = key_and_extension(info.name)[1]
     is_image = _is_image(extension)
     if not (is_image or extension in fields):
         return _Member()  # its name says what it is; its bytes are not wanted
     if not info.isreg():
         return _Member(error="a link or device inside the tar; store the file itself")
+    if info.is_sparse:
+        return _Member(error="a sparse file inside the tar; write the tar without --sparse")
     if is_image and info.size > MAX_IMAGE_BYTES:
         return _Member(error=f"a file of {info.size / 2**30:.1f} GiB is not a photo")
     if not is_image and info.size > MAX_FIELD_BYTES:
@@ -211,8 +228,15 @@ def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, fields: frozenset[str])
 def _require_end(tar: tarfile.TarFile, url: str) -> None:
     """Refuse what follows the end marker: a second tar, whose samples would be lost."""
     assert tar.fileobj is not None
+    n_bytes = 0
     while block := tar.fileobj.read(READ_BLOCK):
+        n_bytes += len(block)
         if block.count(0) != len(block):
             raise ShardError(
                 f"{redact(url)} continues after the tar's end marker; were two tars joined?"
+            )
+        if n_bytes > MAX_PADDING_BYTES:  # keeps one from reading on for ever
+            raise ShardError(
+                f"{redact(url)} goes on with zeros for more than {MAX_PADDING_BYTES >> 20} MiB after the "
+                "tar's end marker; write the tar again"
             )

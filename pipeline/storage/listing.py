@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 import braceexpand
 from pyarrow import fs as pafs
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, ShardError
 from pipeline.records import IMAGE_EXTENSIONS
 from pipeline.storage import lists
 from pipeline.storage.filesystems import LOCAL, config_error, filesystem, require_text
+from pipeline.storage.pace import Limits, Pace
 from pipeline.storage.retry import RETRYABLE_STATUS, Retry
 from pipeline.storage.urls import HTTP, PIPE, is_remote, redact
 
@@ -285,7 +286,7 @@ def version(url: str, retry_unreachable: bool = False) -> str:
     """
     if url.startswith(PIPE):
         return ""
-    ask = _http_version if url.startswith(HTTP) else _file_version
+    ask = _timely_http_version if url.startswith(HTTP) else _file_version
     return _ask(lambda: ask(url), url, "reach", retry_unreachable)
 
 
@@ -303,6 +304,19 @@ def _fsspec_version(files: pafs.PyFileSystem, path: str, size: int) -> str:
     facts: Mapping[str, Any] = files.handler.fs.info(path)
     tag = next((f"{name}={facts[name]}" for name in FSSPEC_FIELDS if facts.get(name)), "")
     return f"size={size} {tag}".rstrip()
+
+
+def _timely_http_version(url: str) -> str:
+    """A server may also answer byte by byte, without end."""
+    pace = Pace(url, Limits())
+    try:
+        return pace.within(lambda: _http_version(url))
+    except ShardError:
+        raise ConfigError(
+            f"{redact(url)} did not answer within {pace.limits.window_s:g} s; ask whoever runs its server"
+        ) from None
+    finally:
+        pace.end()
 
 
 def _http_version(url: str) -> str:
