@@ -17,8 +17,8 @@ from pathlib import Path
 HOUSES = ("generators", "encoders", "pipeline", "jobs")
 # From the ground up: a room imports those before it.
 ROOMS = (
-    "errors", "config", "records", "storage", "shards", "faces", "latents", "models", "engine", "inversion",
-    "portraits", "training", "editing", "report",
+    "errors", "printing", "config", "records", "storage", "shards", "faces", "latents", "models", "engine",
+    "inversion", "portraits", "training", "editing", "report",
 )  # fmt: skip
 
 

@@ -8,17 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from torch import Tensor
 
 from encoders import auxiliary, inverter_file, published
-from encoders.heads import CHANNELS
-from encoders.style_encoder import RESTYLE, SINGLE_PASS
+from encoders.style_encoder import SINGLE_PASS
+from encoders.unet import UNet
 from encoders.view import EVERYTHING, View
-from generators import CheckpointError, GeneratorConfig, config_of, discriminator_config_of
+from generators import (
+    CheckpointError,
+    Discriminator,
+    Generator,
+    GeneratorConfig,
+    config_of,
+    discriminator_config_of,
+)
 from generators.files import checkpoint, nvidia, rosinality
 
 TO_INVERT = "an encoder that was trained with it, to invert"
+MAX_SHOWN = 300  # letters of a setting
 COMPUTED = "no; computed from a fixed seed when loaded"
 
 
@@ -40,47 +47,58 @@ def describe(path: str | os.PathLike) -> dict[str, str]:
 
 
 def _ours(path: Path) -> dict[str, str]:
-    header = checkpoint.read_header(path)
-    with safe_open(path, framework="pt") as file:
-        sizes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    # What the header claims is shown once the tensors of the file are found to be it.
+    header, tensors = checkpoint.read_outline(path)
     facts = {"kind": f"{header.kind} (restyle-batch format {header.format_version})"}
     if header.kind == "discriminator":
-        size = discriminator_config_of(header, path).resolution
+        shape = discriminator_config_of(header, path)
+        checkpoint.restore(lambda: Discriminator(shape), tensors, str(path))
         facts |= {
-            "resolution": f"{size}x{size} px",
+            "resolution": f"{shape.resolution}x{shape.resolution} px",
             "needs": "nothing else; it is used in training",
         }
     elif header.kind == "generator":
-        facts |= _generator(config_of(header, path)) | {"needs": TO_INVERT}
+        config = config_of(header, path)
+        checkpoint.restore(lambda: Generator(config), tensors, str(path))
+        facts |= _generator(config) | {"needs": TO_INVERT}
     elif header.kind == "direction":
-        facts |= {name: str(value) for name, value in header.config.items()}
+        facts |= {name[:MAX_SHOWN]: _text(value) for name, value in header.config.items()}
         facts["needs"] = (
             "latents of the generator that it was learned with; restyle edit applies it"
         )
+    elif header.kind == "inverter":
+        facts |= _our_inverter(header, tensors, path)
     else:
-        facts |= _our_inverter(header, path)
+        raise CheckpointError(
+            f"{path} is a file of kind {header.kind}, which this release does not know; upgrade restyle-batch"
+        )
     needs = facts.pop("needs")
-    facts["parameters"] = _parameters(sum(math.prod(shape) for shape in sizes.values()))
+    facts["parameters"] = _parameters(_count(tensors))
     if header.kind in ("generator", "inverter"):
         facts["latent average"] = "yes"
     facts["needs"] = needs
     return facts | ({"notes": header.notes} if header.notes else {})
 
 
-def _our_inverter(header: checkpoint.Header, path: Path) -> dict[str, str]:
-    try:
-        encoder, size = header.config["encoder"], header.config["input_size"]
-        view = View(**header.config.get("view", {}))
-        n_channels = encoder.get("in_channels", RESTYLE)
-        facts = {"encoder": str(encoder["type"])} | _seen(tuple(size), n_channels)
-        if "generator" in header.config:
-            facts |= _generator(GeneratorConfig(**header.config["generator"]), view)
-            return facts | {"needs": "nothing else"}
-        styles = f"{encoder['n_styles']} of {encoder.get('w_dim', CHANNELS)}"
-        reference = header.config["generator_reference"]["name"]
-        return facts | {"styles": styles, "needs": f"the generator {reference}"}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} has a damaged header ({error}); save it again") from None
+def _text(value: Any) -> str:
+    """A setting for people; a long list or text is cut."""
+    text = str(value)
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
+
+
+def _our_inverter(
+    header: checkpoint.Header, tensors: dict[str, Tensor], path: Path
+) -> dict[str, str]:
+    held = inverter_file.contents(header, tensors, path)
+    encoder = held.encoder.config
+    kind = "UNet" if isinstance(held.encoder, UNet) else str(held.encoder.config.type)
+    facts = {"encoder": kind} | _seen(held.input_size, encoder.in_channels)
+    if held.generator is not None:
+        facts |= _generator(held.generator.config, held.view)
+        return facts | {"needs": "nothing else"}
+    assert held.reference is not None
+    styles = f"{encoder.n_styles} of {encoder.w_dim}"
+    return facts | {"styles": styles, "needs": f"the generator {held.reference.name}"}
 
 
 def _nvidia(path: Path) -> dict[str, str]:

@@ -18,14 +18,15 @@ from encoders.execution import Compile
 from encoders.restyle import Parts, ReStyle
 from encoders.style_encoder import StyleEncoder, StyleEncoderConfig
 from encoders.unet import UNet, UNetConfig
-from encoders.view import View
-from generators import Generator, GeneratorConfig, load_generator
+from encoders.view import MAX_PIXELS, View
+from generators import Generator, GeneratorConfig, claims, load_generator
 from generators.files import checkpoint
 from generators.files.checkpoint import CheckpointError
 from generators.precision import Precision, dtype_of
 
 _ENCODER = "encoder."
 _GENERATOR = "generator."
+PUBLISHED_SIDE = 256  # of what the published encoders see
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,22 @@ class GeneratorReference:
 
     name: str  # what load_generator takes: "demo", or a path
     sha256: str  # generators.files.checkpoint.tensors_sha256 of its tensors
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.sha256, str):
+            raise ValueError("the name and sha256 of a generator must be texts")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an inverter file of ours holds."""
+
+    encoder: UNet | StyleEncoder
+    generator: Generator | None  # None: it refers to one, or another takes its place
+    reference: GeneratorReference | None
+    latent_avg: Tensor
+    input_size: tuple[int, int]
+    view: View
 
 
 def demo_path() -> Path:
@@ -138,19 +155,47 @@ def save_inverter(
 
 def _load_ours(path: Path, generator: Generator | None) -> Parts:
     header, tensors = checkpoint.load(path, kind="inverter")
+    held = contents(header, tensors, path, generator is None)
+    if held.reference is not None:
+        generator = _referred(held.reference, path)
+    generator = generator or held.generator
+    assert generator is not None, "a file holds a generator, or refers to one"
+    return Parts(held.encoder, generator, held.latent_avg, held.input_size, held.view)
+
+
+def contents(
+    header: checkpoint.Header, tensors: dict[str, Tensor], path: Path, with_generator: bool = True
+) -> Contents:
+    """What a header and its tensors make together; the tensors may be without numbers, as outlines are.
+
+    Args:
+        with_generator: False where another takes its place.
+
+    Raises:
+        CheckpointError: they do not belong together, or make nothing that can be.
+    """
+    config, own, reference = header.config, None, None
     try:
-        make = _maker(dict(header.config["encoder"]))
-        height, width = header.config["input_size"]
-        view = View(**header.config.get("view", {}))
+        make = _maker(dict(config["encoder"]))
+        height, width = claims.require_sizes("input_size", config["input_size"], MAX_PIXELS)
+        view = View(**config.get("view", {}))
         latent_avg = tensors["latent_avg"]
-        if generator is None:
-            generator = _generator(header.config, _below(tensors, _GENERATOR), path)
-    except CheckpointError:
-        raise
+        if with_generator and "generator" in config:
+            own = GeneratorConfig(**config["generator"])
+        elif with_generator:
+            reference = GeneratorReference(**config["generator_reference"])
     except (TypeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} has a damaged header ({error}); save it again") from None
+        raise checkpoint.damaged_header(path, error) from None
     encoder = checkpoint.restore(make, _below(tensors, _ENCODER), str(path))
-    return Parts(encoder, generator, latent_avg, (height, width), view)
+    generator = None
+    if own is not None:
+        shape = own
+        ours = _below(tensors, _GENERATOR)
+        generator = checkpoint.restore(lambda: Generator(shape), ours, str(path))
+    held = Contents(encoder, generator, reference, latent_avg, (height, width), view)
+    if generator is not None:
+        _require_fit(Parts(encoder, generator, latent_avg, held.input_size, view), path, "in it")
+    return held
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -159,19 +204,15 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _maker(config: dict[str, Any]) -> Callable[[], UNet | StyleEncoder]:
     """What builds the encoder that a header describes."""
-    if config["type"] == "UNet":
+    if config.get("type") == "UNet":
         unet = UNetConfig(**{k: v for k, v in config.items() if k != "type"})
         return lambda: UNet(unet)
     published_one = StyleEncoderConfig(**config)
     return lambda: StyleEncoder(published_one)
 
 
-def _generator(config: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Generator:
-    """The generator in an inverter file, or the one it refers to."""
-    if "generator" in config:
-        own = GeneratorConfig(**config["generator"])
-        return checkpoint.restore(lambda: Generator(own), tensors, str(path))
-    reference = GeneratorReference(**config["generator_reference"])
+def _referred(reference: GeneratorReference, path: Path) -> Generator:
+    """The generator that an inverter file refers to."""
     generator = load_generator(reference.name)
     digest = checkpoint.tensors_sha256(generator.state_dict())
     if digest != reference.sha256:
@@ -195,11 +236,26 @@ def _require_fit(parts: Parts, path: Path, generator: str | os.PathLike | None) 
         parts.view.size(taken.resolution)
     except ValueError as error:
         raise CheckpointError(f"{path} does not fit its generator: {error}") from None
+    _require_input(parts, path)
     shape = list(parts.latent_avg.shape)
     if shape not in ([taken.n_styles, taken.w_dim], [taken.w_dim]):
         raise CheckpointError(
             f"{path} has a latent_avg of shape {shape}, needs [{taken.n_styles}, {taken.w_dim}] or "
             f"[{taken.w_dim}]; get the file again"
+        )
+
+
+def _require_input(parts: Parts, path: Path) -> None:
+    """Refuse an input that the encoder cannot take, or that is larger than anything it is for."""
+    size, encoder = parts.input_size, parts.encoder
+    if isinstance(encoder, UNet):
+        most = encoder.config.resolution
+    else:
+        most = max(PUBLISHED_SIDE, parts.generator.resolution)
+    if max(size) > most:
+        raise CheckpointError(
+            f"{path} says that its encoder sees {size[1]}x{size[0]} px, but it was made for at most {most}; "
+            "get the file again"
         )
 
 

@@ -27,7 +27,7 @@ from encoders.style_encoder import (
     StyleEncoderConfig,
 )
 from encoders.view import CARS, EVERYTHING, View
-from generators import Generator, GeneratorConfig
+from generators import Generator, GeneratorConfig, claims
 from generators.files import checkpoint, rosinality
 from generators.files.checkpoint import CheckpointError
 
@@ -36,6 +36,8 @@ _FIRST_LAYERS = ("input_layer.0.weight", "conv1.weight")
 _E4E_TYPES = ("Encoder4Editing", "SingleStyleCodeEncoder")
 _CAR_RESOLUTION = 512
 _USUAL_STEPS = 5
+_MAX_DIGITS = 9  # of the number of a style
+_MAX_STEPS = 1000  # more than anybody trained for
 _FFHQ_STYLES = 18  # that the first pSp and e4e encoders predict, whatever the generator
 
 
@@ -113,7 +115,9 @@ def describe(content: Mapping[str, Any], source: str) -> Description:
         settings = {}
     kind, trained_for = settings.get("encoder_type"), settings.get("n_iters_per_batch")
     if not isinstance(kind, str) or kind not in ENCODERS:
-        content_type = f"encoder type {kind!r}" if kind else "no encoder_type in its opts"
+        content_type = (
+            f"encoder type {claims.shown(kind)}" if kind else "no encoder_type in its opts"
+        )
         raise CheckpointError(
             f"{source} has {content_type}; the known types are {', '.join(ENCODERS)}"
         )
@@ -122,11 +126,19 @@ def describe(content: Mapping[str, Any], source: str) -> Description:
     channels = _channels(kind, encoder_state, source)
     # Single-pass models come with a flag; ReStyle's loop starts at the average in any case.
     from_average = channels == RESTYLE or bool(settings.get("start_from_latent_avg", True))
-    is_cars = "cars" in str(settings.get("dataset_type"))
-    is_cars = is_cars and generator.resolution == _CAR_RESOLUTION
-    n_steps = trained_for if isinstance(trained_for, int) else _USUAL_STEPS
+    dataset = settings.get("dataset_type")
+    is_cars = (
+        isinstance(dataset, str) and "cars" in dataset and generator.resolution == _CAR_RESOLUTION
+    )
+    n_steps = _USUAL_STEPS
+    if isinstance(trained_for, int) and 1 <= trained_for <= _MAX_STEPS:
+        n_steps = trained_for
+    try:
+        config = StyleEncoderConfig(kind, _n_styles(encoder_state, generator), channels)
+    except ValueError as error:
+        raise CheckpointError(f"{source} is no encoder that can be: {error}") from None
     return Description(
-        encoder=StyleEncoderConfig(kind, _n_styles(encoder_state, generator), channels),
+        encoder=config,
         generator=generator,
         input_size=(192, 256) if is_cars else (256, 256),
         view=CARS if is_cars else EVERYTHING,
@@ -152,7 +164,7 @@ def _n_styles(state: Mapping[str, Tensor], generator: GeneratorConfig) -> int:
     """Styles that the encoder predicts: its heads, or the outputs of its one linear layer."""
     n = len({_head(key) for key in state} - {None})
     linear = state.get("linear.weight")
-    if n == 0 and linear is not None and linear.ndim == 2:
+    if n == 0 and linear is not None and linear.ndim == 2 and linear.numel():
         n = len(linear) // CHANNELS
     if n <= 1:  # one w serves all styles
         return generator.n_styles
@@ -163,7 +175,8 @@ def _head(key: str) -> int | None:
     """Number of the style whose head a tensor belongs to."""
     group, _, rest = key.partition(".")
     number = rest.partition(".")[0]
-    return int(number) if group == "styles" and number.isdecimal() else None
+    is_number = number.isdecimal() and len(number) <= _MAX_DIGITS
+    return int(number) if group == "styles" and is_number else None
 
 
 def _without_surplus(state: Mapping[str, Tensor], n_styles: int) -> dict[str, Tensor]:
@@ -177,8 +190,7 @@ def _without_surplus(state: Mapping[str, Tensor], n_styles: int) -> dict[str, Te
 
 
 def _encoder(config: StyleEncoderConfig, state: Mapping[str, Tensor], source: str) -> StyleEncoder:
-    with torch.device("meta"):  # its tensors will be the file's
-        encoder = StyleEncoder(config)
+    encoder = checkpoint.unfilled(lambda: StyleEncoder(config), len(state), source)
     state = _without_surplus(state, config.n_styles)
     of_heads = {key.split(".")[0] for key in encoder.heads.state_dict()}
     for module, wanted in ((encoder.backbone, False), (encoder.heads, True)):

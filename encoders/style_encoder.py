@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from encoders import heads
 from encoders.backbones import IRBackbone, ResNet34
+from generators import claims
 
 RESTYLE, SINGLE_PASS = 6, 3  # input channels: image beside reconstruction, image
 
@@ -19,6 +20,13 @@ class StyleEncoderConfig:
     type: str  # class name in the published code, a key of ENCODERS
     n_styles: int  # 2 log2(generator resolution) - 2
     in_channels: int = RESTYLE  # 6 = image beside current reconstruction, 3 = image (one step)
+
+    def __post_init__(self) -> None:
+        claims.require_int("n_styles", self.n_styles, 1, claims.MAX_STYLES)
+        if self.in_channels not in (RESTYLE, SINGLE_PASS):
+            raise ValueError(
+                f"in_channels must be {SINGLE_PASS} or {RESTYLE}, not {claims.shown(self.in_channels)}"
+            )
 
     @property
     def w_dim(self) -> int:
@@ -56,9 +64,10 @@ class StyleEncoder(nn.Module):
     def __init__(self, config: StyleEncoderConfig) -> None:
         """Raises ValueError for a type that is not in ENCODERS."""
         super().__init__()
-        if config.type not in ENCODERS:
+        if not isinstance(config.type, str) or config.type not in ENCODERS:
             raise ValueError(
-                f"encoder type {config.type!r} is unknown; the known types are {', '.join(ENCODERS)}"
+                f"encoder type {claims.shown(config.type)} is unknown; the known types are "
+                f"{', '.join(ENCODERS)}"
             )
         design = ENCODERS[config.type]
         self.config = config

@@ -10,6 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from generators import claims
+
+_MAX_RESOLUTION = 1 << 12
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -25,7 +29,14 @@ class UNetConfig:
     n_groups: int = 8  # groups of each GroupNorm; divides every width
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))
+        widths = claims.require_sizes("widths", self.widths, claims.MAX_WIDTH)
+        object.__setattr__(self, "widths", widths)
+        claims.require_int("resolution", self.resolution, 4, _MAX_RESOLUTION)
+        for name in ("w_dim", "in_channels", "n_levels", "head_channels", "n_groups"):
+            claims.require_int(name, getattr(self, name), 1, claims.MAX_WIDTH)
+        claims.require_int("n_styles", self.n_styles, 1, claims.MAX_STYLES)
+        if not widths:
+            raise ValueError("A U-Net needs widths, one a level")
         bottom = self.resolution >> (len(self.widths) - 1)
         if self.resolution & (self.resolution - 1) or bottom < 4:
             raise ValueError(

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from generators.claims import require_int, shown
+
+MAX_PIXELS = 1 << 14
 Span = tuple[int, int]  # first pixel, and one past the last
 
 
@@ -24,6 +27,12 @@ class View:
         for name in ("rows", "columns"):
             span = getattr(self, name)
             if span is not None:
+                if not isinstance(span, list | tuple) or len(span) != 2:
+                    raise ValueError(
+                        f"the {name} of a view must be a first and a last, not {shown(span)}"
+                    )
+                for pixel in span:
+                    require_int(f"the {name} of a view", pixel, 0, MAX_PIXELS)
                 start, stop = span
                 if not 0 <= start < stop:
                     raise ValueError(f"the {name} {start}:{stop} of a view are none")

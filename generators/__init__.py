@@ -81,7 +81,7 @@ def _shape(kind: type[Shape], header: checkpoint.Header, path: Path) -> Shape:
     try:
         return kind(**header.config)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} has a damaged header ({error}); save it again") from None
+        raise checkpoint.damaged_header(path, error) from None
 
 
 def _load_ours(path: Path) -> Generator:

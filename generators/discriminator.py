@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generators import ops
+from generators import claims, ops
 from generators.layers import RESIDUAL_GAIN, EqualLinear, normal
 
 # Most images whose spread is measured together (arXiv 1710.10196, section 3).
@@ -29,11 +29,12 @@ class DiscriminatorConfig:
     channels: tuple[int, ...]  # feature maps at 4, 8, ..., resolution
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", tuple(self.channels))
+        channels = claims.require_sizes("channels", self.channels, claims.MAX_WIDTH)
+        object.__setattr__(self, "channels", channels)
         n = len(self.channels)
         if not 2 <= n <= MAX_LEVELS or self.resolution != 2 ** (n + 1):
             raise ValueError(
-                f"{n} channel counts for a resolution of {self.resolution}: one is "
+                f"{n} channel counts for a resolution of {claims.shown(self.resolution)}: one is "
                 "needed for each of 4, 8, ..., resolution"
             )
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generators import ops
+from generators import claims, ops
 from generators.derived import Derived
 from generators.layers import (
     RESIDUAL_GAIN,
@@ -50,16 +50,20 @@ class GeneratorConfig:
     architecture: Architecture = "skip"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", tuple(self.channels))
+        channels = claims.require_sizes("channels", self.channels, claims.MAX_WIDTH)
+        object.__setattr__(self, "channels", channels)
         size = self.resolution
         if not (isinstance(size, int) and 8 <= size <= MAX_RESOLUTION and size & (size - 1) == 0):
             raise ValueError(
-                f"resolution must be a power of two from 8 to {MAX_RESOLUTION}, not {size}"
+                f"resolution must be a power of two from 8 to {MAX_RESOLUTION}, not {claims.shown(size)}"
             )
-        if not 1 <= self.n_mapping_layers <= MAX_MAPPING_LAYERS:
-            raise ValueError(
-                f"n_mapping_layers must be 1 to {MAX_MAPPING_LAYERS}, not {self.n_mapping_layers}"
-            )
+        for name in ("z_dim", "w_dim", "mapping_width"):
+            if name != "mapping_width" or self.mapping_width is not None:
+                claims.require_int(name, getattr(self, name), 1, claims.MAX_WIDTH)
+        claims.require_int("n_mapping_layers", self.n_mapping_layers, 1, MAX_MAPPING_LAYERS)
+        claims.require_positive("mapping_lr_mul", self.mapping_lr_mul)
+        if self.conv_clamp is not None:
+            claims.require_positive("conv_clamp", self.conv_clamp)
         if len(self.channels) != self.n_blocks:
             raise ValueError(
                 f"{len(self.channels)} channel counts for {self.n_blocks} resolutions "
@@ -68,7 +72,7 @@ class GeneratorConfig:
         if self.architecture not in get_args(Architecture):
             raise ValueError(
                 f"architecture must be one of {', '.join(get_args(Architecture))}, "
-                f"not {self.architecture!r}"
+                f"not {claims.shown(self.architecture)}"
             )
 
     @property

@@ -19,6 +19,7 @@ from jobs.invert import invert
 from jobs.learn_direction import learn_direction
 from jobs.pack import pack
 from jobs.portraits import portraits
+from jobs.printing import guard, say, show
 from jobs.render import render
 from jobs.report import report
 from jobs.status import status
@@ -75,23 +76,24 @@ def _terminate(*_: Any) -> NoReturn:
 def main() -> None:
     """Run a command; what the user can mend ends in one sentence and status 2."""
     signal.signal(signal.SIGTERM, _terminate)
+    guard()
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        show(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort, Terminated, SystemError) as error:
         status = _status_of_signal(error)
         if status is None:
             raise
-        click.echo(f"\n{CONTINUE}", err=True)
+        say("", CONTINUE, err=True)
         sys.exit(status)
     except BrokenPipeError:
         sys.exit(1)  # the reader of our output went away: `restyle status | head`
     except Exception as error:
         if not _can_be_mended(error):
             raise
-        click.echo(f"Error: {error}", err=True)
+        say(f"Error: {error}", err=True)
         sys.exit(2)
 
 

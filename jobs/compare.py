@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from jobs.printing import say
+
 
 @click.command(epilog="Example: restyle compare five_steps/ two_steps/ --out compare.html")
 @click.argument("latents", nargs=-1, required=True)
@@ -44,8 +46,8 @@ def compare(
     from pipeline.report import comparison
 
     comparison_result = comparison.compare(latents, n_resamples=resamples, seed=seed)
-    click.echo(comparison.table(comparison_result))
+    say(*comparison.table(comparison_result).split("\n"))
     if out is not None:
         for note in comparison.write(comparison_result, out, limit=limit, photos=photos):
-            click.echo(note, err=True)
-        click.echo(f"\npage: {out}")
+            say(note, err=True)
+        say("", f"page: {out}")

@@ -6,8 +6,9 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import click
 from tqdm import tqdm
+
+from jobs.printing import say
 
 if TYPE_CHECKING:
     from pipeline.engine.driver import Summary
@@ -64,11 +65,9 @@ def print_plan(plan: RunPlan) -> None:
     """What a run would do: how many shards, and the first of them."""
     from pipeline.storage import redact
 
-    click.echo(
-        f"{n_of(len(plan.tasks), 'shard')}, {len(plan.pending)} to do, into {redact(plan.out)}"
-    )
+    say(f"{n_of(len(plan.tasks), 'shard')}, {len(plan.pending)} to do, into {redact(plan.out)}")
     for task in plan.pending[:10]:
-        click.echo(f"  {redact(task.source)} -> {task.output}")
+        say(f"  {redact(task.source)} -> {task.output}")
 
 
 def print_labels(plan: RunPlan) -> None:
@@ -78,13 +77,43 @@ def print_labels(plan: RunPlan) -> None:
     columns = [f"{name} {kind}" for name, kind in labels.of_settings(plan.settings).items()]
     if columns:
         more = f" and {len(columns) - N_LABELS_SHOWN} more" if len(columns) > N_LABELS_SHOWN else ""
-        click.echo(f"labels: {', '.join(columns[:N_LABELS_SHOWN])}{more}")
+        say(f"labels: {', '.join(columns[:N_LABELS_SHOWN])}{more}")
+
+
+def print_found(plan: RunPlan) -> None:
+    """Which shards moved since they were done, and which may be copies of such."""
+    if moved := plan.found.moved:
+        say(
+            f"{n_of(len(moved), 'shard')} moved since: taken as finished ({moved[0][0]} -> {moved[0][1]}"
+            f"{', ...' if len(moved) > 1 else ''})"
+        )
+    if unsure := plan.found.unsure:
+        say(
+            f"warning: {n_of(len(unsure), 'shard')} with the name and size of one that is done, but another "
+            f"date ({unsure[0][0]} -> {unsure[0][1]}{', ...' if len(unsure) > 1 else ''}): if these are "
+            "copies, their rows come twice; stop, copy them with their dates (cp -p, rsync -t), run again",
+            err=True,
+        )
+
+
+def print_forgotten(urls: list[str], dry_run: bool) -> None:
+    """Which shards were taken back."""
+    if not urls:
+        say(
+            "nothing to take back: no such shard was asked for; `restyle status` names some",
+            err=True,
+        )
+        return
+    would = "would be " if dry_run else ""
+    say(f"{n_of(len(urls), 'shard')} that had been asked for {would}taken back")
+    for url in urls[:10]:
+        say(f"  {url}")
 
 
 def warn_of_concurrent_run(plan: RunPlan) -> None:
     """Say so where another run is writing to the same folder."""
     if plan.concurrent_run:
-        click.echo(
+        say(
             f"warning: {plan.concurrent_run} is writing to the same folder now; both will write the same "
             "rows, so one of the two is wasted work",
             err=True,
@@ -93,8 +122,8 @@ def warn_of_concurrent_run(plan: RunPlan) -> None:
 
 def warn_of_demo_model(plan: RunPlan, model: str) -> None:
     """Say what the demo's model is for where it is given anything but rendered portraits."""
-    if model == "demo" and not _are_rendered(plan):
-        click.echo(
+    if model == "demo" and plan.tasks and not _are_rendered(plan):
+        say(
             "note: the demo model only draws rendered portraits; for photos of real faces pass a published "
             "checkpoint with --model (README, 'A published checkpoint')",
             err=True,
@@ -121,29 +150,29 @@ def print_summary(plan: RunPlan, summary: Summary, seconds: float) -> None:
     """The last lines: rows by status, time by stage, unfinished shards, where the output is."""
     n_before = len(plan.tasks) - len(plan.pending)
     if n_before:
-        click.echo(f"{n_before} of {len(plan.tasks)} shards were finished before")
+        say(f"{n_before} of {len(plan.tasks)} shards were finished before")
     if summary.n_shards:
         rows = ", ".join(f"{n} {status}" for status, n in sorted(summary.n_by_status.items()))
         rate = summary.n_rows / max(seconds, 1e-9)
-        click.echo(
+        say(
             f"{n_of(summary.n_shards, 'shard')}, {n_of(summary.n_samples, 'sample')}, "
             f"{n_of(summary.n_rows, 'row')} ({rows}) in {seconds:.1f} s, {rate:.1f} rows/s"
         )
         stages = [stage for stage in STAGES if stage in summary.seconds]
         busy = ", ".join(f"{stage} {summary.seconds[stage]:.1f} s" for stage in stages)
         parallel = " (align and identity in parallel on CPU workers)" if "align" in stages else ""
-        click.echo(f"time in each stage: {busy}{parallel}")
+        say(f"time in each stage: {busy}{parallel}")
     for execution, n in summary.executions.most_common():
-        click.echo(f"the model ran {execution} ({n_of(n, 'shard')})")
+        say(f"the model ran {execution} ({n_of(n, 'shard')})")
     from pipeline.engine import stopwatch
     from pipeline.storage import redact
 
     if waited := stopwatch.sentence(summary.seconds):
-        click.echo(waited)
+        say(waited)
 
     for task, error in summary.failures:
-        click.echo(f"unfinished: {redact(task.source)}: {error}", err=True)
+        say(f"unfinished: {redact(task.source)}: {error}", err=True)
     if summary.failures:
         failed = n_of(len(summary.failures), "shard")
-        click.echo(f"{failed} failed; fix the cause and run the same command again", err=True)
-    click.echo(f"latents: {redact(plan.out)}")
+        say(f"{failed} failed; fix the cause and run the same command again", err=True)
+    say(f"latents: {redact(plan.out)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from jobs.printing import say
+
 
 @click.command(epilog="Example: restyle convert ffhq.pkl ffhq.safetensors")
 @click.argument("file")
@@ -24,4 +26,4 @@ def convert(file: str, out: str) -> None:
         target = conversion.require_output(out, (".safetensors",), "an encoder")
         notes, source = conversion.provenance(file)
         save_inverter(target, load_inverter(file), notes=notes, source=source)
-    click.echo(f"{out} written")
+    say(f"{out} written")

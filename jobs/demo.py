@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from jobs.printing import say
+
 PORTRAIT_SIZE = 256
 # Far from the seeds that the demo model was trained on.
 SEED = 20_261_124
@@ -46,9 +48,9 @@ def demo(out: str, portraits: int) -> None:
     folder = Path(out)
     shards = folder / "shards"
     if shards.exists():
-        click.echo(f"using the shards in {shards}")
+        say(f"using the shards in {shards}")
     else:
-        click.echo(f"rendering {portraits} portraits")
+        say(f"rendering {portraits} portraits")
         _photos(folder / "photos", portraits)
         _pack(folder / "photos", shards)
 
@@ -69,17 +71,17 @@ def demo(out: str, portraits: int) -> None:
         sys.exit(1)
     report.write(str(folder / "latents"), folder / "report.html")
     _edit(folder / "latents", folder / "edited.jpg")
-    click.echo(
+    say(
         f"open {folder / 'report.html'} in a browser; {folder / 'edited.jpg'} is one portrait, edited"
     )
-    click.echo(
-        "next, your own photos:\n"
-        "  restyle pack photos/ 'shards/%06d.tar'\n"
-        "  restyle invert 'shards/*.tar' --out latents/ --latents all --save-images\n"
-        "  restyle report latents/ --out report.html\n"
-        "and these portraits, edited:\n"
-        f"  restyle edit {folder / 'latents'} --out edited/ --direction demo:smile --strengths=-3,0,3\n"
-        "  restyle report edited/ --out edited.html"
+    say(
+        "next, your own photos:",
+        "  restyle pack photos/ 'shards/%06d.tar'",
+        "  restyle invert 'shards/*.tar' --out latents/ --latents all --save-images",
+        "  restyle report latents/ --out report.html",
+        "and these portraits, edited:",
+        f"  restyle edit {folder / 'latents'} --out edited/ --direction demo:smile --strengths=-3,0,3",
+        "  restyle report edited/ --out edited.html",
     )
 
 

@@ -15,7 +15,7 @@ from jobs import flags
 @flags.command(
     "pipeline.editing.edit:EditConfig",
     "pipeline.config:ClusterConfig",
-    without=("compile",),
+    without=("compile", "least_speed", "shard_timeout"),
     epilog="Example: restyle edit latents/ --out edited/ --direction smile.safetensors --strengths=-2,2",
 )
 @click.argument("latents")
@@ -39,10 +39,17 @@ def edit(latents: str, out: str, overwrite: bool, dry_run: bool, **options: Any)
     if not config.save_images and cluster.gpus_per_actor is None:
         cluster = replace(cluster, gpus_per_actor=0)  # a sum of two vectors needs no GPU
 
-    from jobs.console import ProgressBar, print_plan, print_summary, warn_of_concurrent_run
+    from jobs.console import (
+        ProgressBar,
+        print_found,
+        print_plan,
+        print_summary,
+        warn_of_concurrent_run,
+    )
     from pipeline.engine.run import execute
 
     plan = plan_edit(latents, out, config, cluster, overwrite=overwrite, dry_run=dry_run)
+    print_found(plan)
     if dry_run:
         print_plan(plan)
         return

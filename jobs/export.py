@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from jobs.printing import say
+
 
 @click.command(epilog="Example: restyle export latents/ --to npy --out latents.npy")
 @click.argument("latents")
@@ -52,4 +54,4 @@ def export(latents: str, form: str, out: str, where: str | None, samples: int) -
         else:
             exported = export.to_pairs(rows, out, samples, bar.update)
     more = f" and {len(exported.paths) - 1} more" if len(exported.paths) > 1 else ""
-    click.echo(f"{n_of(exported.n_rows, 'row')} in {exported.paths[0]}{more}")
+    say(f"{n_of(exported.n_rows, 'row')} in {exported.paths[0]}{more}")

@@ -16,7 +16,7 @@ OTHER = "Options"  # the last heading
 
 
 class List(click.ParamType):
-    """Values of one type with commas between them."""
+    """Values of one type with commas between them; of words also a list as ``@FILE``."""
 
     def __init__(self, of: type) -> None:
         self._of = of
@@ -26,6 +26,8 @@ class List(click.ParamType):
         """The parsed value; click calls this."""
         if isinstance(value, tuple):
             return value
+        if self._of is str:
+            return self._words(value)
         try:
             return tuple(self._of(part.strip()) for part in value.split(",") if part.strip())
         except ValueError:
@@ -33,6 +35,14 @@ class List(click.ParamType):
             self.fail(
                 f"numbers with commas between them, such as {example}, not {value!r}", param, ctx
             )
+
+    @staticmethod
+    def _words(value: str) -> tuple[str, ...]:
+        from pipeline.storage import lists  # brings pyarrow
+
+        if value.startswith("@"):
+            return tuple(lists.in_file(value[1:]))
+        return tuple(lists.between_commas(value))
 
 
 class AutoInt(click.IntRange):

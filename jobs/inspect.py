@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from jobs.printing import say
+
 
 @click.command(epilog="Example: restyle inspect restyle_psp_ffhq_encode.pt")
 @click.argument("file")
@@ -15,4 +17,4 @@ def inspect(file: str) -> None:
     from encoders import inspection
 
     for name, value in inspection.describe(file).items():
-        click.echo(f"{name:15} {value}")
+        say(f"{name:15} {value}")

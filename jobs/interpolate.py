@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from jobs import flags
+from jobs.printing import say
 
 
 @flags.command(
@@ -26,4 +27,4 @@ def interpolate(latents: str, keys: tuple[str, ...], out: str, **options: Any) -
     from pipeline.editing.interpolation import interpolate as draw
 
     n = draw(latents, out, flags.build(PathConfig, options, keys=keys))
-    click.echo(f"{n_of(n, 'frame')}: {out}")
+    say(f"{n_of(n, 'frame')}: {out}")

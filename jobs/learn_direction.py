@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from jobs import flags
+from jobs.printing import say
 
 
 @flags.command(
@@ -42,13 +43,11 @@ def learn_direction(latents: str, label: str, out: str, layers: str | None, **op
     config = flags.build(LearnConfig, options, label=label, layers=chosen)
     learned = learn(latents, config)
     for boundary in [learned.target, *learned.conditions]:
-        click.echo(
+        say(
             f"{boundary.label}: accuracy {boundary.accuracy:.3f} on {boundary.n_test} rows held out, "
             f"{boundary.majority:.3f} for always the larger class ({boundary.n_train} rows to learn from)"
         )
     if learned.conditions:
-        click.echo(
-            f"{learned.remainder:.0%} of the direction remains once the conditions are removed"
-        )
+        say(f"{learned.remainder:.0%} of the direction remains once the conditions are removed")
     save(out, learned)
-    click.echo(f"direction: {out}")
+    say(f"direction: {out}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from jobs.printing import say
+
 
 @click.command(epilog="Example: restyle pack photos/ 'shards/%06d.tar'")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
@@ -27,20 +29,18 @@ def pack(folder: str, pattern: str, samples: int) -> None:
 
     packed = packing.pack(folder, pattern, samples)
     shards = n_of(len(packed.shards), "shard")
-    click.echo(f"{n_of(packed.n_images, 'photo')} in {shards}: {packed.shards[0]} ...")
+    say(f"{n_of(packed.n_images, 'photo')} in {shards}: {packed.shards[0]} ...")
     for path, key in packed.renamed[:10]:
-        click.echo(
-            f"  {path} has the key {key}, for a key ends at the first dot and must be unique"
-        )
+        say(f"  {path} has the key {key}, for a key ends at the first dot and must be unique")
     if len(packed.renamed) > 10:
-        click.echo(f"  {len(packed.renamed) - 10} more keys differ from their paths")
+        say(f"  {len(packed.renamed) - 10} more keys differ from their paths")
     _say(packed.dangling, "link", "skipped {} to nothing, or to a folder that is packed anyway: ")
     _say(packed.removed, "shard", "removed {} of an earlier packing: ")
     _say(packed.foreign, "shard", "{} of this pattern were not written by restyle pack and stay: ")
     if packed.skipped:
         names = ", ".join(packed.skipped[:5]) + (" ..." if len(packed.skipped) > 5 else "")
         skipped = n_of(len(packed.skipped), "file")
-        click.echo(f"skipped {skipped} that are not photos by their extension: {names}")
+        say(f"skipped {skipped} that are not photos by their extension: {names}")
 
 
 def _say(names: list[str], noun: str, sentence: str) -> None:
@@ -48,4 +48,4 @@ def _say(names: list[str], noun: str, sentence: str) -> None:
 
     if names:
         some = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-        click.echo(sentence.format(n_of(len(names), noun)) + some)
+        say(sentence.format(n_of(len(names), noun)) + some)

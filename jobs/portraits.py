@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
+from jobs.printing import say
+
 
 def _there(pattern: str) -> int:
     """Shards that the pattern may name and that exist."""
@@ -48,7 +50,7 @@ def portraits(pattern: str, count: int, size: int, view: str, seed: int, samples
     from pipeline.portraits import shards
 
     if Path(pattern).suffix == ".tar" and (n_existing := _there(pattern)):
-        click.echo(f"{n_existing} shards exist already and stay as they are")
+        say(f"{n_existing} shards exist already and stay as they are")
     with tqdm(total=count, unit="portrait", desc="rendering") as bar:
         written = shards.write(
             pattern,
@@ -59,4 +61,4 @@ def portraits(pattern: str, count: int, size: int, view: str, seed: int, samples
             per_shard=samples,
             progress=bar.update,
         )
-    click.echo(f"{count} portraits in {len(written)} shards: {written[0]} ...")
+    say(f"{count} portraits in {len(written)} shards: {written[0]} ...")

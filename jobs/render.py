@@ -9,6 +9,7 @@ import click
 from tqdm import tqdm
 
 from jobs import flags
+from jobs.printing import say
 
 
 @flags.command(
@@ -31,8 +32,8 @@ def render(latents: str, out: str, **options: Any) -> None:
         done = render.render(latents, out, config, bar.update)
     existing = f", {done.n_there} existed before" if done.n_there else ""
     without = f", {n_of(done.n_without, 'row')} without a latent" if done.n_without else ""
-    click.echo(f"{n_of(done.n_written, 'picture')}{existing}{without}: {out}")
+    say(f"{n_of(done.n_written, 'picture')}{existing}{without}: {out}")
     if done.keys_missing:
         missing = ", ".join(sorted(done.keys_missing)[:10])
-        click.echo(f"not found: {missing}; keys are such as {', '.join(done.keys_seen)}", err=True)
+        say(f"not found: {missing}; keys are such as {', '.join(done.keys_seen)}", err=True)
         sys.exit(1)

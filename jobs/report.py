@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from jobs.printing import say
+
 
 @click.command(epilog="Example: restyle report latents/ --out report.html")
 @click.argument("latents")
@@ -38,7 +40,7 @@ def report(
 
     written = write(latents, out, limit=limit, model=model, generator=generator, photos=photos)
     for note in written.notes:
-        click.echo(note, err=True)
+        say(note, err=True)
     size = written.n_bytes / 1e6
     shown = f"{written.n_shown} of {written.n_rows} rows with pictures"
-    click.echo(f"report: {written.path} ({shown}, {size:.1f} MB)")
+    say(f"report: {written.path} ({shown}, {size:.1f} MB)")

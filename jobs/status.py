@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobs.printing import say
+
 if TYPE_CHECKING:
     from pipeline.engine.progress import Progress
 
@@ -24,27 +26,29 @@ def status(latents: str) -> None:
 
     result = audit.status(latents)
     begun = result.run.begun if result.run is not None and result.is_running else []
-    click.echo(
-        f"shards: {result.n_done} of {result.n_asked} done, {len(begun)} running, "
-        f"{0 if result.run is None else result.run.n_failed} failed"
+    failures = [] if result.run is None else result.run.failures
+    missing = set(result.missing)
+    # Not those that were taken back since, or done.
+    failed = {f["shard"]: f["error"] for f in failures if f["shard"] in missing}
+    n_failed = 0 if result.run is None else result.run.n_failed - len(failures) + len(failed)
+    say(
+        f"shards: {result.n_done} of {result.n_asked} done, {len(begun)} running, {n_failed} failed"
     )
-    click.echo(f"rows:   {result.n_rows} of {result.n_samples} samples")
+    say(f"rows:   {result.n_rows} of {result.n_samples} samples")
     for name, n in sorted(result.n_by_status.items()):
-        click.echo(f"  {name:16} {n:>10} {n / max(1, result.n_rows):7.1%}")
+        say(f"  {name:16} {n:>10} {n / max(1, result.n_rows):7.1%}")
     if result.run is not None:
         _print_run(result.run, result.is_running)
-    failures = [] if result.run is None else result.run.failures
-    failed = {item["shard"]: item["error"] for item in failures}
     for url, error in list(failed.items())[:N_LISTED]:
-        click.echo(f"failed: {url}: {error}")
+        say(f"failed: {url}: {error}")
     _print_some("not done", [url for url in result.missing if url not in failed])
 
 
 def _print_some(label: str, urls: list[str]) -> None:
     for url in urls[:N_LISTED]:
-        click.echo(f"{label}: {url}")
+        say(f"{label}: {url}")
     if len(urls) > N_LISTED:
-        click.echo(f"{label}: {len(urls) - N_LISTED} more")
+        say(f"{label}: {len(urls) - N_LISTED} more")
 
 
 def _print_run(run: Progress, is_running: bool) -> None:
@@ -55,22 +59,22 @@ def _print_run(run: Progress, is_running: bool) -> None:
     rate = f"{run.rows_per_s:.1f} images/s"
     if not is_running:
         ended = run.state if run.state != "running" else "stopped without notice"
-        click.echo(f"run:    {ended}, started {run.started}, {run.n_done} shards, {rate}")
+        say(f"run:    {ended}, started {run.started}, {run.n_done} shards, {rate}")
         if waited:
-            click.echo(f"        {waited}")
+            say(f"        {waited}")
         if run.state != "finished":
-            click.echo("        run the same `restyle invert` command again to resume")
+            say("        run the same `restyle invert` command again to resume")
         return
     remaining = (
         "no estimate yet" if run.seconds_left is None else f"about {_span(run.seconds_left)} left"
     )
-    click.echo(f"run:    running for {_span(run.seconds)} ({run.by}), {rate}, {remaining}")
+    say(f"run:    running for {_span(run.seconds)} ({run.by}), {rate}, {remaining}")
     if waited:
-        click.echo(f"        {waited}")
+        say(f"        {waited}")
     for item in run.begun[:N_LISTED]:
-        click.echo(f"  {item.shard}: {item.n_rows} rows, {_span(item.seconds)}, on {item.worker}")
+        say(f"  {item.shard}: {item.n_rows} rows, {_span(item.seconds)}, on {item.worker}")
     if len(run.begun) > N_LISTED:
-        click.echo(f"  and {len(run.begun) - N_LISTED} more")
+        say(f"  and {len(run.begun) - N_LISTED} more")
 
 
 def _span(seconds: float) -> str:

@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from jobs.printing import say
+
 
 @click.command(epilog="Example: restyle verify latents/")
 @click.argument("latents")
@@ -27,8 +29,8 @@ def verify(latents: str) -> None:
         n_files += 1
     problems += audit.missing(latents)
     for problem in problems:
-        click.echo(problem)
+        say(problem)
     totals = ((n_files, "file"), (n_rows, "row"), (len(problems), "problem"))
-    click.echo(", ".join(n_of(n, noun) for n, noun in totals))
+    say(", ".join(n_of(n, noun) for n, noun in totals))
     if problems:
         sys.exit(1)

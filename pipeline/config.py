@@ -173,6 +173,15 @@ class ClusterConfig:
         "Compile the model. auto: on a GPU, where a run is long enough to win back the minute it takes.",
         CLUSTER,
     )
+    least_speed: float = setting(
+        1024.0,
+        "Bytes a second that a server, store or command must send, on the average of a minute; 0: any.",
+        INPUT,
+        least=0,
+    )
+    shard_timeout: float | None = setting(
+        None, "Seconds from a remote shard's first byte to its last. Default: any.", INPUT, least=1
+    )
     n_attempts: int = 3  # tries before a shard is given up
 
     def __post_init__(self) -> None:

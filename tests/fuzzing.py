@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 from PIL import Image, features
-from webdataset.tariterators import base_plus_ext
 
 from pipeline.errors import ShardError
 from pipeline.faces import images
@@ -86,7 +85,7 @@ def check_tar(case, path):
     whole = COMPRESSIONS[case["compression"]](_tar(contents, FORMATS[case["format"]]))
     data = damaged(whole, case["mutations"])
     Path(path).write_bytes(data)
-    fields = frozenset((base_plus_ext(name)[1] or "").lower() for name, _ in contents)
+    fields = frozenset(reader.key_and_extension(name)[1] for name, _ in contents)
     config_error = ""
     try:
         samples = list(reader.samples(str(path), fields))

@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from generators import claims
 from generators.files import atomic, torchfile
 from generators.files.pickled import DamagedPickle, RefusedPickle
 
@@ -56,6 +57,17 @@ class Header:
     notes: str = ""  # one line for people: how it came about
     format_version: int = field(default=FORMAT_VERSION)
 
+    def require_types(self) -> None:
+        """Raise a TypeError unless each field is what it should be: a file says it."""
+        for name, kind in (
+            ("kind", str),
+            ("config", dict),
+            ("notes", str),
+            ("format_version", int),
+        ):
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"its {name} is a {type(getattr(self, name)).__name__}")
+
 
 def save(path: str | os.PathLike, header: Header, tensors: Mapping[str, Tensor]) -> None:
     """Write a checkpoint; it appears whole under its name or not at all."""
@@ -73,8 +85,9 @@ def _parse_header(path: Path, metadata: dict[str, str] | None) -> Header:
         )
     try:
         header = Header(**json.loads(metadata[METADATA_KEY]))
+        header.require_types()
     except (TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} has a damaged header ({error}); save it again") from None
+        raise damaged_header(path, error) from None
     if header.format_version > FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format version {header.format_version}, this release reads up to "
@@ -86,6 +99,14 @@ def _parse_header(path: Path, metadata: dict[str, str] | None) -> Header:
 def read_header(path: str | os.PathLike) -> Header:
     """The header alone, whatever the size of the file."""
     return _read(Path(path), with_tensors=False)[0]
+
+
+def read_outline(path: str | os.PathLike) -> tuple[Header, dict[str, Tensor]]:
+    """The header, and in place of each tensor one of its shape without numbers, on the device "meta"."""
+    header = read_header(path)
+    with safe_open(path, framework="pt") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    return header, {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
 def load(path: str | os.PathLike, kind: str) -> tuple[Header, dict[str, Tensor]]:
@@ -228,6 +249,11 @@ def _first_sentence(error: Exception) -> str:
     return text.split(". ")[0][:160] or type(error).__name__
 
 
+def damaged_header(path: str | os.PathLike, error: Exception) -> CheckpointError:
+    """The sentence for a file of ours that describes nothing that can be."""
+    return CheckpointError(f"{path} has a damaged header ({error}); save it again")
+
+
 def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Give tensors to a module, which takes them as they are, without a copy, where the dtype fits.
 
@@ -268,15 +294,25 @@ def restore(make: Callable[[], Network], tensors: Mapping[str, Tensor], source: 
     Raises:
         CheckpointError: no such network can be; or names the missing, unexpected and misshapen tensors.
     """
-    try:
-        with torch.device("meta"):
-            network = make()
-    except (RuntimeError, TypeError, ValueError) as error:  # sizes of no meaning
-        raise CheckpointError(
-            f"{source} describes a network that cannot be built ({_first_sentence(error)})"
-        ) from None
+    network = unfilled(make, len(tensors), source)
     load_strict(network, tensors, source)
     return network.eval().requires_grad_(False)
+
+
+def unfilled(make: Callable[[], Network], n_tensors: int, source: str) -> Network:
+    """A network without numbers, to be given those of a file that has so many tensors.
+
+    Raises:
+        CheckpointError: no such network can be, or it has far more tensors.
+    """
+    try:
+        with torch.device("meta"), claims.at_most(n_tensors):
+            return make()
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:  # sizes of no meaning
+        raise CheckpointError(
+            f"{source} describes a network that cannot be built ({_first_sentence(error)}); get the file "
+            "again"
+        ) from None
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:

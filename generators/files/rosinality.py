@@ -111,13 +111,18 @@ def convert(
     _require_keys(state, names, f"{source} is not a complete rosinality generator")
     tensors = {ours: state[theirs] for theirs, ours in names.items()}
     for name, tensor in tensors.items():
-        if name.endswith(("weight",)) and tensor.ndim == 5:
+        if name.endswith(("weight",)) and tensor.ndim == 5 and len(tensor) == 1:
             tensors[name] = tensor[0]
-        elif name.endswith(("noise_strength", "bias")) and "affine" not in name:
-            tensors[name] = tensor.reshape(() if name.endswith("noise_strength") else -1)
+        # (Of any other number of entries it stays, and is named as misshapen.)
+        elif name.endswith("noise_strength") and tensor.numel() == 1:
+            tensors[name] = tensor.reshape(())
+        elif name.endswith("bias") and "affine" not in name:
+            tensors[name] = tensor.reshape(-1) if tensor.numel() else tensor
     if latent_avg is None:
         latent_avg = tensors["mapping.layers.0.bias"].new_zeros(config.w_dim)
-    tensors["mapping.latent_avg"] = latent_avg[0] if latent_avg.ndim == 2 else latent_avg
+    tensors["mapping.latent_avg"] = (
+        latent_avg[0] if latent_avg.ndim == 2 and len(latent_avg) else latent_avg
+    )
     return config, tensors
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from jobs import flags
+from jobs.printing import say
 from pipeline.storage import redact
 from pipeline.training.config import LoopConfig, WorkersConfig
 from pipeline.training.run import execute, find_shards
@@ -70,4 +71,4 @@ def start(
     }
     notes = shlex.join(["restyle", *map(redact, sys.argv[1:])])
     execute(make, config, decides, flags.build(WorkersConfig, options), notes)
-    click.echo(f"{Path(out) / 'last.safetensors'} and best.safetensors are ready for use")
+    say(f"{Path(out) / 'last.safetensors'} and best.safetensors are ready for use")

@@ -88,7 +88,7 @@ def plan_edit(
     tasks = [run_folder.task(url, storage.version(url), run) for url in urls]
     folder = RunFolder(out)
     folder.require_compatible(settings, overwrite)
-    pending = tasks if overwrite else folder.pending(tasks)
+    planned = folder.planned(tasks, overwrite)
     if not dry_run:
         folder.require_writable()
         require_reachable(cluster.address)
@@ -103,7 +103,10 @@ def plan_edit(
         drawing=config,
     )
     other = concurrent_run(out, overwrite)
-    return RunPlan(workers, out, tasks, pending, settings, overwrite, concurrent_run=other)
+    tasks, pending, found = planned.tasks, planned.pending, planned.found
+    return RunPlan(
+        workers, out, tasks, pending, settings, overwrite, concurrent_run=other, found=found
+    )
 
 
 def sources(latents: str) -> list[str]:

@@ -56,7 +56,12 @@ class RenderConfig(DrawConfig):
         least=0,
         most=0.5,
     )
-    keys: tuple[str, ...] = setting((), "Comma-separated: only these images. Default: all.", OUTPUT)
+    keys: tuple[str, ...] = setting(
+        (),
+        "Only these images: keys with commas between them (those that hold one in double quotes), or @FILE "
+        "with one a line. Default: all.",
+        OUTPUT,
+    )
     limit: int | None = setting(None, "Maximum number of pictures.", OUTPUT, least=1)
 
 

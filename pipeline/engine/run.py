@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from pipeline.config import ClusterConfig, Precision, fingerprint
 from pipeline.engine import driver, progress
 from pipeline.engine.cluster import connect
 from pipeline.engine.driver import Progress, Summary
+from pipeline.engine.moved import Found
 from pipeline.engine.progress import RunLog
 from pipeline.engine.run_folder import RunFolder
 from pipeline.engine.worker import WorkerConfig
@@ -33,6 +34,7 @@ class RunPlan:
     overwrite: bool  # delete what another run left, once the run can start
     redo: frozenset[str] = frozenset()  # files that are there and to be replaced
     concurrent_run: str = ""  # who else is writing to the folder now
+    found: Found = field(default_factory=Found)  # of shards that moved since they were inverted
 
 
 def execute(plan: RunPlan, cluster: ClusterConfig, progress: Progress) -> Summary:
@@ -43,11 +45,11 @@ def execute(plan: RunPlan, cluster: ClusterConfig, progress: Progress) -> Summar
     """
     out, tasks, folder = plan.out, plan.tasks, RunFolder(plan.out)
     if not plan.pending:
-        folder.write_run_record(plan.settings, tasks, overwrite=False)
+        folder.write_run_record(plan.settings, tasks, overwrite=False, gone=plan.found.gone)
         return Summary()
     n_before = len(tasks) - len(plan.pending)
     with connect(cluster):
-        folder.write_run_record(plan.settings, tasks, plan.overwrite)
+        folder.write_run_record(plan.settings, tasks, plan.overwrite, plan.found.gone)
         with RunLog(out, len(tasks), n_before, fingerprint(plan.settings)) as log:
             summary = driver.run(plan.pending, plan.workers, cluster, progress, log)
     reconcile_with_storage(plan, summary)

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import hashlib
 import json
+import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+import braceexpand
 import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.config import RUN_FOLDER, require_same_settings
+from pipeline.engine import moved
+from pipeline.engine.moved import Found
 from pipeline.errors import ConfigError
 from pipeline.latents.files import opened
 from pipeline.records import Task
+from pipeline.storage import lists
 from pipeline.storage.filesystems import as_config_error
 from pipeline.storage.folder import Folder
 
 SETTINGS = f"{RUN_FOLDER}/settings.json"
 SHARDS = f"{RUN_FOLDER}/shards.json"
+# Tells Hugging Face's datasets what the data are; it would take the JSON below `_run/` for rows.
+CARD = ".huggingface.yaml"
+CARD_CONTENT = b"""configs:
+- config_name: default
+  data_files: "*.parquet"
+"""
 # <stem>.<16 digits of the URL's hash>.<8 of the content's version's and the fingerprint's>.parquet
 OUTPUT_NAME = re.compile(r"^(.*\.[0-9a-f]{16})\.[0-9a-f]{8}\.parquet$")
 MIN_PARQUET_BYTES = 12  # its magic twice, and the length of its footer
@@ -54,16 +69,20 @@ def task(url: str, version: str, run: str) -> Task:
     return Task(url, version, f"{stem}.{_digest(address, 16)}.{content}.parquet")
 
 
-def tasks(patterns: Sequence[str], run: str) -> list[Task]:
+def tasks(patterns: Sequence[str], run: str, without: Sequence[str] = ()) -> list[Task]:
     """Every shard that the patterns name.
 
     Args:
         run: the run's fingerprint.
+        without: patterns of shards that are not meant.
 
     Raises:
         ConfigError: nothing matches, a named shard does not exist, or two cannot be told apart.
     """
     versions = storage.expand(patterns)
+    if without:
+        left_out = set(named(without, versions))
+        versions = {url: same for url, same in versions.items() if url not in left_out}
     unknown = [url for url, version in versions.items() if version is None]
     with ThreadPoolExecutor(N_VERSION_THREADS) as pool:
         answers = dict(zip(unknown, pool.map(storage.version, unknown), strict=True))
@@ -78,6 +97,28 @@ def tasks(patterns: Sequence[str], run: str) -> list[Task]:
             )
         by_output[new.output] = new
     return list(by_output.values())
+
+
+def named(patterns: Sequence[str], urls: Iterable[str]) -> list[str]:
+    """Those of the addresses that patterns name, whether there is such a file or not."""
+    wanted = []
+    for pattern in lists.flattened(patterns):
+        path = pattern if storage.is_remote(pattern) else os.path.abspath(pattern)
+        # As it stands, and with what braces and stars mean in it.
+        wanted += [glob.escape(path), path]
+        with suppress(braceexpand.UnbalancedBracesError):  # type: ignore[attr-defined]
+            wanted += braceexpand.braceexpand(path)
+    is_meant = re.compile("|".join(map(fnmatch.translate, wanted)) or "(?!)").match
+    return [url for url in urls if is_meant(storage.redact(url))]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What is left of what was asked for."""
+
+    tasks: list[Task]  # all of it
+    pending: list[Task]  # those without a file
+    found: Found  # of shards that moved since
 
 
 class RunFolder(Folder):
@@ -132,6 +173,39 @@ class RunFolder(Folder):
                 )
         return pending
 
+    def planned(self, tasks: list[Task], overwrite: bool = False) -> Planned:
+        """The tasks, and those without a file; shards that moved since they were inverted have theirs.
+
+        Args:
+            overwrite: what is there will be deleted.
+
+        Raises:
+            ConfigError: see :meth:`pending`.
+        """
+        if overwrite:
+            return Planned(tasks, tasks, Found())
+        found = moved.find(tasks, self.shards() or [], set(self.committed()))
+        return Planned(found.tasks, self.pending(found.tasks), found)
+
+    def forget(self, patterns: Sequence[str], dry_run: bool = False) -> list[str]:
+        """Take back shards that were asked for and have no file; returns their addresses.
+
+        Raises:
+            ConfigError: no such shard was asked for, or one is finished.
+        """
+        records, done = self.shards() or [], set(self.committed())
+        urls = set(named(patterns, [record["url"] for record in records]))
+        for record in records:
+            if record["url"] in urls and record["output"] in done:
+                raise ConfigError(
+                    f"{record['url']} is finished; to take its rows away, delete {record['output']} in "
+                    f"{self} and --forget it then"
+                )
+        if not dry_run and urls:
+            with as_config_error("write to", self.address):
+                self.write(SHARDS, _lines([r for r in records if r["url"] not in urls]))
+        return sorted(urls)
+
     def require_compatible(self, settings: Mapping[str, Any], overwrite: bool) -> None:
         """Refuse a folder of another run, or one that cannot be read.
 
@@ -174,11 +248,16 @@ class RunFolder(Folder):
             self.delete(probe)
 
     def write_run_record(
-        self, settings: Mapping[str, Any], tasks: Sequence[Task], overwrite: bool
+        self,
+        settings: Mapping[str, Any],
+        tasks: Sequence[Task],
+        overwrite: bool,
+        gone: AbstractSet[str] = frozenset(),
     ) -> None:
         """Make the folder this run's, and remember what was asked for, for `status` and `verify`.
 
         Args:
+            gone: addresses that are asked for no more, because the shards moved.
             overwrite: delete what another run left, and forget what it was asked for.
 
         Raises:
@@ -191,12 +270,18 @@ class RunFolder(Folder):
                 records = []
                 for name in self.committed():
                     self.delete(name)
-            by_url = {item["url"]: item for item in records}
+            by_url = {item["url"]: item for item in records if item["url"] not in gone}
+            asked: dict[str, str] = {}
             for task in tasks:
                 url = storage.redact(task.source)
                 by_url[url] = {"url": url, "identity": task.version, "output": task.output}
+                asked[task.output] = url
+            # One that moved to and fro is one.
+            left = [r for r in by_url.values() if asked.get(r["output"], r["url"]) == r["url"]]
+            if self.read(CARD) is None:  # somebody may have written a better one
+                self.write(CARD, CARD_CONTENT)
             self.write(SETTINGS, _lines(dict(settings)))
-            self.write(SHARDS, _lines(list(by_url.values())))
+            self.write(SHARDS, _lines(left))
 
 
 def _lines(content: Any) -> bytes:

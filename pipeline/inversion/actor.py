@@ -27,6 +27,7 @@ from pipeline.models import checkpoint_hashes, load_model
 from pipeline.records import AlignedFace, Sample, Status, Task
 from pipeline.shards import labels, reader
 from pipeline.storage import redact
+from pipeline.storage.pace import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class ActorConfig(WorkerConfig):
     batch_size: int | None = None  # None: what fits on the device
     n_ahead: int = N_AHEAD  # batches between two stages
     compile: Compile = "auto"
+    limits: Limits = Limits()  # how slow the shards' sources may be
     is_long: bool = False  # whether each actor has so many images that compiling may pay
 
     @property
@@ -106,7 +108,7 @@ class Inversion:
     ) -> None:
         self._actor, self._run = actor, actor.config.run
         self._stopwatch, self._recorder = stopwatch, recorder
-        self._reading = _Reading(task.source, stopwatch, self._run)
+        self._reading = _Reading(task.source, stopwatch, actor.config)
         self.shard, self.columns = redact(task.source), actor.columns
 
     @property
@@ -172,14 +174,15 @@ def _require_consecutive(rows: list[Row], last: int) -> int:
 class _Reading:
     """Counts the samples of a shard and the time that reading them took; keeps labels for their rows."""
 
-    def __init__(self, url: str, clock: Stopwatch, run: RunConfig) -> None:
-        self._url, self._clock, self._run, self.n_samples = url, clock, run, 0
+    def __init__(self, url: str, clock: Stopwatch, config: ActorConfig) -> None:
+        self._url, self._clock, self._run, self.n_samples = url, clock, config.run, 0
+        self._limits = config.limits
         # Of samples on their way: not sent to aligners and back with the pixels.
         self._labels: dict[int, dict[str, Any]] = {}
         self._n_done = 0  # samples, whose labels are gone
 
     def samples(self) -> Iterator[Sample]:
-        source = reader.samples(self._url, frozenset(self._run.keep_fields))
+        source = reader.samples(self._url, frozenset(self._run.keep_fields), self._limits)
         while True:
             with self._clock("read"):
                 sample = next(source, None)

@@ -27,6 +27,7 @@ from pipeline.inversion.scoring import Scorer
 from pipeline.models import checkpoint_hashes, load_model
 from pipeline.records import RETRYABLE, Task
 from pipeline.shards import labels
+from pipeline.storage.pace import Limits
 
 # Libraries whose version can change a number in the output.
 RECORDED = ("restyle-batch", "torch", "numpy", "pillow", "dlib-bin", "pyarrow")
@@ -43,11 +44,13 @@ def plan_inversion(
     *,
     overwrite: bool = False,
     retry_failed: bool = False,
+    forget: Sequence[str] = (),
     dry_run: bool = False,
 ) -> RunPlan:
     """Check input, checkpoint, cluster and output. Deletes nothing; writes nothing if ``dry_run``.
 
     retry_failed: do again the shards that hold rows which another machine or version may mend.
+    forget: patterns of shards that are not meant, and asked for no more.
 
     Raises:
         ConfigError, CheckpointError: one sentence that says what to do.
@@ -57,12 +60,13 @@ def plan_inversion(
     if runs_here(cluster) and not torch.cuda.is_available():
         _require_memory(model, config, cluster.batch_size or batch_size.ON_CPU)
     if config.keep_fields:
-        config = replace(config, labels=_label_columns(shards, out, config, overwrite))
+        config = replace(config, labels=_label_columns(shards, out, config, cluster, overwrite))
     settings = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
-    tasks = run_folder.tasks(shards, fingerprint(settings))
+    tasks = run_folder.tasks(shards, fingerprint(settings), forget)
     folder = RunFolder(out)
     folder.require_compatible(settings, overwrite)
-    pending = tasks if overwrite else folder.pending(tasks)
+    planned = folder.planned(tasks, overwrite)
+    tasks, pending = planned.tasks, planned.pending
     redo: frozenset[str] = frozenset()
     if retry_failed and not overwrite:
         undone = {t.output for t in pending}
@@ -74,19 +78,29 @@ def plan_inversion(
         folder.require_writable()
         require_reachable(cluster.address)
     workers = actor_config(config, out, settings, cluster, tasks)
+    other = concurrent_run(out, overwrite)
     return RunPlan(
-        workers, out, tasks, pending, settings, overwrite, redo, concurrent_run(out, overwrite)
+        workers, out, tasks, pending, settings, overwrite, redo, other, found=planned.found
     )
 
 
 def _label_columns(
-    shards: Sequence[str], out: str, config: RunConfig, overwrite: bool
+    shards: Sequence[str],
+    out: str,
+    config: RunConfig,
+    cluster: ClusterConfig,
+    overwrite: bool,
 ) -> dict[str, str]:
     """Those of the run that the folder holds: shards that are added later may show others first."""
     old = None if overwrite else RunFolder(out).settings()
     if old and old.get("keep_fields") == list(config.keep_fields):
         return {**labels.of_settings(old), **config.labels}
-    return labels.columns(list(storage.expand(shards)), config.keep_fields, config.labels)
+    urls = list(storage.expand(shards))
+    return labels.columns(urls, config.keep_fields, config.labels, _limits(cluster))
+
+
+def _limits(cluster: ClusterConfig) -> Limits:
+    return Limits(cluster.least_speed, total_s=cluster.shard_timeout)
 
 
 def actor_config(
@@ -104,6 +118,7 @@ def actor_config(
         versions={name: _version(name) for name in RECORDED},
         batch_size=cluster.batch_size,
         compile=cluster.compile,
+        limits=_limits(cluster),
         is_long=_is_long(tasks, cluster),
     )
 

@@ -15,8 +15,11 @@ MAX_PART, MAX_DIRECTION = 120, 80
 
 
 def plain_key(key: str) -> str:
-    """A key as people say it: ``tar -C photos .`` puts ``./`` in front of each."""
-    return key.removeprefix("./")
+    """A key as people say it: ``tar -C photos .`` puts ``./`` in front of each.
+
+    Of a name that is not UTF-8, rows hold its bytes escaped; from a command line they come as they are.
+    """
+    return key.removeprefix("./").encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 class RowNames:

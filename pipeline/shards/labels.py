@@ -17,6 +17,7 @@ from pipeline.config import COLUMN_KEY, LABEL_MEMBERS, LABEL_PREFIX
 from pipeline.errors import ShardError
 from pipeline.records import Sample
 from pipeline.shards import reader
+from pipeline.storage.pace import Limits
 
 JSON_REST = "label_json"  # what has no column of its own, as JSON
 # Columns that a field always has, with their Arrow type.
@@ -36,13 +37,17 @@ class LabelError(ValueError):
 
 
 def columns(
-    urls: Sequence[str], fields: Sequence[str], declared: Mapping[str, str]
+    urls: Sequence[str],
+    fields: Sequence[str],
+    declared: Mapping[str, str],
+    limits: Limits | None = None,
 ) -> dict[str, str]:
     """Label columns of these shards: ``{"label_smile": "double", ...}``, names to Arrow types.
 
     Args:
         fields: some of :data:`LABEL_MEMBERS`.
         declared: columns of which the user said the type, whether they are seen or not.
+        limits: how slow the shards' sources may be; the usual ones if None.
 
     Another key of a .json has the type that most of its values have. A shard that breaks off says what it
     can: inverting it will tell.
@@ -51,7 +56,7 @@ def columns(
     if "json" not in fields:
         return types
     kinds: dict[str, Counter[str]] = {}
-    for value in _some_objects(urls):
+    for value in _some_objects(urls, limits):
         for key, item in value.items():
             kind = _kind(item)
             if kind and COLUMN_KEY.fullmatch(key) and key not in LABEL_MEMBERS:
@@ -69,11 +74,11 @@ def of_settings(settings: Mapping[str, Any]) -> dict[str, str]:
     return {name: kind for name, kind in settings.items() if name.startswith(LABEL_PREFIX)}
 
 
-def _some_objects(urls: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _some_objects(urls: Sequence[str], limits: Limits | None) -> Iterator[dict[str, Any]]:
     chosen = {round(i * (len(urls) - 1) / max(1, N_SHARDS - 1)) for i in range(N_SHARDS)}
     for url in (urls[i] for i in sorted(chosen)):
         try:
-            for sample in islice(reader.samples(url, frozenset({"json"})), N_SAMPLES):
+            for sample in islice(reader.samples(url, frozenset({"json"}), limits), N_SAMPLES):
                 with suppress(LabelError):  # the row of this sample will say so
                     value = _json(sample.fields.get("json", b"null"))
                     if isinstance(value, dict):

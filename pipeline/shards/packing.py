@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import webdataset
 from pipeline.config import LABEL_MEMBERS
 from pipeline.errors import ConfigError
 from pipeline.records import IMAGE_EXTENSIONS
+from pipeline.shards.headers import StrictTarInfo
 
 
 @dataclass
@@ -96,22 +98,33 @@ def _files(root: Path, packed: Packed) -> Iterator[Path]:
 
 def _remove_later(pattern: str, n_shards: int, packed: Packed) -> None:
     """Delete the shards behind the last one that an earlier packing left."""
-    if "%" not in pattern:
-        return
-    index = n_shards
-    while (shard := shard_name(pattern, index, True)).is_file():
+    for shard in _later(pattern, n_shards) if "%" in pattern else ():
         if _is_packed(shard):
             shard.unlink()
             packed.removed.append(str(shard))
         else:
             packed.foreign.append(str(shard))
+
+
+def _later(pattern: str, n_shards: int) -> list[Path]:
+    """The files of a pattern behind its first so many, also beyond a number that is missing."""
+    found: dict[int, Path] = {}
+    index = n_shards
+    while (shard := shard_name(pattern, index, True)).is_file():
+        found[index] = shard
         index += 1
+    for path in shard.parent.iterdir() if shard.parent.is_dir() else ():
+        for number in map(int, re.findall(r"[0-9]{1,18}", path.name)):
+            is_named = number >= n_shards and shard_name(pattern, number, True) == path
+            if is_named and path.is_file():
+                found[number] = path
+    return [found[number] for number in sorted(found)]
 
 
 def _is_packed(shard: Path) -> bool:
     """Whether :func:`pack` wrote a tar: nothing else gives members no time and webdataset's owner."""
     try:
-        with tarfile.open(shard) as tar:
+        with tarfile.open(shard, tarinfo=StrictTarInfo) as tar:
             first = tar.next()
     except (OSError, tarfile.TarError):
         return False

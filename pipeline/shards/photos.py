@@ -61,10 +61,11 @@ class SourcePhotos:
         self._photo: np.ndarray | None = None
 
     def of(self, row: Mapping[str, Any]) -> np.ndarray | None:
-        """The photo that a row was made from, [H, W, 3] uint8; None where it failed to decode then and now.
+        """The photo that a row was made from, [H, W, 3] uint8; None where it fails to decode.
 
         Args:
-            row: with ``sample_index``, ``key``, ``height`` and ``width``; no earlier sample than the last.
+            row: with ``sample_index``, ``key``, and ``height`` and ``width`` (None where the run did not
+                decode it: its caption was damaged, say); no earlier sample than the last.
 
         Raises:
             SourceUnusable: the shard has changed.
@@ -79,7 +80,7 @@ class SourcePhotos:
                 self._photo = None if sample.image is None else self._decode(sample.image)
         size = (None, None) if self._photo is None else self._photo.shape[:2]
         is_there = self._index == row["sample_index"] and self._key == row["key"]
-        if not is_there or size != (row["height"], row["width"]):
+        if not is_there or (row["height"] is not None and size != (row["height"], row["width"])):
             raise SourceUnusable(self._url, "has changed since it was inverted")
         return self._photo
 

@@ -36,12 +36,26 @@ def config_error(error: Exception, verb: str, url: str) -> ConfigError:
     return ConfigError(f"cannot {verb} {redact(url)}: {redacted_message(error, url)}")
 
 
+def require_text(url: str) -> None:
+    """Refuse a name of bytes that are no UTF-8, which neither Arrow nor a Parquet column can hold.
+
+    Raises:
+        ConfigError: it is one, shown with its bytes escaped.
+    """
+    try:
+        url.encode()
+    except UnicodeEncodeError:
+        shown = redact(url).encode(errors="backslashreplace").decode()
+        raise ConfigError(f"{shown} is not named in UTF-8; rename the file or its folder") from None
+
+
 def filesystem(url: str) -> tuple[pafs.FileSystem, str]:
     """pyarrow's filesystem for a local path or a store, and the path in it.
 
     Raises:
         ConfigError: the address or the credentials cannot be used, or a package is not installed.
     """
+    require_text(url)
     if url.startswith(LOCAL):
         url = unquote(urlsplit(url).path)
     if not is_remote(url):

@@ -6,9 +6,11 @@ import fnmatch
 import glob
 import os
 import re
+import tarfile
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 from urllib.error import HTTPError
@@ -17,9 +19,11 @@ from urllib.parse import urlsplit
 import braceexpand
 from pyarrow import fs as pafs
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, ShardError
 from pipeline.records import IMAGE_EXTENSIONS
-from pipeline.storage.filesystems import LOCAL, config_error, filesystem
+from pipeline.storage import lists
+from pipeline.storage.filesystems import LOCAL, config_error, filesystem, require_text
+from pipeline.storage.pace import Limits, Pace
 from pipeline.storage.retry import RETRYABLE_STATUS, Retry
 from pipeline.storage.urls import HTTP, PIPE, is_remote, redact
 
@@ -36,9 +40,10 @@ Answer = TypeVar("Answer")
 
 
 def expand(patterns: Sequence[str]) -> dict[str, str | None]:
-    """Brace expressions, globs and directories -> shard URLs, in order, each once.
+    """Brace expressions, globs, directories and ``@FILE`` lists of them -> shard URLs, in order, each once.
 
-    What exists under a name is taken as it is, whatever stands in the name.
+    What exists under a name is taken as it is, whatever stands in the name. A file by two names (a link,
+    ``//``) is one, by the first of them.
 
     Returns each URL with its version where a listing told it, else with None.
 
@@ -46,27 +51,56 @@ def expand(patterns: Sequence[str]) -> dict[str, str | None]:
         ConfigError: a pattern that matches nothing, or tars and other files.
     """
     urls: dict[str, str | None] = {}
-    for pattern in patterns:
-        try:
-            is_plain = pattern.startswith(PIPE) or os.path.exists(pattern)
-            for part in [pattern] if is_plain else braceexpand.braceexpand(pattern):
-                urls.update(
-                    {url: urls.get(url) or listed for url, listed in _matches(part).items()}
-                )
-        except braceexpand.UnbalancedBracesError:  # type: ignore[attr-defined]
-            raise ConfigError(f"the braces of {redact(pattern)} do not match") from None
+    for pattern in lists.flattened(patterns):
+        for part in _without_braces(pattern):
+            urls.update({url: urls.get(url) or listed for url, listed in _matches(part).items()})
     for url in urls:
-        _require_text(url)
-    return _with_listed(urls)
+        require_text(url)
+    first: dict[str, str] = {}
+    for url, same in zip(urls, real_paths(urls), strict=True):
+        first.setdefault(same, url)
+    return _with_listed({url: urls[url] for url in first.values()})
 
 
-def _require_text(url: str) -> None:
-    """Refuse a name of bytes that are no UTF-8, which no Parquet column can hold."""
+def real_paths(urls: Iterable[str]) -> Iterator[str]:
+    """What stays the same of an address under any name of it: of local ones the path without links."""
+    folders: dict[str, str] = {}  # a hundred thousand shards lie in few
+    for url in urls:
+        if is_remote(url):
+            yield url
+            continue
+        folder, _, name = url.rpartition("/")
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder or "/")
+        path = f"{folders[folder]}/{name}"
+        yield os.path.realpath(path) if os.path.islink(path) else path
+
+
+def _without_braces(pattern: str) -> list[str]:
+    """A pattern for each word of its brace expressions; braces of what exists are part of its name."""
+    if "{" not in pattern or pattern.startswith(PIPE) or os.path.exists(pattern):
+        return [pattern]
+    if not is_remote(pattern) and glob.has_magic(pattern) and _glob(pattern):
+        return [pattern]
+    folder = _folder_as_is(pattern)
     try:
-        url.encode()
-    except UnicodeEncodeError:
-        shown = redact(url).encode(errors="backslashreplace").decode()
-        raise ConfigError(f"{shown} is not named in UTF-8; rename the file or its folder") from None
+        return [folder + rest for rest in braceexpand.braceexpand(pattern[len(folder) :])]
+    except braceexpand.UnbalancedBracesError:  # type: ignore[attr-defined]
+        raise ConfigError(f"the braces of {redact(pattern)} do not match") from None
+
+
+def _folder_as_is(pattern: str) -> str:
+    """The longest beginning of a pattern that is a folder's name as it stands, with its slash."""
+    end = len(pattern)
+    while (end := pattern.rfind("/", 0, end)) > 0:
+        if os.path.isdir(pattern[:end]):
+            return pattern[: end + 1]
+    return ""
+
+
+def _glob(pattern: str) -> list[str]:
+    folder = _folder_as_is(pattern)  # which may be named "photos [2023]"
+    return sorted(glob.glob(glob.escape(folder) + pattern[len(folder) :], recursive=True))
 
 
 def _matches(pattern: str) -> dict[str, str | None]:
@@ -76,31 +110,48 @@ def _matches(pattern: str) -> dict[str, str | None]:
         pattern = filesystem(pattern)[1]
     if is_remote(pattern):
         return _store_matches(pattern)
-    if pattern.endswith(TAR_NAMES) and os.path.isfile(pattern):  # also one with a * in its name
+    if os.path.isfile(pattern):  # also one with a * in its name
+        _require_tar_inside([pattern])
         return _stated([pattern])
     path = Path(pattern)
     if path.is_dir():
-        names = sorted(str(p) for p in path.iterdir() if p.name.endswith(TAR_NAMES))
+        names = sorted(
+            str(p) for p in path.iterdir() if p.name.endswith(TAR_NAMES) and not p.is_dir()
+        )
         if not names:
             raise ConfigError(_no_tars(path))
     else:
-        names = sorted(glob.glob(pattern, recursive=True))
-        _require_tars(pattern, names)
+        names = _glob(pattern)
+        folders = [name for name in names if os.path.isdir(name)]
+        _require_tars(pattern, [name for name in names if name not in folders], folders)
+        _require_tar_inside(names)
     if not names:
         raise ConfigError(f"no shard matches {pattern}; check the path (relative paths start here)")
     return _stated(names)
 
 
-def _require_tars(pattern: str, names: Sequence[str]) -> None:
+def _require_tars(pattern: str, names: Sequence[str], folders: Sequence[str] = ()) -> None:
     """Refuse a glob that is too wide: shards may have any name, but not some of them."""
     others = [name for name in names if not name.endswith(TAR_NAMES)]
-    if others and len(others) < len(names):
+    others = [*folders, *others] if folders or len(others) < len(names) else []
+    if others:
         some = ", ".join(PurePath(name).name for name in others[:3])
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         raise ConfigError(
-            f"{pattern} also matches what is not a tar ({some}{more}); write the pattern such that it names "
-            "the shards alone, for example with *.tar at its end"
+            f"{redact(pattern)} also matches what is not a tar ({some}{more}); write the pattern such that "
+            "it names the shards alone, for example with *.tar at its end"
         )
+
+
+def _require_tar_inside(names: Sequence[str]) -> None:
+    """Refuse files that neither are named like a tar nor begin as one: the shell, too, takes a glob apart."""
+    for name in names:
+        if not name.endswith(TAR_NAMES) and os.path.isfile(name):
+            with suppress(OSError):  # whoever reads it will say so
+                if not tarfile.is_tarfile(name):
+                    raise ConfigError(
+                        f"{name} is not a tar; leave it out (*.tar names shards alone)"
+                    )
 
 
 def _stated(names: Sequence[str]) -> dict[str, str | None]:
@@ -109,7 +160,8 @@ def _stated(names: Sequence[str]) -> dict[str, str | None]:
     for name in names:
         stat = os.stat(name) if os.path.isfile(name) else None
         same = f"size={stat.st_size} mtime_ns={stat.st_mtime_ns}" if stat else None
-        versions[os.path.abspath(name)] = same
+        # Two slashes at the start stay in abspath, and mean nothing.
+        versions[re.sub("^/+", "/", os.path.abspath(name))] = same
     return versions
 
 
@@ -141,6 +193,7 @@ def _store_matches(pattern: str) -> dict[str, str | None]:
     names = sorted(name for name in listed if fnmatch.fnmatchcase(name, wanted))
     if not names:
         raise ConfigError(f"no shard matches {redact(pattern)}")
+    _require_tars(pattern, names)
     return {f"{folder}/{name}{query}": listed[name] for name in names}
 
 
@@ -233,7 +286,7 @@ def version(url: str, retry_unreachable: bool = False) -> str:
     """
     if url.startswith(PIPE):
         return ""
-    ask = _http_version if url.startswith(HTTP) else _file_version
+    ask = _timely_http_version if url.startswith(HTTP) else _file_version
     return _ask(lambda: ask(url), url, "reach", retry_unreachable)
 
 
@@ -251,6 +304,19 @@ def _fsspec_version(files: pafs.PyFileSystem, path: str, size: int) -> str:
     facts: Mapping[str, Any] = files.handler.fs.info(path)
     tag = next((f"{name}={facts[name]}" for name in FSSPEC_FIELDS if facts.get(name)), "")
     return f"size={size} {tag}".rstrip()
+
+
+def _timely_http_version(url: str) -> str:
+    """A server may also answer byte by byte, without end."""
+    pace = Pace(url, Limits())
+    try:
+        return pace.within(lambda: _http_version(url))
+    except ShardError:
+        raise ConfigError(
+            f"{redact(url)} did not answer within {pace.limits.window_s:g} s; ask whoever runs its server"
+        ) from None
+    finally:
+        pace.end()
 
 
 def _http_version(url: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 from urllib.error import HTTPError
 
@@ -56,8 +59,10 @@ class FileSource:
 class HttpSource:
     """A file of a web server: read on with a Range, or by skipping where the server knows none."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, count: Callable[[int], None] = lambda _: None) -> None:
+        """count: told of bytes that are skipped."""
         self.url, self.n_bytes = url, None  # type: str, int | None
+        self._count = count
         # ETag or date of the content; "" where the server tells neither, None before it was asked.
         self._tag: str | None = None
 
@@ -77,11 +82,13 @@ class HttpSource:
             else:
                 if (tag, _length(answer)) != (self._tag, self.n_bytes):
                     raise _changed(self.url)
-                _skip(answer, offset)
+                _skip(answer, offset, self._count)
         except BaseException:
             answer.close()
             raise
-        return answer
+        n_skipped = offset if answer.status != 206 else 0
+        length = _length(answer)
+        return _Body(answer, None if length is None else length - n_skipped)
 
     def _request(self, offset: int) -> Any:
         request = urllib.request.Request(self.url)
@@ -108,17 +115,40 @@ class HttpSource:
             raise _changed(self.url)
 
 
+class _Body:
+    """What a server sends, as soon as some of it is there."""
+
+    def __init__(self, answer: Any, n_left: int | None) -> None:
+        self._answer, self._n_left = answer, n_left
+        self.close = answer.close
+
+    def read(self, n: int) -> bytes:
+        """At least a byte, unless there are no more; not beyond the announced length."""
+        if self._n_left is not None:
+            n = min(n, self._n_left)
+        data = self._answer.read1(n) if n else b""
+        self._n_left = None if self._n_left is None else self._n_left - len(data)
+        return data
+
+    def cut(self) -> None:
+        """End the connection, and with it a read that waits in another thread."""
+        # No public name leads there; without it, the thread waits for the server's end.
+        with suppress(AttributeError, OSError):
+            self._answer.fp.raw._sock.shutdown(socket.SHUT_RDWR)
+
+
 def _length(answer: Any) -> int | None:
     header = answer.headers.get("Content-Length")
     return int(header) if header else None
 
 
-def _skip(answer: Any, n: int) -> None:
+def _skip(answer: Any, n: int, count: Callable[[int], None]) -> None:
     while n:
-        data = answer.read(min(n, SKIP_BLOCK))
+        data = answer.read1(min(n, SKIP_BLOCK))
         if not data:
             raise ConnectionError("the server closed the connection")
         n -= len(data)
+        count(len(data))
 
 
 def _changed(url: str) -> ShardError:

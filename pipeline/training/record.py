@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from generators.training.protocol import Validation
+from pipeline.printing import printable
 
 LOG = "log.jsonl"
 BOARD = "tensorboard"
@@ -75,7 +76,7 @@ class TrainingLogger:
         self._since = time.monotonic()  # the seconds above are no training
 
     def note(self, text: str) -> None:
-        self._bar.write(text)
+        self._bar.write(printable(text))
 
     def _write(self, kind: str, global_step: int, values: dict[str, float]) -> None:
         entry: dict[str, Any] = {"kind": kind, "batch": global_step, "time": round(time.time(), 1)}
@@ -91,7 +92,7 @@ def line_of(entry: dict[str, Any]) -> str:
     """An entry of the log for people."""
     hidden = ("kind", "batch", "time")
     values = " ".join(f"{k} {v:.4g}" for k, v in entry.items() if k not in hidden)
-    return f"batch {entry['batch']}: {values}"
+    return printable(f"batch {entry['batch']}: {values}")
 
 
 class NullLogger:

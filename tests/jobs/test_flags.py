@@ -1,5 +1,8 @@
 """Flags come from config dataclasses: their defaults, presets, lists, and the names that they had before."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 
 import pytest
@@ -19,6 +22,7 @@ class Example:
     numbers: tuple[int, ...] = setting((1, 2), "Some numbers.", "Numbers", flag="some")
     rate: float | None = setting(None, "A rate.", "Numbers", least=0)
     keep: bool = setting(False, "Keep it.")
+    words: tuple[str, ...] = setting((), "Some words.", "Words")
     hidden: int = 7
 
     def __post_init__(self):
@@ -75,3 +79,28 @@ def test_scripts_that_distil_with_earlier_flags_still_run(earlier):
     result = CliRunner().invoke(cli, ["train", "distil", "none.tar", "--out", "x", *words])
     assert "No such option" not in result.output
     assert "none.tar" in str(result.exception)
+
+
+def test_words_may_be_quoted_or_stand_in_a_file(tmp_path):
+    assert run("--words", 'a b,"c, d", ~')[1].words == ("a b", "c, d", "~")
+    (tmp_path / "list").write_bytes(b'"e, ""f"""\r\ng, h\r\n' + b"caf\xe9")
+    assert run("--words", f"@{tmp_path / 'list'}")[1].words == ('e, "f"', "g, h", "caf\udce9")
+    assert "cannot read the list" in str(run("--words", "@absent")[0].exception)
+
+
+def test_a_name_that_is_no_text_can_be_printed(tmp_path):
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"1")
+    for words in (
+        ["pack", folder, folder / "%d.tar"],
+        ["pack", folder, tmp_path / "%d.tar"],
+        ["status", folder],
+        ["invert", "--out", folder, tmp_path / "0.tar"],
+    ):
+        command = [sys.executable, "-m", "jobs", *map(str, words)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "PYTHONUTF8": "1"}
+        )
+        assert "Traceback" not in done.stderr
+        assert "caf\\" in done.stdout + done.stderr or words[2] == tmp_path / "%d.tar"

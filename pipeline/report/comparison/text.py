@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import zip_longest
 
+from pipeline.printing import printable
 from pipeline.report.comparison.core import Comparison
 from pipeline.report.comparison.metrics import MetricComparison
 
@@ -16,7 +17,7 @@ def table(comparison: Comparison) -> str:
         of_metric = compared.metric
         title = f"{of_metric.axis} {of_metric.arrow} {of_metric.direction}, {compared.n:,} rows"
         sections.append(f"{title}\n{_lines(_rows(comparison, compared))}")
-    return "\n\n".join([*sections, *comparison.notes])
+    return "\n\n".join([*sections, *map(printable, comparison.notes)])
 
 
 def _runs(comparison: Comparison) -> Iterator[list[str]]:
@@ -55,7 +56,7 @@ def _rows(comparison: Comparison, compared: MetricComparison) -> Iterator[list[s
 
 def _lines(rows: Iterator[list[str]]) -> str:
     """Columns of equal width."""
-    cells = list(rows)
+    cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip_longest(*cells, fillvalue="")]
     return "\n".join(
         "  ".join(

@@ -3,7 +3,7 @@
 import pytest
 
 from generators.files import atomic
-from pipeline.latents.names import RowNames, shard_folder
+from pipeline.latents.names import RowNames, plain_key, shard_folder
 
 
 def test_names_stay_below_the_folder_and_have_no_dot():
@@ -54,3 +54,9 @@ def test_long_names_fit_into_a_file_system(letter, tmp_path):
         path.parent.mkdir(exist_ok=True)
         atomic.write_bytes(path, b"x")
         assert path.read_bytes() == b"x"
+
+
+def test_keys_are_found_as_people_say_them():
+    assert plain_key("./anna") == plain_key("anna") == "anna"
+    # As the reader escapes a name that is not UTF-8, and as a command line brings it.
+    assert plain_key("caf\\xe9/a") == plain_key("caf\udce9/a") == "caf\\xe9/a"

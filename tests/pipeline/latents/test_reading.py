@@ -93,3 +93,28 @@ def test_ray_data(run, cluster, tmp_path, monkeypatch):
 
 def test_the_footer(run):
     assert run("The footer")["record"]["shard"] in ("0.tar", "1.tar")
+
+
+def test_hugging_face_reads_a_whole_folder_and_shows_pictures(tmp_path, monkeypatch, photo):
+    datasets = pytest.importorskip("datasets")
+    from latent_folders import inverted, write_file
+
+    from pipeline.config import RunConfig
+    from pipeline.engine.run_folder import CARD, RunFolder
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    config = RunConfig(steps=1, save_images=True, metrics=())
+    folder = tmp_path / "latents"
+    RunFolder(str(folder)).write_run_record(config.settings(), [], overwrite=False)
+    for shard in range(2):
+        rows = [inverted(i, f"{shard}/{i}", np.zeros((1, 4, 5), np.float32)) for i in range(2)]
+        for row in rows:
+            row.aligned_image = row.reconstruction = photo()
+        write_file(folder, f"{shard}.parquet", rows, config)
+    found = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "c"))
+    assert found["key"] == ["0/0", "0/1", "1/0", "1/1"]
+    found = found.cast_column("reconstruction", datasets.Image())
+    assert found[0]["reconstruction"].size == (80, 60)
+    (folder / CARD).write_text("mine: 1")
+    RunFolder(str(folder)).write_run_record(config.settings(), [], overwrite=False)
+    assert (folder / CARD).read_text() == "mine: 1"

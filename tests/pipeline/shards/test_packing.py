@@ -1,5 +1,6 @@
 """Packing follows links, once, and leaves nothing of an earlier packing behind."""
 
+import os
 import tarfile
 
 import pytest
@@ -47,6 +48,17 @@ def test_withdrawn_photos_do_not_stay_in_later_shards(photos, tmp_path):
     assert [path.name for path in (tmp_path / "sh").iterdir()] == ["000000.tar"]
 
 
+def test_a_number_that_is_missing_hides_no_later_shard(photos, tmp_path):
+    pattern = str(tmp_path / "2024 sh" / "x%04d-1.tar")
+    packing.pack(str(photos), pattern, 1)
+    (tmp_path / "2024 sh" / "x0002-1.tar").unlink()
+    (tmp_path / "2024 sh" / "x3-1.tar").write_bytes(b"not of this pattern")
+    packed = packing.pack(str(photos), pattern, 3)
+    assert [os.path.basename(path) for path in packed.removed] == ["x0003-1.tar", "x0004-1.tar"]
+    names = sorted(path.name for path in (tmp_path / "2024 sh").iterdir())
+    assert names == ["x0000-1.tar", "x0001-1.tar", "x3-1.tar"]
+
+
 def test_a_tar_of_somebody_else_stays_and_is_named(photos, tmp_path):
     other = tmp_path / "sh" / "1.tar"
     other.parent.mkdir()
@@ -55,3 +67,16 @@ def test_a_tar_of_somebody_else_stays_and_is_named(photos, tmp_path):
     packed = packing.pack(str(photos), str(tmp_path / "sh" / "%d.tar"), 100)
     assert (packed.removed, packed.foreign) == ([], [str(other)])
     assert other.exists()
+
+
+def test_the_reader_drops_nothing_that_is_packed(tmp_path, photo):
+    folders = ["__raw__", "n\nl.d", "v1.5", "ü {a,b}", "caf\udce9", "x/__meta__", " "]
+    names = ["2023.01.05", "__x__", "a.b", "l\nn", "a, b", "~", "#1", "caf\udce9", " "]
+    for folder in folders:
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        for name in names:
+            (tmp_path / "photos" / folder / f"{name}.png").write_bytes(photo())
+    packed = packing.pack(str(tmp_path / "photos"), str(tmp_path / "%d.tar"), 1000)
+    found = list(reader.samples(packed.shards[0]))
+    assert {sample.status for sample in found} == {"ok"}
+    assert len({sample.key for sample in found}) == packed.n_images == len(folders) * len(names)

@@ -118,3 +118,18 @@ def test_a_file_of_this_machine_is_read_if_it_is_what_was_inverted(shard):
     # Copied, it is another file; the user may know better.
     folder = os.path.dirname(path)
     assert SourcePhotos(path, images.decode_or_none, folder, version).of(rows[0]) is not None
+
+
+def test_a_photo_that_the_run_did_not_decode_is_no_change(tmp_path, write_tar, photo):
+    path = write_tar(tmp_path / "s.tar", [("a.png", photo()), ("b.png", b"no image")])
+    photos = SourcePhotos(path, images.decode_or_none, version=storage.version(path))
+    rows = [
+        {"sample_index": i, "key": k, "height": None, "width": None} for i, k in enumerate("ab")
+    ]
+    assert photos.of(rows[0]).shape == (60, 80, 3)  # its row may be a field_error
+    assert photos.of(rows[1]) is None
+    with pytest.raises(ShardError, match="has changed since it was inverted"):
+        photos.of({**rows[1], "key": "c"})
+    photos = SourcePhotos(path, images.decode_or_none)
+    with pytest.raises(ShardError, match="has changed since it was inverted"):
+        photos.of({**rows[0], "height": 61, "width": 80})

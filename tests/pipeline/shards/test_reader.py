@@ -5,6 +5,7 @@ import io
 import lzma
 import tarfile
 import threading
+import tracemalloc
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -45,10 +46,71 @@ def test_members_with_one_key_are_one_sample(tmp_path, write_tar):
 
 
 def test_keys_are_those_of_webdataset(tmp_path, write_tar):
-    names = ["a.jpg", "b.c.jpg", "d/e.f.g.png", "ü n.JPG", "x.y/z.webp", "x.y/z.cls"]
+    names = [
+        "a.jpg",
+        "b.c.jpg",
+        "d/e.f.g.png",
+        "ü n.JPG",
+        "x.y/z.webp",
+        "x.y/z.cls",
+        "v/1.2/a.b.png",
+    ]
     path = write_tar(tmp_path / "s.tar", [(name, b"1") for name in names])
     expected = [sample["__key__"] for sample in webdataset.WebDataset(path, shardshuffle=False)]
     assert [s.key for s in read(path)] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "extension"),
+    [
+        ("2023.01.05_12.30.11.jpg", "2023.01.05_12.30.11", "jpg"),
+        ("d.1/2023.01.05.JPG", "d.1/2023.01.05", "jpg"),
+        ("photo 1.5x.w.npy", "photo 1.5x", "w.npy"),
+        ("clip.3gp", "clip", "3gp"),  # what follows the last dot is a type
+        ("a.b.1.jpg", "a", "b.1.jpg"),
+        ("v1.0/README", "v1.0/README", ""),
+        ("n\nl.d/a.jpg", "n\nl.d/a", "jpg"),
+        ("l\n1.5.jpg", "l\n1.5", "jpg"),
+    ],
+)
+def test_a_dot_before_a_digit_belongs_to_the_key(name, key, extension):
+    assert reader.key_and_extension(name) == (key, extension)
+
+
+def test_photos_named_by_date_are_samples(tmp_path, write_tar):
+    names = [f"2023.01.05_12.30.{i}" for i in (11, 12, 13)]
+    members = [(f"{n}.{e}", e.encode()) for n in names for e in ("jpg", "json")]
+    path = write_tar(tmp_path / "s.tar", members)
+    found = list(reader.samples(path, frozenset({"json"})))
+    assert [(s.key, s.image, s.fields) for s in found] == [
+        (name, b"jpg", {"json": b"json"}) for name in names
+    ]
+
+
+@pytest.mark.parametrize("last", ["a.jpg", "a.last.jpg"])
+def test_many_images_of_one_sample_do_not_stay_in_memory(tmp_path, write_tar, last):
+    blocks = [(f"a.x{i}.jpg", bytes(1 << 20)) for i in range(64)]
+    path = write_tar(tmp_path / "s.tar", [*blocks, (last, b"1"), ("a.y.jpg", bytes(1 << 20))])
+    tracemalloc.start()
+    [sample] = read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20
+    if last == "a.jpg":
+        assert (sample.status, sample.image) == (Status.OK, b"1")
+    else:
+        assert sample.status == Status.AMBIGUOUS_IMAGE
+        assert sample.error.startswith("66 images in one sample (.x0.jpg, .x1.jpg, ")
+        assert " and 61 more); keep one, or pack them with `restyle pack`" in sample.error
+        assert len(sample.error) < 300
+
+
+def test_an_image_that_is_asked_for_as_a_field_stays(tmp_path, write_tar):
+    members = [("a.b.jpg", b"1"), ("a.c.jpg", b"2"), ("a.jpg", b"3"), ("a.png", b"4")]
+    path = write_tar(tmp_path / "s.tar", members)
+    [sample] = reader.samples(path, frozenset({"c.jpg", "png"}))
+    assert sample.status == Status.AMBIGUOUS_IMAGE
+    assert sample.fields == {"c.jpg": b"2", "png": b"4"}
 
 
 def test_no_member_is_lost(tmp_path, write_tar):
@@ -79,9 +141,15 @@ def test_no_member_is_lost(tmp_path, write_tar):
 
 
 def test_metadata_and_hidden_files_are_no_samples(tmp_path, write_tar):
-    names = ["__meta__/a.jpg", "._a.jpg", "x/.DS_Store", "__info__", "a.jpg", "x/__new__/b.jpg"]
+    names = ["._a.jpg", "x/.DS_Store", "__info__", "n\nl/.DS_Store", "a.jpg", "x/__new__/b.jpg"]
     samples = read(write_tar(tmp_path / "s.tar", [(n, b"1") for n in names]))
     assert [s.key for s in samples] == ["a", "x/__new__/b"]
+
+
+def test_photos_in_folders_of_any_name_are_samples(tmp_path, write_tar):
+    names = ["__raw__/a", "__raw__/__x__", "x/__raw__", "n\nl.d/a", "__x__\n"]
+    samples = read(write_tar(tmp_path / "s.tar", [(f"{n}.jpg", b"1") for n in names]))
+    assert [s.key for s in samples] == names
 
 
 def test_links_and_giants_are_rows(tmp_path, monkeypatch):
