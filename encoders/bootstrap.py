@@ -72,6 +72,10 @@ class Bootstrap:
         """As `ReStyle.invert_exactly`."""
         return invert(Execution(), self._models(n_steps), images, precision="fp32")
 
+    def draw_kept(self, latents: Tensor, precision: Precision | None = None) -> Tensor:
+        """As in ReStyle, drawn by the second model."""
+        return self.second.draw_kept(latents, precision)
+
     def _models(self, n_steps: int) -> list[ReStyle]:
         return [self.first] + [self.second] * (n_steps - 1)
 

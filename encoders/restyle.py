@@ -214,6 +214,15 @@ class ReStyle(nn.Module):
         """`invert` in float32 whatever the precision: for images whose results were not finite."""
         return invert(Execution(), [self] * n_steps, images, precision="fp32")
 
+    def draw_kept(self, latents: Tensor, precision: Precision | None = None) -> Tensor:
+        """Images [N, 3, H, W] float32 of latents [N, n_styles, w_dim] that an inversion found."""
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            float32_products(precision or self.precision),
+        ):
+            return self.draw(latents, self.networks(precision=precision))
+
 
 class SinglePass(ReStyle):
     """A pSp or e4e encoder, which sees the image alone: one step from the average latent.

@@ -164,11 +164,13 @@ def print_summary(plan: RunPlan, summary: Summary, seconds: float) -> None:
         say(f"time in each stage: {busy}{parallel}")
     for execution, n in summary.executions.most_common():
         say(f"the model ran {execution} ({n_of(n, 'shard')})")
-    from pipeline.engine import stopwatch
+    from pipeline.engine import audit, stopwatch
     from pipeline.storage import redact
 
     if waited := stopwatch.sentence(summary.seconds):
         say(waited)
+    if got_worse := audit.worse(summary.n_worse, summary.n_by_status["ok"]):
+        say(f"note: {got_worse}")
 
     for task, error in summary.failures:
         say(f"unfinished: {redact(task.source)}: {error}", err=True)

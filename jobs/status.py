@@ -37,6 +37,8 @@ def status(latents: str) -> None:
     say(f"rows:   {result.n_rows} of {result.n_samples} samples")
     for name, n in sorted(result.n_by_status.items()):
         say(f"  {name:16} {n:>10} {n / max(1, result.n_rows):7.1%}")
+    if got_worse := audit.worse(result.n_worse, result.n_by_status["ok"]):
+        say(f"note:   {got_worse}")
     if result.run is not None:
         _print_run(result.run, result.is_running)
     for url, error in list(failed.items())[:N_LISTED]:

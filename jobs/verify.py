@@ -22,15 +22,19 @@ def verify(latents: str) -> None:
     from pipeline.engine import audit
 
     problems, n_rows, n_files = [], 0, 0
+    n_ok = n_worse = 0
     names = audit.files(latents)
     for audited in tqdm(audit.verify(latents, names), total=len(names), unit="file", disable=None):
         problems += audited.problems
         n_rows += audited.n_rows
+        n_ok, n_worse = n_ok + audited.n_ok, n_worse + audited.n_worse
         n_files += 1
     problems += audit.missing(latents)
     for problem in problems:
         say(problem)
     totals = ((n_files, "file"), (n_rows, "row"), (len(problems), "problem"))
     say(", ".join(n_of(n, noun) for n, noun in totals))
+    if got_worse := audit.worse(n_worse, n_ok):
+        say(f"note: {got_worse}")
     if problems:
         sys.exit(1)

@@ -27,8 +27,10 @@ MAX_LISTED = 8  # items of a setting that a message names; more are told by thei
 # Beside the Parquet files of a run: what it leaves for `status`, and what is not finished.
 RUN_FOLDER = "_run"
 # Raised when the same settings would write other numbers or columns than before. 2: float32 is IEEE on a GPU
-# too, and rows say their precision.
-PROTOCOL = 2
+# too, and rows say their precision. 3: reconstructions are clamped, then measured; identity by dlib is
+# 1 - distance, rows say their best step, and arrays are lists of any length outside.
+PROTOCOL = 3
+MAX_STEPS = 1000  # of the residual loop: all their thumbnails are held
 
 
 # Headings that `--help` groups flags under.
@@ -84,8 +86,11 @@ class RunConfig:
     identity_model: str | None = setting(
         None, "For identity: model_ir_se50.pth. Default: dlib's network.", METRIC
     )
-    latents: Literal["last", "all"] = setting(
-        "last", "all adds a column with the latents of every step.", OUTPUT
+    latents: Literal["last", "best", "all"] = setting(
+        "last",
+        "Which step is kept: the last, or each row's of least mse. all: the last, and a column with the "
+        "latents of every step.",
+        OUTPUT,
     )
     latent_dtype: Literal["float32", "float16"] = setting(
         "float32", "How latents are stored.", OUTPUT
@@ -115,8 +120,10 @@ class RunConfig:
             if getattr(self, name) is not None and metric not in self.metrics:
                 option = name.replace("_", "-")
                 raise ConfigError(f"--{option} is for {metric}; add {metric} to --metrics")
-        if self.steps < 1:
-            raise ConfigError(f"--steps must be at least 1, not {self.steps}")
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise ConfigError(f"--steps must be 1 to {MAX_STEPS}, not {self.steps}")
+        if self.latents == "best" and "mse" not in self.metrics:
+            raise ConfigError("--latents best is chosen by mse; add mse to --metrics")
 
     def settings(self) -> dict[str, Any]:
         """The settings that the fingerprint covers: paths are left out, the weights' hashes count."""

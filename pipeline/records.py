@@ -85,6 +85,7 @@ class Report:
     seconds: Mapping[str, float] = field(default_factory=dict)  # busy time of each stage
     worker: str = ""  # node, GPU and process that did it
     execution: str = ""  # how its model ran, where that is worth telling
+    n_worse: int = 0  # rows whose last step is clearly worse than their best
 
     @property
     def n_rows(self) -> int:

@@ -36,6 +36,7 @@ class RunStatus:
     n_done: int = 0
     n_samples: int = 0
     n_by_status: Counter[str] = field(default_factory=Counter)
+    n_worse: int = 0  # rows that ended clearly above the error of their best step
     missing: list[str] = field(default_factory=list)  # URLs of unfinished shards
     run: Progress | None = None  # the last heartbeat; None where no run left one
 
@@ -54,7 +55,20 @@ class FileAudit:
 
     name: str
     n_rows: int = 0
+    n_ok: int = 0
+    n_worse: int = 0
     problems: list[str] = field(default_factory=list)
+
+
+def worse(n: int, n_ok: int) -> str:
+    """What is said of rows that got worse, in a sentence; "" where there are none."""
+    if not n:
+        return ""
+    rows = f"{n:,} of {n_ok:,} inverted rows ended" if n_ok != 1 else "the inverted row ended"
+    return (
+        f"{rows} more than 5 % above the mse of their best step; --latents best, into another --out, keeps "
+        "that step instead of the last"
+    )
 
 
 def files(out: str) -> list[str]:
@@ -82,6 +96,7 @@ def status(out: str) -> RunStatus:
     for record in _footers(out, names):
         result.n_samples += record.get("n_samples", 0)
         result.n_by_status.update(record.get("n_by_status", {}))
+        result.n_worse += record.get("n_worse", 0)
     return result
 
 
@@ -159,6 +174,7 @@ def _check_file(
     is_whole = indices == set(range(len(indices))) or "edit_where" in record.get("identity", {})
     if len(indices) != record["n_samples"] or not is_whole:
         say(f"{audit.name}: rows of {len(indices)} samples, {record['n_samples']} were read")
+    audit.n_ok, audit.n_worse = counts["ok"], record.get("n_worse", 0)
     if dict(counts) != record["n_by_status"]:
         say(f"{audit.name}: rows by status {dict(counts)}, its footer says {record['n_by_status']}")
 

@@ -42,6 +42,7 @@ class Summary:
     seconds: Counter[str] = field(default_factory=Counter)  # busy time by stage
     workers: Counter[str] = field(default_factory=Counter)  # shards by worker
     executions: Counter[str] = field(default_factory=Counter)  # shards by how the model ran
+    n_worse: int = 0  # rows that ended clearly above the error of their best step
     n_retries: int = 0
     n_deaths: int = 0  # of workers
     failures: list[tuple[Task, str]] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Summary:
         """Count a finished shard."""
         self.n_shards += 1
         self.n_samples += report.n_samples
+        self.n_worse += report.n_worse
         self.n_by_status.update(report.n_by_status)
         self.seconds.update(report.seconds)
         self.workers[report.worker] += 1

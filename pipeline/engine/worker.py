@@ -70,7 +70,7 @@ class Worker(ABC):
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
-        self._n_rows = 0
+        self._n_rows = self._n_worse = 0
 
     def load(self) -> str:
         """Load what the tasks need. Apart from the constructor, whose errors Ray reports as a death.
@@ -134,7 +134,7 @@ class Worker(ABC):
         return report
 
     def _process(self, task: Task, search: CrashSearch | None) -> Report:
-        self._n_rows = 0
+        self._n_rows = self._n_worse = 0
         stopwatch = Stopwatch()
         recorder = None if search is None else CrashRecorder(self._config.out, task.output, search)
         with self.start(task, stopwatch, recorder) as work:
@@ -153,7 +153,8 @@ class Worker(ABC):
                 writer.abandon()
                 raise
         seconds = dict(stopwatch.seconds)
-        return Report(task, work.n_samples, dict(counts), seconds, worker_name(), self.execution())
+        how = worker_name(), self.execution(), self._n_worse
+        return Report(task, work.n_samples, dict(counts), seconds, *how)
 
     def _write(self, work: Work, writer: ShardWriter, stopwatch: Stopwatch) -> Counter[str]:
         """Write every row; returns how many have which status."""
@@ -163,6 +164,8 @@ class Worker(ABC):
                 with stopwatch("write"):
                     writer.add(rows)
                 counts.update(_statuses(rows))
+                if not isinstance(rows, pa.RecordBatch):
+                    self._n_worse += sum(row.is_worse for row in rows)
                 self._n_rows = writer.n_rows
         return counts
 
@@ -174,6 +177,7 @@ class Worker(ABC):
             "input_identity": task.version,
             "n_samples": work.n_samples,
             "n_by_status": dict(sorted(counts.items())),
+            "n_worse": self._n_worse,
         }
 
 

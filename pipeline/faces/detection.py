@@ -113,6 +113,15 @@ def chip_aligned(image_u8: np.ndarray) -> np.ndarray:
     return dlib.get_face_chip(image_u8, shape, size=CHIP_SIDE, padding=CHIP_PADDING)
 
 
+def shows_face(image_u8: np.ndarray) -> bool:
+    """Whether a face can be seen in an aligned picture, [h, w, 3] uint8 RGB, at 256 pixels.
+
+    Noise, white and heavy blur show none, and yet have descriptors like a face's.
+    """
+    image_u8 = _checked(image_u8)
+    return bool(_search(image_u8, ALIGNED_SIDE / max(image_u8.shape[:2])))
+
+
 def recogniser_path() -> str:
     """Path of the weights of dlib's face descriptor, which `encoders.metrics.dlib_face` reads.
 

@@ -152,11 +152,11 @@ class Inversion:
             "latent_avg_shape": list(latent_avg.shape),
             "batch_size": self._actor.inverter.batch_size,
             "execution": model.execution.used,
-            "metric_protocol": f"float32 images in [-1, 1] at {width}x{height}; identity: cosine of "
+            "metric_protocol": f"float32 images clamped to [-1, 1] at {width}x{height}; identity: "
             + (
-                "dlib descriptors of 8-bit images"
+                "1 - distance of dlib descriptors of 8-bit images, null without a face"
                 if self._actor.scorer.wants_chips
-                else "face embeddings"
+                else "cosine of face embeddings"
             ),
             "versions": dict(self._actor.config.versions),
         }

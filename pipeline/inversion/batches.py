@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -45,7 +46,14 @@ N_AHEAD = 2  # batches that wait between two stages
 # And for their chips: CPU workers come to them after what was sent to be aligned before.
 N_CUTTING = 8
 # Of what a batch is fetched as, the axis that counts its images.
-_IMAGE_AXIS = {"latents": 1, "metrics": 2, "is_finite": 0, "thumbnails": 1, "images": 0}
+_IMAGE_AXIS = {
+    "latents": 1,
+    "metrics": 2,
+    "kept": 0,
+    "is_finite": 0,
+    "thumbnails": 1,
+    "images": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -174,8 +182,8 @@ class BatchInverter:
         """Do with ``n`` grey pictures what is done with a batch; RuntimeError where they do not fit."""
         started = self._start(_Batch([], self._pixels(n).fill_(127)))
         if "thumbnails" in started.results.wait():
-            n_pictures = 1 + (self._run.steps if self._run.identity_steps == "all" else 1)
-            grey = np.full((n, n_pictures, CHIP_SIDE, CHIP_SIDE, 3), 127, np.uint8)
+            n_pairs = n * (self._run.steps if self._run.identity_steps == "all" else 1)
+            grey = np.full((n_pairs, 2, CHIP_SIDE, CHIP_SIDE, 3), 127, np.uint8)
             self._device.beside(self._scorer.identities, grey)
 
     @torch.inference_mode()
@@ -185,24 +193,33 @@ class BatchInverter:
             pixels = self._device.upload(batch.pixels)
             result = self._model.invert_pixels(pixels, n_steps=self._run.steps)
             inverted = self._device.mark()
-            tensors = self._found(result)
+            tensors = self._found(result, self._model.draw_kept)
             ended = self._device.mark()
             return _Inverting(batch, self._device.download(tensors), began, inverted, ended)
 
-    def _found(self, result: Inversion) -> dict[str, Tensor]:
-        """What rows are made of, on the device; N images each, at the axis of `_IMAGE_AXIS`."""
+    def _found(self, result: Inversion, draw: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """What rows are made of, on the device; N images each, at the axis of `_IMAGE_AXIS`.
+
+        draw: latents [N, n_styles, w_dim] -> their images [N, 3, H, W].
+        """
         thumbnails = result.thumbnails
+        metrics, kept = self._scorer.measure(result)
         tensors = {
             "latents": result.latents,  # [n_steps, N, n_styles, w_dim]
-            "metrics": self._scorer.measure(result),  # [n_metrics, n_steps, N]
+            "metrics": metrics,  # [n_metrics, n_steps, N]
+            "kept": kept,  # [N], the step whose latent is the row's
             "is_finite": result.latents.isfinite().all(dim=(0, 2, 3))
             & thumbnails.isfinite().all(dim=(0, 2, 3, 4)),
         }
+        chosen = (kept - 1, torch.arange(len(kept), device=kept.device))
         if self._scorer.wants_chips:  # [1 or n_steps, N, h, w, 3]
-            n_left_out = 0 if self._run.identity_steps == "all" else len(thumbnails) - 1
-            tensors["thumbnails"] = images_to_u8(thumbnails[n_left_out:])
-        if self._run.save_images:
-            tensors["images"] = images_to_u8(result.images)  # [N, H, W, 3]
+            every = self._run.identity_steps == "all"
+            tensors["thumbnails"] = images_to_u8(thumbnails if every else thumbnails[chosen][None])
+        if self._run.save_images:  # [N, H, W, 3]
+            # Drawn once more, for the images of every step would take much memory.
+            best = self._run.latents == "best"
+            images = draw(result.latents[chosen]) if best else result.images
+            tensors["images"] = images_to_u8(images)
         return tensors
 
     # The third.
@@ -225,7 +242,9 @@ class BatchInverter:
         precisions = self._done_again(batch.pixels, arrays)
         clock.add("invert", self._device.seconds(one.began, one.inverted))
         clock.add("score", self._device.seconds(one.inverted, one.ended))
-        pixels, metrics = batch.pixels.numpy(), self._scorer.by_image(arrays["metrics"])
+        pixels = batch.pixels.numpy()
+        metrics = self._scorer.by_image(arrays["metrics"], arrays["kept"])
+        best = self._scorer.best(arrays["metrics"])
         came_out, drawn = [], []
         both = zip(rows, batch.faces, strict=True)
         usable = [(row, face) for row, face in both if face.image_u8 is not None]
@@ -235,10 +254,12 @@ class BatchInverter:
                 continue
             row.precision = precisions[i]
             # A copy: what the device copied to is wanted again before the row group is full.
-            row.latents, row.metrics = arrays["latents"][:, i].copy(), metrics[i]
+            n_kept = arrays["kept"][i]
+            row.latents, row.metrics = arrays["latents"][:n_kept, i].copy(), metrics[i]
+            row.best_step, row.is_worse = best[i]
             if face.chip_u8 is not None:
                 came_out.append((row, face.chip_u8))
-                drawn.append(list(arrays["thumbnails"][:, i]))
+                drawn.append(list(arrays["thumbnails"][:n_kept, i]))
             if self._run.save_images:
                 with clock("write"):
                     row.aligned_image = images.encode_png(pixels[i])
@@ -263,9 +284,9 @@ class BatchInverter:
     def _exactly(self, pixels: Tensor) -> Download:
         with self._device.turn:
             images = from_pixels(self._device.upload(pixels))
-            return self._device.download(
-                self._found(self._model.invert_exactly(images, self._run.steps))
-            )
+            exact = self._model.invert_exactly(images, self._run.steps)
+            draw = partial(self._model.draw_kept, precision="fp32")
+            return self._device.download(self._found(exact, draw))
 
     # The fourth.
 
@@ -281,19 +302,25 @@ class BatchInverter:
             return
         others, busy = one.chips.cut()
         clock.add("identity", busy)
-        measured, chips = [], []
-        for (row, chip), similarity in zip(one.came_out, others, strict=True):
-            if isinstance(similarity, Crash):
-                row.fail(Status.CRASHED, similarity.error)
-            else:
-                measured.append(row)
-                chips.append([chip, *similarity])
+        measured, pairs = [], []
+        for (row, chip), of_steps in zip(one.came_out, others, strict=True):
+            if isinstance(of_steps, Crash):
+                row.fail(Status.CRASHED, of_steps.error)
+                continue
+            # None where no face can be seen in the reconstruction, or the step was not asked for.
+            assert row.latents is not None
+            values: list[float | None] = [None] * len(row.latents)
+            row.metrics["identity"] = values
+            for step, other in enumerate(of_steps, start=len(values) - len(of_steps)):
+                if other is not None:
+                    measured.append((values, step))
+                    pairs.append([chip, other])
         if not measured:
             return
-        array = np.array(chips)
-        cosines, busy = self._fitting(
+        array = np.array(pairs)
+        identities, busy = self._fitting(
             len(array), lambda: self._device.beside(self._scorer.identities, array)
         )
         clock.add("identity", busy)
-        for row, values in zip(measured, cosines.tolist(), strict=True):
-            row.metrics["identity"] = [None] * (self._run.steps - len(values)) + values
+        for (values, step), identity in zip(measured, identities.tolist(), strict=True):
+            values[step] = identity

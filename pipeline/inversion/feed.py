@@ -45,16 +45,19 @@ def _crashed(sample: Sample, error: str) -> AlignedFace:
 
 def _chips_all(
     items: list[list[np.ndarray]],
-) -> tuple[list[list[np.ndarray] | Crash], float]:
+) -> tuple[list[list[np.ndarray | None] | Crash], float]:
     start = time.perf_counter()
     return [_chips_any(pictures) for pictures in items], time.perf_counter() - start
 
 
-def _chips_any(pictures: list[np.ndarray]) -> list[np.ndarray] | Crash:
+def _chips_any(pictures: list[np.ndarray]) -> list[np.ndarray | None] | Crash:
     from pipeline.faces import detection
 
     try:
-        return [detection.chip_aligned(picture) for picture in pictures]
+        return [
+            detection.chip_aligned(picture) if detection.shows_face(picture) else None
+            for picture in pictures
+        ]
     except UNFORESEEN as error:
         return Crash(f"identity failed: {type(error).__name__}: {error}"[:500])
 
@@ -89,8 +92,9 @@ def _load_models(_: list[None]) -> tuple[list[None], float]:
     return [], 0.0
 
 
-# Of each row its reconstructions at the steps that are measured, [h, w, 3] uint8 -> their chips, in order.
-CHIPS: RemoteMap[list[np.ndarray], list[np.ndarray]] = RemoteMap(_chips_all)
+# Of each row its reconstructions at the steps that are measured, [h, w, 3] uint8 -> their chips; None
+# where no face can be seen.
+CHIPS: RemoteMap[list[np.ndarray], list[np.ndarray | None]] = RemoteMap(_chips_all)
 
 
 class Chips:
@@ -101,7 +105,7 @@ class Chips:
         chunks = [pictures[i : i + ROWS_PER_TASK] for i in range(0, len(pictures), ROWS_PER_TASK)]
         self._chunks = [(CHIPS.submit(chunk), chunk) for chunk in chunks]
 
-    def cut(self) -> tuple[list[list[np.ndarray] | Crash], float]:
+    def cut(self) -> tuple[list[list[np.ndarray | None] | Crash], float]:
         """Of each row its chips, once all are there, and the workers' busy seconds.
 
         Raises:

@@ -17,6 +17,7 @@ from generators.precision import float32_products
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 
+WORSE = 1.05  # times the least mse: a row that ends above it got worse
 Distance = Callable[[Tensor, Tensor], Tensor]  # [N, 3, h, w] twice -> [N]
 
 
@@ -31,7 +32,9 @@ class Scorer:
             "ms_ssim": distances.ms_ssim,
         }
         self._networks: dict[str, nn.Module] = {}
-        self._n_last = {"identity": 1} if run.identity_steps == "last" else {}
+        # Measured at the step alone that is kept.
+        self._at_kept = {"identity"} if run.identity_steps == "last" else set[str]()
+        self._keeps_best = run.latents == "best"
         if "lpips" in run.metrics:
             backbone = _file(run.lpips_weights, "lpips-weights", auxiliary.LPIPS_BACKBONE_FILES)
             heads = _file(run.lpips_heads, "lpips-heads", auxiliary.LPIPS_HEAD_FILES)
@@ -58,16 +61,13 @@ class Scorer:
 
     @torch.inference_mode()
     def identities(self, chips: Tensor) -> Tensor:
-        """Cosines of dlib's descriptors, of each face with its reconstructions; on the device.
+        """dlib's identity of faces and their reconstructions, [N] float64; on the device.
 
-        chips: [N, 1 + n_steps, 150, 150, 3] uint8, the face's first, as `pipeline.faces.detection` cuts them.
-        Returns [N, n_steps] float64.
+        chips: [N, 2, 150, 150, 3] uint8, the face's first, as `pipeline.faces.detection` cuts them.
         """
         assert self._dlib is not None, "this run does not measure identity with dlib"
-        n, n_steps = len(chips), chips.shape[1] - 1
-        descriptors = self._dlib.describe(chips.flatten(0, 1)).view(n, 1 + n_steps, -1)
-        face, others = descriptors[:, :1].expand(-1, n_steps, -1), descriptors[:, 1:]
-        return dlib_face.similarity(face.flatten(0, 1), others.flatten(0, 1)).view(n, n_steps)
+        descriptors = self._dlib.describe(chips.flatten(0, 1)).view(len(chips), 2, -1)
+        return dlib_face.similarity(descriptors[:, 0], descriptors[:, 1])
 
     def hashes(self) -> dict[str, str]:
         """Identity of the weights that measure, whatever files they came in."""
@@ -77,39 +77,62 @@ class Scorer:
         }
 
     @torch.inference_mode()
-    def measure(self, result: Inversion) -> Tensor:
-        """Every metric of every step of every image, [n_metrics, n_steps, N], on the device.
+    def measure(self, result: Inversion) -> tuple[Tensor, Tensor]:
+        """Every metric of every step of every image, and the step that is kept; on the device.
 
-        Nothing is waited for. NaN at steps that were not asked for.
+        Nothing is waited for. Reconstructions are clamped to [-1, 1] first, as what is saved is.
+
+        Returns:
+            [n_metrics, n_steps, N], NaN at steps that were not asked for; [N] int64, from 1.
         """
         n_steps, n = result.thumbnails.shape[:2]
-        values = result.thumbnails.new_full((len(self._metrics), n_steps, n), torch.nan)
+        thumbnails = result.thumbnails.clamp(-1, 1)
+        values = thumbnails.new_full((len(self._metrics), n_steps, n), torch.nan)
+        kept = torch.full((n,), n_steps, device=thumbnails.device)
         with float32_products():
+            # mse is the first of them, so that the step that is kept is known to the others.
             for of_metric, name in zip(values, self._metrics, strict=True):
-                first = n_steps - self._n_measured(name, n_steps)
-                steps = result.thumbnails[first:]
-                together = steps.is_cuda and name not in self._networks
-                of_metric[first:] = _by_step(self._distances[name], steps, result.target, together)
-        return values
+                distance = self._distances[name]
+                if name in self._at_kept:
+                    chosen = (kept - 1, torch.arange(n, device=kept.device))
+                    of_metric[chosen] = distance(thumbnails[chosen], result.target)
+                    continue
+                together = thumbnails.is_cuda and name not in self._networks
+                of_metric[:] = _by_step(distance, thumbnails, result.target, together)
+                if name == "mse" and self._keeps_best:
+                    kept = best_steps(of_metric)
+        return values, kept
 
-    def _n_measured(self, name: str, n_steps: int) -> int:
-        """Of the last steps, how many a metric is measured at."""
-        return min(self._n_last.get(name, n_steps), n_steps)
+    def best(self, values: np.ndarray) -> list[tuple[int | None, bool]]:
+        """Of each image its best step (from 1), and whether the last is clearly worse."""
+        if "mse" not in self._metrics:
+            return [(None, False)] * values.shape[2]
+        of_images = values[self._metrics.index("mse")].T.tolist()
+        return [_best(mse) for mse in of_images]
 
-    def by_image(self, values: np.ndarray) -> list[dict[str, list[float | None]]]:
-        """What `measure` found, once it is here: for each image, the values of every metric, one a step.
+    def by_image(self, values: np.ndarray, kept: np.ndarray) -> list[dict[str, list[float | None]]]:
+        """What `measure` found, once it is here: for each image, the values of every metric, one per step.
 
-        None at steps that were not asked for.
+        Up to the step that is kept; None at steps that were not asked for.
         """
-        n_steps = values.shape[1]
         scores: list[dict[str, list[float | None]]] = []
-        for of_image in values.transpose(2, 0, 1).tolist():
-            named = dict(zip(self._metrics, of_image, strict=True))
-            for name, of_metric in named.items():
-                n_left_out = n_steps - self._n_measured(name, n_steps)
-                of_metric[:n_left_out] = [None] * n_left_out
+        for n_kept, of_image in zip(kept.tolist(), values.transpose(2, 0, 1).tolist(), strict=True):
+            named: dict[str, list[float | None]] = {}
+            for name, of_metric in zip(self._metrics, of_image, strict=True):
+                n_left_out = n_kept - 1 if name in self._at_kept else 0
+                named[name] = [None] * n_left_out + of_metric[n_left_out:n_kept]
             scores.append(named)
         return scores
+
+
+def _best(mse: list[float]) -> tuple[int, bool]:
+    least = min(mse)
+    return mse.index(least) + 1, mse[-1] > WORSE * least
+
+
+def best_steps(mse: Tensor) -> Tensor:
+    """The step (from 1) of least error of each image, the first of equal ones: [n_steps, N] -> [N] int64."""
+    return (mse <= mse.amin(dim=0)).int().argmax(dim=0) + 1
 
 
 def _by_step(distance: Distance, steps: Tensor, target: Tensor, together: bool) -> Tensor:

@@ -191,7 +191,9 @@ def _require_same(
     elif first.get("fingerprint") != other.get("fingerprint"):
         differs = difference(first.get("identity", {}), other.get("identity", {}))
         differs = differs or f"fingerprint: {first.get('fingerprint')}, {other.get('fingerprint')}"
-    elif any(_type(schema, n) != _type(other_schema, n) for n in {*schema.names, *other_schema.names}):
+    elif any(
+        _type(schema, n) != _type(other_schema, n) for n in {*schema.names, *other_schema.names}
+    ):
         differs = "; ".join(
             f"{name}: {_type(schema, name)} there, {_type(other_schema, name)} now"
             for name in dict.fromkeys([*schema.names, *other_schema.names])

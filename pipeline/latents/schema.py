@@ -30,9 +30,12 @@ class Row:
     face: AlignedFace
     status: Status
     error: str | None = None
-    latents: np.ndarray | None = None  # [n_steps, n_styles, w_dim] float32; the last is the one kept
+    latents: np.ndarray | None = (
+        None  # [n_steps, n_styles, w_dim] float32; the last is the one kept
+    )
     metrics: dict[str, list[float | None]] = field(default_factory=dict)  # one value per step
     best_step: int | None = None  # the step (from 1) of least mse, where that is measured
+    is_worse: bool = False  # whether the last step is clearly worse than that one
     aligned_image: bytes | None = None
     reconstruction: bytes | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)  # by column, those that are known
@@ -41,7 +44,8 @@ class Row:
     def fail(self, status: Status, error: str) -> None:
         """Of a row that was to be inverted: nothing but OK carries results."""
         self.status, self.error = status, error
-        self.latents, self.metrics, self.precision, self.best_step = None, {}, None, None
+        self.latents, self.metrics, self.precision = None, {}, None
+        self.best_step, self.is_worse = None, False
         self.aligned_image = self.reconstruction = None
 
 
@@ -101,7 +105,7 @@ def schema(config: RunConfig, n_styles: int, w_dim: int) -> pa.Schema:
 
 
 def is_nested(type_: pa.DataType) -> bool:
-    """Whether a column holds arrays: lists of lists, or (in folders of protocol 2 and older) of a fixed size."""
+    """Whether a column holds arrays: lists of lists, or (in folders before protocol 3) of fixed size."""
     if pa.types.is_fixed_size_list(type_):
         return True
     return _is_list(type_) and _is_list(type_.value_type)
@@ -109,7 +113,9 @@ def is_nested(type_: pa.DataType) -> bool:
 
 def _is_list(type_: pa.DataType) -> bool:
     return bool(
-        pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
+        pa.types.is_list(type_)
+        or pa.types.is_large_list(type_)
+        or pa.types.is_fixed_size_list(type_)
     )
 
 

@@ -159,7 +159,7 @@ def _last(column: pa.ChunkedArray, step: int) -> pa.ChunkedArray:
     array = column.combine_chunks()
     lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     places = step + lengths if step < 0 else np.full(len(array), step)
-    is_there = (0 <= places) & (places < lengths)
+    is_there = (places >= 0) & (places < lengths)
     firsts = np.cumsum(lengths) - lengths  # of each row's values among all of them
     indices = pa.array(np.where(is_there, firsts + places, 0), mask=~is_there)
     return pa.chunked_array([array.flatten().take(indices)])

@@ -47,7 +47,9 @@ _KNOWN = (
     Metric("psnr", "PSNR", "peak signal-to-noise ratio", True, 2, "dB"),
     Metric("ms_ssim", "MS-SSIM", "structural similarity at several scales; 1 means equal", True, 3),
     Metric("lpips", "LPIPS", "perceptual distance; 0 means equal", False, 3),
-    Metric("identity", "Identity", "cosine of two face descriptors; 1 means the same", True, 3),
+    Metric(
+        "identity", "Identity", "likeness of two face descriptors; 1 means the same face", True, 3
+    ),
 )
 _BY_NAME = {metric.name: metric for metric in _KNOWN}
 

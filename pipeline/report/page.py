@@ -170,6 +170,8 @@ def _tiles(content: Content) -> list[Fact]:
         Fact(f"{run.n_failed:,}", f"failed{share}"),
         Fact(str(run.settings["steps"]), "steps each"),
     ]
+    if run.n_worse:
+        facts.insert(3, Fact(f"{run.n_worse:,}", "got worse after their best step"))
     if run.n_edits:
         facts[1] = Fact(f"{run.n_ok:,}", "edits")
         facts[3:] = [
@@ -199,7 +201,9 @@ def _settings(run: Run) -> dict[str, str]:
         "encoder sha256": settings["encoder_sha256"],
         "generator sha256": settings["generator_sha256"],
         "latent": f"{n_styles} × {w_dim}, {settings['latent_dtype']}",
-        "latents kept": "every step" if settings["latents"] == "all" else "last step",
+        "latents kept": {"all": "every step", "best": "the best step of each row"}.get(
+            settings["latents"], "last step"
+        ),
         "alignment": "by face (FFHQ)" if is_aligned else "none",
         "faces": settings["faces"] if is_aligned else "",
         "precision": settings["precision"],

@@ -19,7 +19,7 @@ from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.files import require_same_run
-from pipeline.latents.schema import dense
+from pipeline.latents.schema import dense, is_nested
 from pipeline.report.metrics import metric
 
 # Rows decoded at once when single rows are picked: with 18 x 512 latents of five steps, 12 MB.
@@ -54,6 +54,7 @@ class Run:
     footer: dict[str, Any] = field(default_factory=dict)  # of the first file: what all share
     n_samples: int = 0
     n_by_status: Counter[str] = field(default_factory=Counter)
+    n_worse: int = 0  # rows that ended clearly above the error of their best step
     n_unfinished: int = 0  # shards that were asked for and have no file
 
     def opened(self, name: str) -> AbstractContextManager[pq.ParquetFile]:
@@ -129,6 +130,7 @@ def open_run(latents: str) -> Run:
         run.files.append(File(name, shard, version, n_rows))
         run.n_samples += record["n_samples"]
         run.n_by_status.update(record["n_by_status"])
+        run.n_worse += record.get("n_worse", 0)
     run.n_unfinished = len(audit.unfinished(latents, names))
     return run
 
@@ -155,6 +157,8 @@ def _record(file: pq.ParquetFile, path: str) -> dict[str, Any]:
 def values(run: Run, name: str, n_steps: int) -> np.ndarray:
     """One metric of every row, [n_rows, n_steps] float32, NaN where a step was not measured.
 
+    Behind the step that a row kept (``--latents best``) stands the value at that step.
+
     Raises:
         ConfigError: the column does not fit the run's settings.
     """
@@ -165,15 +169,26 @@ def values(run: Run, name: str, n_steps: int) -> np.ndarray:
             for batch in file.iter_batches(columns=[name]):
                 column = batch.column(0)
                 places = start + np.flatnonzero(np.asarray(column.is_valid()))
-                flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-                if len(flat) != len(places) * n_steps:
+                rows = column.drop_null()
+                lengths = rows.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+                if not _fit(lengths, n_steps, run.settings["latents"] == "best"):
                     raise ConfigError(
-                        f"{part.name}: {name} does not hold {n_steps} values a row; the file is "
+                        f"{part.name}: {name} does not hold {n_steps} values per row; the file is "
                         "damaged, so delete it and run the same `restyle invert` again"
                     )
-                measured[places] = flat.reshape(-1, n_steps)
+                flat = rows.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+                ends = np.cumsum(lengths)
+                steps = np.minimum(np.arange(n_steps), lengths[:, None] - 1)
+                measured[places] = flat[(ends - lengths)[:, None] + steps]
                 start += len(column)
+    if name == "identity" and run.settings["identity_steps"] == "last":
+        measured[:, :-1] = np.nan  # of each row the one value
     return measured
+
+
+def _fit(lengths: np.ndarray, n_steps: int, may_be_shorter: bool) -> bool:
+    least = 1 if may_be_shorter else n_steps
+    return bool(((lengths >= least) & (lengths <= n_steps)).all())
 
 
 def statuses(run: Run) -> np.ndarray:

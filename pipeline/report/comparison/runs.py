@@ -142,7 +142,12 @@ def measures_the_same(first: Run, run: Run, metric: str) -> bool:
     if metric not in run.settings["metrics"]:
         return False
     by = f"{metric}_sha256"
-    return first.settings.get(by) == run.settings.get(by)
+    if first.settings.get(by) != run.settings.get(by):
+        return False
+    # dlib's was a cosine before protocol 3, and is 1 - distance since.
+    is_dlibs = metric == "identity" and by not in first.settings
+    kinds = {each.settings.get("protocol", 1) >= 3 for each in (first, run)}
+    return not is_dlibs or len(kinds) == 1
 
 
 def common_rows(runs: Sequence[Compared]) -> Common:
