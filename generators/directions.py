@@ -7,15 +7,21 @@ zero at the others.
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import numpy as np
 import torch
+from numpy.lib.format import (
+    read_array,
+    read_array_header_1_0,
+    read_array_header_2_0,
+    read_magic,
+)
 from torch import Tensor
 
 from generators.files import checkpoint
@@ -86,15 +92,37 @@ def _content(path: Path) -> Any:
 def _arrays(path: Path) -> Any:
     """Never pickled objects; and no more memory than the file, or a fixed amount, can fill."""
     if path.suffix == ".npy":
-        # Mapped, for that compares the size that the header claims with the file's.
-        return torch.from_numpy(np.array(np.load(path, mmap_mode="r", allow_pickle=False)))
+        with open(path, "rb") as stream:
+            return _array(stream, path.stat().st_size)
     with zipfile.ZipFile(path) as archive:
-        if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
             raise CheckpointError(f"{path} unpacks to more than any direction file should hold")
-    wanted = {name for names in _PCA_NAMES for name in names}
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: torch.from_numpy(file[name]) for name in file.files if name in wanted}
-        return arrays or dict.fromkeys(file.files)
+        # Others than numpy's own may ask for gigabytes to unpack a few bytes.
+        if any(m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for m in members):
+            raise CheckpointError(
+                f"{path} is compressed as numpy never does; save it with numpy again"
+            )
+        wanted = {name for names in _PCA_NAMES for name in names}
+        sizes = {m.filename.removesuffix(".npy"): (m.filename, m.file_size) for m in members}
+        arrays = {}
+        for name in wanted & sizes.keys():
+            with archive.open(sizes[name][0]) as stream:
+                arrays[name] = _array(stream, sizes[name][1])
+        return arrays or dict.fromkeys(sizes)
+
+
+def _array(stream: IO[bytes], n_bytes: int) -> Tensor:
+    """An array of numbers; the header is judged first: entries of no bytes may be any number of them."""
+    read = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}
+    shape, _, dtype = read[read_magic(stream)](stream)
+    if dtype.kind not in "fiub":
+        raise ValueError(f"its entries are no numbers but {str(dtype)[:40]}")
+    if min(shape, default=1) < 0 or math.prod(shape) * dtype.itemsize > n_bytes:
+        raise ValueError("its header claims more than the file holds")
+    stream.seek(0)
+    array = read_array(stream, allow_pickle=False)
+    return torch.from_numpy(array.astype(dtype.newbyteorder("="), copy=False))
 
 
 def _pca(content: Any) -> tuple[Any, Any] | None:
@@ -123,15 +151,21 @@ def _checked(values: Any, path: str | os.PathLike, n_styles: int, w_dim: int) ->
     if not isinstance(values, Tensor) or values.is_complex():
         raise CheckpointError(f"{path} holds a {type(values).__name__}, where a tensor is needed")
     shape = list(values.shape)
-    rows = values.detach().reshape(-1, shape[-1]) if shape and shape[-1] else values
-    if rows.ndim != 2 or rows.shape[1] != w_dim or len(rows) not in (1, n_styles):
+    rows = values.detach().reshape(-1, shape[-1]) if shape and values.numel() else values
+    if (
+        rows.ndim != 2
+        or rows.shape[1] != w_dim
+        or len(rows) not in (1, n_styles)
+        or not rows.numel()
+    ):
         raise CheckpointError(
             f"{path} holds a direction of shape {shape}, but these latents have {n_styles} style "
             f"vectors of {w_dim}; pass a direction for the generator of these latents"
         )
+    rows = rows.float()
     if not rows.isfinite().all():
         raise CheckpointError(f"{path} holds a direction with NaN or infinity; get the file again")
-    return rows.float().expand(n_styles, -1).contiguous()
+    return rows.expand(n_styles, -1).contiguous()
 
 
 def demo_path(name: str) -> Path:

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from generators import claims
-from generators.files import atomic, torchfile
+from generators.files import atomic, settings, torchfile
 from generators.files.pickled import DamagedPickle, RefusedPickle
 
 FORMAT_VERSION = 1
@@ -185,7 +185,9 @@ def read_pt(path: str | os.PathLike, mapped: bool = False) -> Any:
     require_file(path)
     try:
         is_zip = torchfile.require_harmless(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        # (The functions in place of other classes are none of theirs: see generators.files.settings.)
+        stand_ins = [(function, name) for name, function in settings.STAND_INS.items()]
+        with torch.serialization.safe_globals([argparse.Namespace, *stand_ins]):
             content = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=mapped and is_zip
             )
@@ -216,7 +218,10 @@ def _plain_names(state: Any) -> Any:
     return {names[key]: value for key, value in state.items()} if is_wrapped else state
 
 
-# For somebody who saved a whole module, as PTI does; and for everybody else.
+# Where programs have the classes of their networks: stylegan2-ada-pytorch and what is made from it (PTI), and
+# those of pSp, e4e and ReStyle.
+_NETWORKS = re.compile(r"(training|torch_utils|models?|networks?|stylegan\w*|dnnlib)\b[\w.]*")
+# For somebody who saved a whole module; and for everybody else.
 WAY_OUT = (
     "if you made it, save its weights as data from the program that has the network G: with "
     "pickle.dump({'G_ema': G}, file) into a .pkl as stylegan2-ada-pytorch does, or its state_dict() with "
@@ -226,6 +231,15 @@ WAY_OUT = (
 
 def refused(path: str | os.PathLike, error: RefusedPickle) -> CheckpointError:
     """The sentence for a file that holds what may not be read."""
+    if _NETWORKS.fullmatch(str(error)):
+        return CheckpointError(
+            f"{path} was refused: it is a whole network that torch.save wrote with its class {error}, as PTI "
+            "does with its model_*.pt, and reading it would run code; if you made it, three lines where that "
+            "program runs write its weights as data: import pickle, torch; "
+            f"G = torch.load({Path(path).name!r}, map_location='cpu', weights_only=False); "
+            "pickle.dump({'G_ema': G}, open('G.pkl', 'wb')); pass G.pkl then, of an encoder its state_dict "
+            "as the project's own training saves it; otherwise ask its author for such a file"
+        )
     return CheckpointError(
         f"{path} was refused: it holds {error}, which no checkpoint needs and which could harm this "
         f"machine; {WAY_OUT}"

@@ -12,14 +12,15 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from generators.files import pickled
-from generators.files.pickled import DamagedPickle, RefusedPickle, Window
+from generators.files import pickled, settings
+from generators.files.pickled import DamagedPickle, Record, RefusedPickle, Window
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # torch's mark of the container before zip
 _DTYPES = {
@@ -55,7 +56,15 @@ _NAMES = STORAGE_NAMES | {
     "torch.device",
     "torch.nn.parameter.Parameter",
     "torch.storage.UntypedStorage",
+    *settings.STAND_INS,
 }
+_CONTAINERS = (
+    "builtins.set",
+    "collections.Counter",
+    "collections.OrderedDict",
+    "collections.defaultdict",
+)
+_CODECS = ("latin1", "ascii", "utf-8")
 _MOST = 1 << 48  # of any size or offset
 _MAX_DIMENSIONS = 16
 
@@ -159,6 +168,7 @@ class _Tensors:
     def __init__(self) -> None:
         self.storages: dict[str, Storage] = {}
         self.n_bytes = 0  # of all tensors
+        self.n_encoded = 0  # bytes that texts are to be turned into
 
     def storage(self, identity: Any) -> Storage:
         made = _storage(identity)
@@ -170,9 +180,36 @@ class _Tensors:
         self.n_bytes += made.n_bytes
         return made
 
+    def of_type(self, function: Any, kind: Any, args: Any, *_: Any) -> Any:
+        """Stands in for ``torch._tensor._rebuild_from_type_v2``, which calls what the file names."""
+        name = function.name if isinstance(function, pickled.Global) else ""
+        if name not in TENSOR_MAKERS or not isinstance(args, tuple):
+            raise RefusedPickle("a tensor that something else than torch's own functions makes")
+        return self.makers[name](*args)
+
+    def encoded(self, text: Any, codec: Any = "utf-8", *_: Any) -> Record:
+        """Stands in for ``_codecs.encode``: one text may be turned into bytes again and again."""
+        if not isinstance(text, str) or codec not in _CODECS:
+            raise RefusedPickle("bytes that are made in an unusual way")
+        self.n_encoded += 2 * len(text)
+        return Record("_codecs.encode", (codec,))
+
     @property
     def makers(self) -> dict[str, Callable[..., Any]]:
-        return {**TENSOR_MAKERS, "torch._utils._rebuild_tensor_v2": self.tensor}
+        return {
+            **TENSOR_MAKERS,
+            **{name: partial(_container, name) for name in _CONTAINERS},
+            "torch._utils._rebuild_tensor_v2": self.tensor,
+            "torch._tensor._rebuild_from_type_v2": self.of_type,
+            "_codecs.encode": self.encoded,
+        }
+
+
+def _container(name: str, *args: Any) -> Record:
+    # Of each letter an entry: far more than the text takes, and as often as the file says.
+    if any(isinstance(arg, str) for arg in args):
+        raise RefusedPickle("a container that is made from a text")
+    return Record(name, args)
 
 
 def read_storage(window: Window) -> Storage:
@@ -233,6 +270,10 @@ def require_harmless(path: str | os.PathLike) -> bool:
             if sum(s.n_bytes for s in tensors.storages.values()) > size - window.position:
                 raise DamagedPickle("its tensors are larger than the file")
     # (Twice: tensors may share a storage, in a state dict and in an optimizer, say.)
+    if tensors.n_encoded > 4 * size:
+        raise RefusedPickle(
+            f"texts of {tensors.n_encoded // 2:,} letters in a file of {size:,} bytes"
+        )
     if tensors.n_bytes > 2 * size:
         raise RefusedPickle(f"tensors of {tensors.n_bytes:,} bytes in a file of {size:,}")
     return is_zip

@@ -110,6 +110,7 @@ class _Members(dict[str, _Member]):
         is_photo = not self._n_plain and (is_plain or not self._n_others)
         if self._photo is not None and (is_plain or not self._n_plain):
             if self._photo not in self._fields:
+                self._n_held -= len(self[self._photo].data or b"")
                 self[self._photo] = _Member(error=self[self._photo].error)
             self._photo = None
         self._n_plain += is_plain
