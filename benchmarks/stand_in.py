@@ -103,6 +103,7 @@ class Sleeping(BatchInverter):
         found = {
             "latents": SHAPES.latent_avg.expand(n_steps, n, -1, -1),
             "metrics": torch.zeros(len(self._run.metrics) - 1, n_steps, n),  # but identity
+            "kept": torch.full((n,), n_steps),
             "is_finite": torch.ones(n, dtype=torch.bool),
             "thumbnails": batch.pixels[None],  # as they came, for faces are looked for in them
         }
@@ -114,4 +115,4 @@ class Undescribed(Scorer):
     """Descriptors are the device's work, too; cutting chips is not."""
 
     def identities(self, chips: Tensor) -> Tensor:
-        return torch.ones(len(chips), chips.shape[1] - 1)
+        return torch.ones(len(chips))

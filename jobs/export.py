@@ -17,7 +17,7 @@ from jobs.printing import say
     help="npy: ReStyle's dictionary of names. pt: one file per image. pairs: shards of images and latents.",
 )
 @click.option("--out", required=True, help="latents.npy, a folder, or 'pairs/%06d.tar'.")
-@click.option("--where", help='Only rows such as "identity >= 0.9". Default: all rows that are ok.')
+@click.option("--where", help='Only rows such as "identity >= 0.6". Default: all rows that are ok.')
 @click.option(
     "--samples",
     type=click.IntRange(min=1),

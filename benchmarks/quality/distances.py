@@ -9,9 +9,10 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from encoders.metrics.distances import ms_ssim, mse, psnr
-from encoders.metrics.dlib_face import DlibFace, load_dlib_face, similarity
+from encoders.metrics.dlib_face import DlibFace, load_dlib_face
 from pipeline.faces import detection
 from pipeline.faces.images import to_u8
 
@@ -43,9 +44,9 @@ def measure(targets: Tensor, pictures: Sequence[Tensor]) -> list[Distances]:
 
 
 def identities(targets: Tensor, pictures: Sequence[Tensor]) -> list[float]:
-    """As the pipeline measures identity; each target is described once."""
+    """Mean cosine of dlib's descriptors, as `docs/quality.md` tabulates; each target is described once."""
     of_targets = _descriptors(targets)
-    return [float(similarity(of_targets, _descriptors(each)).mean()) for each in pictures]
+    return [float(cosine_similarity(of_targets, _descriptors(each)).mean()) for each in pictures]
 
 
 def _descriptors(images: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class EditConfig(DrawConfig):
         (1.0,), "Comma-separated multiples of a direction.", EDIT
     )
     where: str | None = setting(
-        None, "Only rows such as \"status == 'ok' and identity >= 0.6\". Default: all.", EDIT
+        None, "Only rows such as \"status == 'ok' and identity >= 0.4\". Default: all.", EDIT
     )
     save_images: bool = setting(False, "Draw every edit into the column reconstruction.", OUTPUT)
 

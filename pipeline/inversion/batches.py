@@ -244,7 +244,7 @@ class BatchInverter:
         clock.add("score", self._device.seconds(one.inverted, one.ended))
         pixels = batch.pixels.numpy()
         metrics = self._scorer.by_image(arrays["metrics"], arrays["kept"])
-        best = self._scorer.best(arrays["metrics"])
+        best = self._scorer.best(arrays["metrics"], arrays["kept"])
         came_out, drawn = [], []
         both = zip(rows, batch.faces, strict=True)
         usable = [(row, face) for row, face in both if face.image_u8 is not None]

@@ -17,7 +17,7 @@ from generators.precision import float32_products
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 
-WORSE = 1.05  # times the least mse: a row that ends above it got worse
+WORSE = 1.05  # times the least mse: a row whose kept step lies above it got worse
 Distance = Callable[[Tensor, Tensor], Tensor]  # [N, 3, h, w] twice -> [N]
 
 
@@ -103,12 +103,12 @@ class Scorer:
                     kept = best_steps(of_metric)
         return values, kept
 
-    def best(self, values: np.ndarray) -> list[tuple[int | None, bool]]:
-        """Of each image its best step (from 1), and whether the last is clearly worse."""
+    def best(self, values: np.ndarray, kept: np.ndarray) -> list[tuple[int | None, bool]]:
+        """Of each image its best step (from 1), and whether the one that is kept is clearly worse."""
         if "mse" not in self._metrics:
             return [(None, False)] * values.shape[2]
         of_images = values[self._metrics.index("mse")].T.tolist()
-        return [_best(mse) for mse in of_images]
+        return [_best(mse, n) for mse, n in zip(of_images, kept.tolist(), strict=True)]
 
     def by_image(self, values: np.ndarray, kept: np.ndarray) -> list[dict[str, list[float | None]]]:
         """What `measure` found, once it is here: for each image, the values of every metric, one per step.
@@ -125,9 +125,9 @@ class Scorer:
         return scores
 
 
-def _best(mse: list[float]) -> tuple[int, bool]:
+def _best(mse: list[float], n_kept: int) -> tuple[int, bool]:
     least = min(mse)
-    return mse.index(least) + 1, mse[-1] > WORSE * least
+    return mse.index(least) + 1, mse[n_kept - 1] > WORSE * least
 
 
 def best_steps(mse: Tensor) -> Tensor:

@@ -34,12 +34,12 @@ class Row:
         None  # [n_steps, n_styles, w_dim] float32; the last is the one kept
     )
     metrics: dict[str, list[float | None]] = field(default_factory=dict)  # one value per step
-    best_step: int | None = None  # the step (from 1) of least mse, where that is measured
-    is_worse: bool = False  # whether the last step is clearly worse than that one
     aligned_image: bytes | None = None
     reconstruction: bytes | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)  # by column, those that are known
     precision: str | None = None  # that the latents were computed in
+    best_step: int | None = None  # the step (from 1) of least mse, where that is measured
+    is_worse: bool = False  # whether the last step is clearly worse than that one
 
     def fail(self, status: Status, error: str) -> None:
         """Of a row that was to be inverted: nothing but OK carries results."""

@@ -1,4 +1,4 @@
-"""Filters on rows: ``status == 'ok' and identity >= 0.6``, read as an expression and never executed."""
+"""Filters on rows: ``status == 'ok' and identity >= 0.4``, read as an expression and never executed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMPARISONS: dict[type[ast.cmpop], Callable[..., Any]] = {
 TEXT_OR_COLUMN = re.compile(r"""'[^']*'|"[^"]*"|`([^`]+)`""")
 GRAMMAR = (
     "it may compare columns with numbers and texts (==, !=, <, <=, >, >=, in [...], is None), joined by "
-    "and, or, not; such as \"status == 'ok' and identity >= 0.6\""
+    "and, or, not; such as \"status == 'ok' and identity >= 0.4\""
 )
 
 

@@ -57,7 +57,7 @@ def test_similarity(network, stored):
     found = network.describe(stored[0])
     assert dlib_face.similarity(found, found).tolist() == pytest.approx([1] * 8, abs=1e-12)
     same, another = dlib_face.similarity(found[:1].expand(2, -1), found[[1, 4]]).tolist()
-    assert same > 0.99 > 0.93 > another
+    assert same > 0.9 > 0.4 > another
 
 
 @pytest.mark.parametrize(

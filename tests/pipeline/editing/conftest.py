@@ -52,9 +52,9 @@ def make_latents(tiny_inverter):
             arrays, fields = [], []
             for column in columns:
                 if column.name == "latent":
-                    array = nested_array(given, column.type)
+                    array = nested_array(given, column)
                 elif column.name == "quad" and quads is not None:
-                    array = nested_array(quads, column.type)
+                    array = nested_array(quads, column)
                 elif column.name in values:
                     array = pa.array(list(values[column.name]), column.type)
                 else:

@@ -160,18 +160,22 @@ def test_chips_are_the_pixels_that_dlib_describes(aligned, describe_by_dlib, sid
 
 def test_identity_of_itself_smaller_and_another(aligned, photos, identity):
     assert identity(aligned, aligned) == pytest.approx(1, abs=1e-6)
-    assert identity(aligned, resized(aligned, 128)) > 0.99
-    assert identity(aligned, resized(aligned, 64)) > 0.97
+    assert identity(aligned, resized(aligned, 128)) > 0.8
+    assert identity(aligned, resized(aligned, 64)) > 0.6
     found = detection.detect(photos["large"])[0]
     again = alignment.crop(photos["large"], alignment.quad(found.landmarks), 512, 512)
-    assert identity(aligned, again) > 0.99
+    assert identity(aligned, again) > 0.8
     drawn = np.array(Image.open(DATA / "drawn_aligned.png"))
-    assert identity(aligned, drawn) < 0.93
+    assert identity(aligned, drawn) < 0.4
 
 
-def test_pictures_without_a_face_still_get_an_identity(aligned, identity):
-    for picture in (np.zeros((64, 64, 3), np.uint8), np.full((256, 256, 3), 255, np.uint8)):
-        assert -1 <= identity(aligned, picture) < 0.95
+def test_a_face_is_seen_or_not(aligned):
+    noise = np.random.default_rng(0).integers(0, 256, aligned.shape, dtype=np.uint8)
+    blank = np.zeros((64, 64, 3), np.uint8), np.full((256, 256, 3), 255, np.uint8)
+    seen = [aligned, resized(aligned, 64), np.ascontiguousarray(aligned[:, ::-1])]
+    assert [detection.shows_face(picture) for picture in (*seen, noise, *blank)] == [True] * 3 + [
+        False
+    ] * 3
 
 
 def test_threads_get_the_same_faces(photos):

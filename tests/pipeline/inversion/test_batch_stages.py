@@ -3,6 +3,7 @@
 import re
 import threading
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -55,8 +56,8 @@ def faces():
 def inverter(model):
     """A function: an inverter of batches of three, of the tiny model or another."""
 
-    def make(n_ahead=2, model=model, size=SIZE):
-        return BatchInverter(model, RUN, Scorer(RUN), size, n_ahead)
+    def make(n_ahead=2, model=model, size=SIZE, run=RUN):
+        return BatchInverter(model, run, Scorer(run), size, n_ahead)
 
     return make
 
@@ -74,7 +75,8 @@ def expected(model, faces):
         for i, face in enumerate(usable):
             metrics = {
                 name: [
-                    getattr(distances, name)(s, result.target)[i].item() for s in result.thumbnails
+                    getattr(distances, name)(s, result.target)[i].item()
+                    for s in result.thumbnails.clamp(-1, 1)
                 ]
                 for name in RUN.metrics
             }
@@ -100,10 +102,48 @@ def test_rows_are_those_of_one_batch_after_the_other_to_the_bit(model, inverter,
         latents, metrics, picture = answers[row.face.index]
         assert row.latents.tobytes() == latents.tobytes()
         assert row.metrics == metrics
+        assert row.best_step == int(np.argmin(metrics["mse"])) + 1
+        assert row.is_worse == (metrics["mse"][-1] > 1.05 * min(metrics["mse"]))
         assert row.reconstruction == picture
         np.testing.assert_array_equal(images.decode(row.aligned_image), face.image_u8)
     assert set(clock.seconds) == {"wait", "invert", "score", "write"}
     assert min(clock.seconds.values()) > 0
+
+
+def test_of_each_row_the_best_step_is_kept(model, inverter, faces):
+    class Worsening(Other):
+        """Whose later steps are far off for every second image."""
+
+        def invert_pixels(self, pixels, n_steps):
+            result = super().invert_pixels(pixels, n_steps)
+            result.thumbnails[1:, ::2] = 7.0  # counts as white
+            return result
+
+    every, best = (
+        [
+            row
+            for batch in inverter(model=Worsening(model), run=run).rows(iter(faces), Stopwatch())
+            for row in batch
+        ]
+        for run in (RUN, replace(RUN, latents="best"))
+    )
+    kept = set()
+    for row, all_ in zip(best, every, strict=True):
+        if row.status != Status.OK:
+            continue
+        step = row.best_step
+        kept.add(step)
+        assert step == all_.best_step == len(row.latents)
+        assert row.metrics == {name: values[:step] for name, values in all_.metrics.items()}
+        assert max(all_.metrics["mse"]) <= 4
+        assert (row.is_worse, all_.is_worse) == (False, step == 1)
+        np.testing.assert_array_equal(row.latents[-1], all_.latents[step - 1])
+        drawn = images.to_u8(model.draw_kept(torch.from_numpy(row.latents[-1:]))[0])
+        difference = images.decode(row.reconstruction).astype(int) - images.decode(
+            images.encode_jpeg(drawn)
+        )
+        assert abs(difference).max() <= 3  # of a batch and alone
+    assert kept >= {1}
 
 
 def test_what_the_model_answers_with_nan_is_a_row(model, inverter, faces):
@@ -128,6 +168,9 @@ class Other:
 
     def invert_pixels(self, pixels, n_steps):
         return self._model.invert_pixels(pixels, n_steps=n_steps)
+
+    def draw_kept(self, latents):
+        return self._model.draw_kept(latents)
 
 
 class Failed(Exception):

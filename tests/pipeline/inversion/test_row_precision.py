@@ -116,7 +116,7 @@ def test_a_folder_of_an_earlier_protocol_is_not_continued_in_silence(prepare, tm
     old = {**prepared.settings, "protocol": PROTOCOL - 1}
     RunFolder(str(tmp_path / "out")).write_run_record(old, prepared.tasks, overwrite=False)
     with pytest.raises(
-        ConfigError, match=r"begun by another release.*protocol 1, here 2.*not cont"
+        ConfigError, match=r"begun by another release.*protocol 2, here 3.*not cont"
     ):
         prepare()
     settings = json.loads((tmp_path / "out" / run_folder.SETTINGS).read_text())

@@ -13,7 +13,7 @@ from encoders.restyle import Inversion
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.faces import detection
-from pipeline.inversion.scoring import Scorer, _by_step
+from pipeline.inversion.scoring import Scorer, _by_step, best_steps
 
 CROPS = Path(__file__).parents[2] / "data" / "alignment"
 
@@ -35,11 +35,38 @@ def embedding(tmp_path_factory):
     return str(path)
 
 
+def by_image(scorer, result):
+    return scorer.by_image(*(tensor.numpy() for tensor in scorer.measure(result)))
+
+
+def test_what_leaves_the_range_counts_as_what_is_saved(result):
+    scorer = Scorer(RunConfig(metrics=("mse",)))
+    result.thumbnails[1] = 40.0
+    white = distances.mse(torch.ones_like(result.target), result.target)
+    assert [row["mse"][1] for row in by_image(scorer, result)] == pytest.approx(white.tolist())
+    assert white.max() <= 4
+
+
+def test_the_best_step_is_the_first_of_the_least_error():
+    mse = torch.tensor([[3.0, 1.0, 2.0], [1.0, 1.0, 2.0], [1.0, 4.0, 1.0]])
+    assert best_steps(mse).tolist() == [2, 1, 3]
+    scorer = Scorer(RunConfig(metrics=("mse",)))
+    values, kept = mse[None].numpy(), np.array([3, 3, 3])
+    assert scorer.best(values, kept) == [(2, False), (1, True), (3, False)]
+    assert scorer.best(values, np.array([2, 1, 3])) == [(2, False), (1, False), (3, False)]
+    assert Scorer(RunConfig(metrics=("psnr",))).best(values, kept) == [(None, False)] * 3
+
+
+def test_best_without_mse_is_refused():
+    with pytest.raises(ConfigError, match="--latents best is chosen by mse; add mse to --metrics"):
+        RunConfig(metrics=("psnr",), latents="best")
+
+
 def test_every_metric_has_a_value_a_step_for_each_image(result, lpips_files):
     weights, heads = lpips_files
     run = RunConfig(metrics=("psnr", "lpips", "identity"), lpips_weights=weights, lpips_heads=heads)
     scorer = Scorer(run)
-    first, second = scorer.by_image(scorer.measure(result).numpy())
+    first, second = by_image(scorer, result)
     assert list(first) == ["psnr", "lpips"]
     assert [len(v) for v in second.values()] == [3, 3]
     expected = distances.psnr(result.thumbnails[1], result.target)[1].item()
@@ -54,7 +81,7 @@ def test_every_metric_has_a_value_a_step_for_each_image(result, lpips_files):
 def test_identity_by_a_network_at_the_steps_asked_for(result, embedding, steps):
     run = RunConfig(metrics=("identity",), identity_model=embedding, identity_steps=steps)
     scorer = Scorer(run)
-    found = scorer.by_image(scorer.measure(result).numpy())[0]["identity"]
+    found = by_image(scorer, result)[0]["identity"]
     assert [value is None for value in found] == (
         [True, True, False] if steps == "last" else [False] * 3
     )
@@ -74,14 +101,14 @@ def test_dlibs_identity_is_dlibs(describe_by_dlib):
     scorer = Scorer(RunConfig(metrics=("identity",)))
     rows = [[crop, *pictures] for crop, pictures in zip(crops, worse, strict=True)]
     chips = np.array([[detection.chip_aligned(picture) for picture in row] for row in rows])
-    found = scorer.identities(torch.from_numpy(chips))
+    pairs = np.stack([chips[:, [0, i]] for i in (1, 2)], axis=1)  # [faces, blurs, 2, ...]
+    found = scorer.identities(torch.from_numpy(pairs.reshape(-1, *pairs.shape[2:]))).view(-1, 2)
     for crop, pictures, values in zip(crops, worse, found, strict=True):
         first = describe_by_dlib(crop).astype(np.float64)
         for picture, value in zip(pictures, values, strict=True):
             second = describe_by_dlib(picture).astype(np.float64)
-            cosine = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
-            assert value == pytest.approx(cosine, abs=1e-6)
-        assert 0.85 < values[1] < values[0] < 0.999
+            assert value == pytest.approx(1 - np.linalg.norm(first - second), abs=1e-6)
+        assert 0.3 < values[1] < 0.5 < values[0] < 0.8
 
 
 def test_steps_measured_together_are_measured_alike(result):

@@ -58,20 +58,23 @@ def write(out, made, name="s.parquet", config=CONFIG):
 def test_schema_is_the_contract():
     columns = schema.schema(CONFIG, 18, 512)
     described = {c.name: str(c.type) for c in columns}
-    item = "fixed_size_list<item: float>[512]"
+    item = "list<item: fixed_size_list<item: float>[512]>"
     assert list(described) == (
         "key shard sample_index face n_faces status error latent latents_by_step mse psnr ms_ssim "
-        "identity precision landmarks quad detection_score width height aligned_image "
+        "identity best_step n_steps precision landmarks quad detection_score width height aligned_image "
         "reconstruction".split()
     )
-    assert columns.field("latent").type == pa.list_(pa.list_(pa.float32(), 512), 18)
+    assert columns.field("latent").type == pa.list_(pa.list_(pa.float32(), 512))
+    assert schema.value_shape(columns.field("latent")) == (18, 512)
+    assert schema.value_shape(columns.field("latents_by_step")) == (3, 18, 512)
     assert item in described["latent"]
     assert described["sample_index"] == "int32"
     assert described["face"] == described["n_faces"] == "int16"
     assert columns.field("mse").type == pa.list_(pa.float32())
     plain = schema.schema(RunConfig(align="none", metrics=()), 18, 512)
     assert plain.names == (
-        "key shard sample_index face n_faces status error latent precision width height".split()
+        "key shard sample_index face n_faces status error latent best_step n_steps precision "
+        "width height".split()
     )
 
 
