@@ -23,6 +23,7 @@ from pipeline.latents.schema import dense
 from pipeline.storage.urls import redacted_message
 
 BATCH_ROWS = 1024
+FIXED_LISTS_READ = 26  # the pyarrow that reads nested fixed-size lists with null rows
 N_FOOTER_THREADS = 16
 # What tells the rows of a file apart; the last two in edits alone.
 ROW_KEY = ("sample_index", "face", "direction", "strength")
@@ -138,14 +139,29 @@ def verify(out: str, names: Sequence[str]) -> Iterator[FileAudit]:
     expected = fingerprint(folder.settings() or {})
     shards: dict[str, str] = {}
     for name in names:
-        audit = FileAudit(name)
+        audit, is_too_old = FileAudit(name), False
         try:
             with folder.files.open_input_file(folder.at(name)) as file:
-                _check_file(audit, pq.ParquetFile(file), expected, shards)
+                parquet = pq.ParquetFile(file)
+                is_too_old = _is_too_old_a_reader(parquet.schema_arrow)
+                _check_file(audit, parquet, expected, shards)
         except Exception as error:
             why = redacted_message(error, out)
-            audit.problems.append(f"{name}: cannot be read ({why}); delete it and run again")
+            advice = (
+                f"pyarrow {pa.__version__} does not read failed rows of folders before protocol 3; pip "
+                "install 'pyarrow>=26' and verify again"
+                if is_too_old
+                else "delete it and run again"
+            )
+            audit.problems.append(f"{name}: cannot be read ({why}); {advice}")
         yield audit
+
+
+def _is_too_old_a_reader(columns: pa.Schema) -> bool:
+    """Whether this pyarrow may fail on a whole file: nested lists of fixed sizes with null rows."""
+    nested = (c.type for c in columns if pa.types.is_fixed_size_list(c.type))
+    is_nested = any(pa.types.is_fixed_size_list(type_.value_type) for type_ in nested)
+    return is_nested and int(pa.__version__.split(".")[0]) < FIXED_LISTS_READ
 
 
 def _check_file(

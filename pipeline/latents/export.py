@@ -144,7 +144,8 @@ def to_pairs(
     chosen = (*METRICS, *EDIT)
     names_of_json = [n for n in names if n in chosen or n.startswith(LABEL_PREFIX)]
     exported = Exported()
-    samples = _named(rows, ["latent", picture, *names_of_json], progress)
+    n_steps = [name for name in ("n_steps",) if name in names]
+    samples = _named(rows, ["latent", picture, *n_steps, *names_of_json], progress)
     for first, shard in zip(firsts, shards, strict=True):
         with (
             _written(shard) as part,
@@ -173,18 +174,20 @@ def _said(columns: Columns, row: int, names: Sequence[str]) -> dict[str, Any]:
     """Labels as the sample had them, and the others; a label that is named like a metric keeps its prefix."""
     rest = json.loads(columns[JSON_REST].item(row) or "null") if JSON_REST in names else None
     content = rest if isinstance(rest, dict) else {"json": rest}
+    n_steps = int(columns["n_steps"].item(row)) if "n_steps" in columns else None
     for name in names:
         if name != JSON_REST:
             short = name.removeprefix(LABEL_PREFIX)
-            value = _plain(columns[name].item(row))
+            value = _plain(columns[name].item(row), n_steps)
             if value is not None:  # one that did not fit its column stands in the rest
                 content[name if short in names else short] = value
     return {name: value for name, value in content.items() if value is not None}
 
 
-def _plain(value: Any) -> Any:
-    """The last step of a metric; None for what is missing."""
+def _plain(value: Any, n_steps: int | None) -> Any:
+    """The last of a row's steps, where a metric has several; None for what is missing."""
     if isinstance(value, torch.Tensor):
+        value = value[:n_steps]
         value = value[-1].item() if len(value) else None
     return None if value in (None, "") or value != value else value
 

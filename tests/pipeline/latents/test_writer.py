@@ -176,3 +176,30 @@ def test_mixed_and_empty_folders_are_refused(tmp_path):
     other.commit({"fingerprint": "another"})
     with pytest.raises(ValueError, match="mixes runs with different settings"):
         LatentDataset(str(tmp_path))
+
+
+def test_rows_that_kept_different_steps(tmp_path):
+    config = RunConfig(steps=3, latents="best", metrics=("mse", "psnr"))
+    made = []
+    for i, mse in enumerate([[0.5], [0.5, 0.4], None, [0.5, 0.4, 0.3]]):
+        if mse is None:
+            face = AlignedFace(i, f"k{i}", Status.NO_FACE, "none")
+            made.append(Row(face, face.status, face.error))
+            continue
+        latents = np.full((len(mse), 4, 5), i, np.float32)
+        face = AlignedFace(i, f"k{i}", Status.OK)
+        made.append(
+            Row(face, Status.OK, None, latents, {"mse": mse, "psnr": mse}, best_step=len(mse))
+        )
+    write(tmp_path, made, config=config)
+    found = pq.read_table(tmp_path / "s.parquet")
+    assert found["n_steps"].to_pylist() == found["best_step"].to_pylist() == [1, 2, None, 3]
+    ds = LatentDataset(tmp_path)
+    assert ds.latents()[:, 0, 0].tolist() == [0, 1, 3]
+    assert np.isnan(ds[0]["mse"].numpy()).tolist() == [False, True, True]
+    for where, keys in (
+        ("mse <= 0.45", "k1 k3"),
+        ("mse[0] == 0.5", "k0 k1 k3"),
+        ("mse[2] < 1", "k3"),
+    ):
+        assert [row["key"] for row in LatentDataset(tmp_path, where=where)] == keys.split()
