@@ -31,6 +31,13 @@ _METADATA = {
 _ORIENTING = {b"XML:com.adobe.xmp", b"Raw profile type exif", b"exif"}
 """Keywords of the texts in which Pillow finds an orientation."""
 
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the kind of colours
+_ADAM7 = [
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+]
+"""First column and row of each pass of an interlaced PNG, and the steps to the next."""
+
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # within pixel data
@@ -42,8 +49,8 @@ def mended(name: str, data: bytes, max_pixels: int) -> bytes | None:
     """A copy that decodes to the pixels that the file holds; None where none can be had.
 
     name: the format, in Pillow's names. max_pixels: larger pictures are not looked at.
-    Whether all pixels are there is checked here: decoders make up what is missing of a JPEG, and not every
-    one reads a PNG to the checksum at the end of its pixels.
+    Whether all pixels are there is checked here: decoders make up what is missing of a JPEG, and rows that a
+    PNG ends before.
     """
     if name == "PNG":
         return _mended_png(data, max_pixels)
@@ -74,8 +81,10 @@ def _mended_png(data: bytes, max_pixels: int) -> bytes | None:
             if size is not None:
                 text_room -= size
                 kept.append(chunk)
-    # At most 8 bytes a pixel, and one for each row.
-    return b"".join([*kept, _PNG_END]) if _is_whole_stream(pixels, 9 * max_pixels) else None
+    size = _size_of_pixels(kept[1][8:-4]) if len(kept) > 1 else 0
+    # Never more than 8 bytes a pixel, and few more for the rows.
+    is_whole = 0 < size <= 10 * max_pixels and _is_whole_stream(pixels, size)
+    return b"".join([*kept, _PNG_END]) if is_whole else None
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
@@ -112,17 +121,31 @@ def _unpacked_size(packed: bytes, limit: int) -> int | None:
     return size if stream.eof else None
 
 
-def _is_whole_stream(parts: list[bytes], limit: int) -> bool:
-    """Whether parts together are a zlib stream up to its checksum, of no more content than the limit."""
+def _size_of_pixels(header: bytes) -> int:
+    """How many bytes the pixels of a PNG unpack to; 0 for a header that no PNG has."""
+    if len(header) != 13 or header[9] not in _PNG_CHANNELS:
+        return 0
+    width, height, n_bits, colours = struct.unpack_from(">IIBB", header)
+    passes = _ADAM7 if header[12] else [(0, 0, 1, 1)]
+    sizes = [
+        (-(-(width - left) // right), -(-(height - top) // down))
+        for left, top, right, down in passes
+    ]
+    depth = n_bits * _PNG_CHANNELS[colours]
+    return sum(h * (1 + (w * depth + 7) // 8) for w, h in sizes if w > 0 and h > 0)
+
+
+def _is_whole_stream(parts: list[bytes], expected: int) -> bool:
+    """Whether parts together are a zlib stream up to its checksum, of just so much content."""
     stream, size = zlib.decompressobj(), 0
     try:
         for packed in parts:
-            while packed and not stream.eof and size <= limit:
+            while packed and not stream.eof and size <= expected:
                 size += len(stream.decompress(packed, 1 << 20))
                 packed = stream.unconsumed_tail
     except zlib.error:
         return False
-    return stream.eof and size <= limit
+    return stream.eof and size == expected
 
 
 def _size_of_orienting_text(kind: bytes, body: bytes, limit: int) -> int | None:
