@@ -79,7 +79,7 @@ def decode_own_colours(data: bytes) -> tuple[np.ndarray, bytes | None]:
     try:
         return _decoded(name, data)
     except _DamageError:
-        whole = mending.mended(name, data, MAX_PIXELS)
+        whole = mending.mended(name, bytes(data), MAX_PIXELS)
         if whole is not None:
             with contextlib.suppress(ImageError):
                 return _decoded(name, whole)
@@ -109,7 +109,7 @@ def _decoded(name: str, data: bytes) -> tuple[np.ndarray, bytes | None]:
     except Exception as error:
         # Readers fail in a dozen ways (OSError, SyntaxError, struct.error, IndexError, ...) whose
         # texts name offsets and objects. All but a few of them mean this.
-        if (kind := unsupported.kind_of(name, data, error)) is not None:
+        if (kind := unsupported.kind_of(name, bytes(data), error)) is not None:
             raise ImageError(unsupported.sentence(kind)) from error
         raise _DamageError(f"the file is damaged: its {name} data is truncated or wrong") from error
 

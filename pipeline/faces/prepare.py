@@ -86,7 +86,7 @@ def _crop(
         crop = alignment.crop(picture, quad, size, max(MIN_TRANSFORM_SIZE, size))
     except ValueError as error:
         return row(status=Status.ALIGN_ERROR, error=str(error))
-    # A photo has a hundred times the pixels of a crop; the detector sees no difference.
+    # Not of the photo, which may have a hundred times the pixels: the face is found in its own colours.
     resized = _resize(colour.to_srgb(crop, profile), settings)
     chip = _chip(resized, settings)
     return row(status=Status.OK, quad=quad, image_u8=resized, chip_u8=chip)

@@ -61,6 +61,7 @@ LARGE = {
 @pytest.mark.parametrize("name", LARGE)
 def test_large_metadata_of_a_png_is_left_out(name, png, portrait):
     np.testing.assert_array_equal(decode(png(LARGE[name])), np.asarray(portrait))
+    np.testing.assert_array_equal(decode(memoryview(png(LARGE[name]))), np.asarray(portrait))
     behind = len(png()) - 12
     np.testing.assert_array_equal(decode(png(LARGE[name], place=behind)), np.asarray(portrait))
 
@@ -242,6 +243,7 @@ def test_a_whole_file_of_an_unsupported_kind_is_told_from_a_damaged_one(portrait
     assert fails(whole) == (
         sentence + "a TIFF of 3 x 32-bit floating-point samples; convert it to PNG"
     )
+    assert fails(memoryview(whole)) == fails(whole)
     assert fails(whole[:-100]) == "the file is damaged: its TIFF data is truncated or wrong"
     jpeg = saved(portrait, "JPEG")
     place = jpeg.index(b"\xff\xc0") + 4
