@@ -25,6 +25,7 @@ def pack(folder: str, pattern: str, samples: int) -> None:
     byte. Shards that an earlier packing wrote behind the last one are removed.
     """
     from jobs.console import n_of
+    from pipeline.faces import unsupported
     from pipeline.shards import packing
 
     packed = packing.pack(folder, pattern, samples)
@@ -34,6 +35,10 @@ def pack(folder: str, pattern: str, samples: int) -> None:
         say(f"  {path} has the key {key}, for a key ends at the first dot and must be unique")
     if len(packed.renamed) > 10:
         say(f"  {len(packed.renamed) - 10} more keys differ from their paths")
+    for extension, count in sorted(packed.extensions.items()):
+        if (way := unsupported.way_to_read(extension)) is not None:
+            files = n_of(count, f".{extension} file")
+            say(f"{files} will not be read with what is installed here: {way}")
     _say(packed.dangling, "link", "skipped {} to nothing, or to a folder that is packed anyway: ")
     _say(packed.removed, "shard", "removed {} of an earlier packing: ")
     _say(packed.foreign, "shard", "{} of this pattern were not written by restyle pack and stay: ")

@@ -7,12 +7,13 @@ import lzma
 import tarfile
 from pathlib import Path
 
+import icc_profiles
 import numpy as np
 from hypothesis import strategies as st
-from PIL import Image, features
+from PIL import Image, PngImagePlugin, features
 
 from pipeline.errors import ShardError
-from pipeline.faces import images
+from pipeline.faces import heic, images
 from pipeline.faces.prepare import AlignSettings, align_sample
 from pipeline.records import Sample, Status
 from pipeline.shards import reader
@@ -133,7 +134,14 @@ def _pictures():
     yield "multi-page TIFF", _saved(rgb, "TIFF", save_all=True, append_images=[rgb])
     for compression in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits"):
         yield f"{compression} TIFF", _saved(rgb, "TIFF", compression=compression)
-    yield "HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    yield "head of a HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    if heic.reader() is not None:
+        yield "HEIC", _saved(rgb, "HEIF")
+    yield "JPEG without its end", _saved(rgb, "JPEG", progressive=True)[:-2]
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "0" * 1_500_000, zip=True)
+    yield "PNG with a large text", _saved(rgb, "PNG", pnginfo=text)
+    yield "Display P3", _saved(rgb, "PNG", icc_profile=icc_profiles.screen(icc_profiles.DISPLAY_P3))
     yield "SVG", b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
     yield "nothing", b""
     yield "noise", bytes(range(256))

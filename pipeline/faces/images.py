@@ -5,10 +5,12 @@ What becomes of the less common pictures:
 - Transparency (alpha channels, transparent palette entries or colours) is composited over white,
   as a page shows it.
 - 16-bit, 32-bit and float greys are scaled to 8 bits, not clipped (`_grey_u8`).
-- CMYK and YCCK (Adobe JPEG) are converted without a colour profile; profiles are not applied.
+- Colours are sRGB: a picture with another profile (Display P3, Adobe RGB, inks of a press) is converted.
+  CMYK and YCCK (Adobe JPEG) without a profile are converted by Pillow's formula.
 - Of an animation or a multi-page file the first picture is taken.
 """
 
+import contextlib
 import io
 import math
 import re
@@ -17,6 +19,8 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import JpegImageFile
+
+from pipeline.faces import colour, heic, mending, unsupported
 
 try:
     import simplejpeg
@@ -30,8 +34,8 @@ Larger than what cameras save (a 100-megapixel medium format photo passes); at t
 needs about 1 GB. Pillow's own limit is a global of the process, so it is not used here."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
-"""What is decoded, in Pillow's names. Nothing else is tried: some of Pillow's readers start other
-programs (EPS) or take any bytes for a picture (TGA)."""
+"""What is decoded, in Pillow's names, besides HEIC where its package is installed. Nothing else is tried:
+some of Pillow's readers start other programs (EPS) or take any bytes for a picture (TGA)."""
 
 JPEG_QUALITY = 95  # with full colour resolution: visually lossless, about a fifth of the PNG
 
@@ -44,7 +48,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_HEIC_BRANDS = re.compile(rb"heic|heix|heim|heis|hevc|hevx|mif1|msf1")
+_AVIF = re.compile(rb"....ftypavi[fs]", re.DOTALL)
 _SVG_TAG = re.compile(rb"(\xef\xbb\xbf)?\s*<([^\0]*<)?svg[\s>]", re.IGNORECASE)
 
 
@@ -52,25 +56,50 @@ class ImageError(ValueError):
     """Bytes that give no picture. Its text is one sentence, the same for the same bytes."""
 
 
+class _DamageError(ImageError):
+    """The bytes are no picture of their format as they are; perhaps they can be mended."""
+
+
 def decode(data: bytes) -> np.ndarray:
     """The picture in a file's bytes, upright.
 
-    Returns [H, W, 3] uint8 RGB, contiguous and writable.
+    Returns [H, W, 3] uint8 sRGB, contiguous and writable.
     Raises ImageError, and nothing else, for bytes that are empty, not an image of a format in
     `FORMATS`, truncated, damaged, or a picture of more than `MAX_PIXELS` pixels.
     """
+    return colour.to_srgb(*decode_own_colours(data))
+
+
+def decode_own_colours(data: bytes) -> tuple[np.ndarray, bytes | None]:
+    """As :func:`decode`, but in the file's colours, with the profile that `colour.to_srgb` wants.
+
+    Of a photo with a profile only the faces need to be converted. None: the pixels are sRGB.
+    """
     name = _format_of(data)
     try:
+        return _decoded(name, data)
+    except _DamageError:
+        whole = mending.mended(name, bytes(data), MAX_PIXELS)
+        if whole is not None:
+            with contextlib.suppress(ImageError):
+                return _decoded(name, whole)
+        raise
+
+
+def _decoded(name: str, data: bytes) -> tuple[np.ndarray, bytes | None]:
+    open_ = heic.reader() if name == "HEIC" else Image.OPEN[name][0]
+    assert open_ is not None
+    try:
         # The reader itself, not Image.open: that would apply the process's global pixel limit.
-        with Image.OPEN[name][0](io.BytesIO(data), "") as picture:
+        with open_(io.BytesIO(data), "") as picture:
             _check_size(picture)
             pixels = _plain_jpeg(picture, data)
             if pixels is not None:
-                return pixels
+                return pixels, colour.needed(picture.info.get("icc_profile"))
             picture.load()
             turn = _TURNS.get(_orientation(picture))
-            rgb = _rgb(picture)
-            return np.array(rgb if turn is None else rgb.transpose(turn))
+            rgb, profile = _rgb(picture)
+            return np.array(rgb if turn is None else rgb.transpose(turn)), profile
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -79,8 +108,10 @@ def decode(data: bytes) -> np.ndarray:
         raise ImageError(f"the {name} data needs more memory than there is") from error
     except Exception as error:
         # Readers fail in a dozen ways (OSError, SyntaxError, struct.error, IndexError, ...) whose
-        # texts name offsets and objects. All of them mean this.
-        raise ImageError(f"the {name} data is truncated or damaged") from error
+        # texts name offsets and objects. All but a few of them mean this.
+        if (kind := unsupported.kind_of(name, bytes(data), error)) is not None:
+            raise ImageError(unsupported.sentence(kind)) from error
+        raise _DamageError(f"the file is damaged: its {name} data is truncated or wrong") from error
 
 
 def decode_or_none(data: bytes) -> np.ndarray | None:
@@ -110,17 +141,20 @@ def _format_of(data: bytes) -> str:
     if not data:
         raise ImageError("the file is empty (0 bytes)")
     head = bytes(data[:1024])
-    if head[4:8] == b"ftyp" and not re.search(rb"avi[fs]", head[8:64]):
-        if _HEIC_BRANDS.search(head[8:64]):
-            raise ImageError("HEIC images are not supported; convert to JPEG or PNG first")
-    else:
-        Image.init()
-        for name in FORMATS:
-            _, accept = Image.OPEN.get(name, (None, None))
-            if accept is not None and accept(head[:16]) is True:
-                return name
-        if _SVG_TAG.match(head):
-            raise ImageError("SVG drawings are not supported; convert to PNG first")
+    if heic.is_heic(head):
+        if heic.reader() is None:
+            raise ImageError(f"HEIC photos are not read here: {heic.HOW_TO_READ}")
+        return "HEIC"
+    Image.init()
+    for name in FORMATS:
+        _, accept = Image.OPEN.get(name, (None, None))
+        if accept is not None and accept(head[:16]) is True:
+            return name
+    if _SVG_TAG.match(head):
+        raise ImageError(f"SVG drawings are not read: {unsupported.way_to_read('svg')}")
+    way = unsupported.way_to_read("avif")
+    if way is not None and _AVIF.match(head):
+        raise ImageError(f"AVIF photos are not read here: {way}")
     raise ImageError("not an image in a supported format (" + ", ".join(FORMATS) + ")")
 
 
@@ -160,20 +194,24 @@ def _orientation(picture: Image.Image) -> int:
         return 1  # unreadable metadata is common and harms no pixel: such a picture is upright
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    mode = picture.mode
+def _rgb(picture: Image.Image) -> tuple[Image.Image, bytes | None]:
+    """The picture in RGB, and the profile that its colours still need."""
+    mode, profile = picture.mode, picture.info.get("icc_profile")
     if mode in ("I", "F") or mode.startswith("I;16"):
-        return Image.fromarray(_grey_u8(np.asarray(picture))).convert("RGB")
+        return Image.fromarray(_grey_u8(np.asarray(picture))).convert("RGB"), None
     if mode == "LAB":
-        raise ImageError("images in the LAB colour space are not supported; convert to RGB first")
+        raise ImageError(unsupported.sentence("colours in LAB"))
+    if mode == "CMYK":
+        return colour.inks_to_srgb(picture, profile) or picture.convert("RGB"), None
+    own = None if mode in ("1", "L", "LA", "La") else colour.needed(profile)
     if not picture.has_transparency_data:
-        return picture.convert("RGB")
+        return picture.convert("RGB"), own
     if mode == "La":
         picture = picture.convert("LA")
     overlay = picture.convert("RGBA")
     page = Image.new("RGB", picture.size, "white")
     page.paste(overlay, mask=overlay.getchannel("A"))
-    return page
+    return page, own
 
 
 def _grey_u8(values: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.faces import alignment, images
+from pipeline.faces import alignment, colour, images
 from pipeline.records import AlignedFace, Sample, Status
 
 # Smallest side of the square that the quad is first transformed to, as published (256), so that small
@@ -34,14 +34,14 @@ def align_sample(sample: Sample, settings: AlignSettings) -> list[AlignedFace]:
     if sample.image is None:
         return [AlignedFace(sample.index, sample.key, sample.status, sample.error)]
     try:
-        picture = images.decode(sample.image)
+        picture, profile = images.decode_own_colours(sample.image)
     except images.ImageError as error:
         return [AlignedFace(sample.index, sample.key, Status.DECODE_ERROR, str(error))]
     row = functools.partial(
         AlignedFace, sample.index, sample.key, width=picture.shape[1], height=picture.shape[0]
     )
     if settings.mode == "none":
-        resized = _resize(picture, settings)
+        resized = _resize(colour.to_srgb(picture, profile), settings)
         return [row(status=Status.OK, image_u8=resized, chip_u8=_chip(resized, settings))]
 
     from pipeline.faces import detection
@@ -52,7 +52,7 @@ def align_sample(sample: Sample, settings: AlignSettings) -> list[AlignedFace]:
         return [row(status=Status.NO_FACE, error="no face was found", n_faces=0)]
     wanted = faces if settings.faces == "all" else faces[:1]
     return [
-        _crop(picture, face, settings, functools.partial(row, face=i, n_faces=len(faces)))
+        _crop(picture, profile, face, settings, functools.partial(row, face=i, n_faces=len(faces)))
         for i, face in enumerate(wanted)
     ]
 
@@ -73,7 +73,11 @@ def _resize(picture: np.ndarray, settings: AlignSettings) -> np.ndarray:
 
 
 def _crop(
-    picture: np.ndarray, face: Any, settings: AlignSettings, row: Callable[..., AlignedFace]
+    picture: np.ndarray,
+    profile: bytes | None,
+    face: Any,
+    settings: AlignSettings,
+    row: Callable[..., AlignedFace],
 ) -> AlignedFace:
     size = max(settings.height, settings.width)
     row = functools.partial(row, landmarks=face.landmarks, detection_score=face.score)
@@ -82,6 +86,7 @@ def _crop(
         crop = alignment.crop(picture, quad, size, max(MIN_TRANSFORM_SIZE, size))
     except ValueError as error:
         return row(status=Status.ALIGN_ERROR, error=str(error))
-    resized = _resize(crop, settings)
+    # Not of the photo, which may have a hundred times the pixels: the face is found in its own colours.
+    resized = _resize(colour.to_srgb(crop, profile), settings)
     chip = _chip(resized, settings)
     return row(status=Status.OK, quad=quad, image_u8=resized, chip_u8=chip)

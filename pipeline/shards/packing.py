@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ class Packed:
 
     shards: list[str] = field(default_factory=list)
     n_images: int = 0
+    extensions: Counter[str] = field(default_factory=Counter)  # of the images, in small letters
     renamed: list[tuple[str, str]] = field(default_factory=list)  # (path, key)
     skipped: list[str] = field(default_factory=list)  # files that are no images
     dangling: list[str] = field(
@@ -73,6 +75,7 @@ def pack(folder: str, pattern: str, samples_per_shard: int) -> Packed:
         packed.shards.append(str(shard))
     _remove_later(pattern, len(packed.shards), packed)
     packed.n_images = len(images)
+    packed.extensions.update(_extension(path) for path, _ in images)
     return packed
 
 
@@ -132,7 +135,11 @@ def _is_packed(shard: Path) -> bool:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS
+    return _extension(path) in IMAGE_EXTENSIONS
+
+
+def _extension(path: Path) -> str:
+    return path.suffix.lower().lstrip(".")
 
 
 def _labels(image: Path) -> list[Path]:
@@ -175,9 +182,8 @@ def _write(shard: Path, images: list[tuple[Path, str]]) -> None:
         shard.parent.mkdir(parents=True, exist_ok=True)
         with webdataset.TarWriter(str(part), encoder=False, mtime=0.0) as tar:
             for path, key in images:
-                members = {p.suffix.lower().lstrip("."): p.read_bytes() for p in _labels(path)}
-                extension = path.suffix.lower().lstrip(".")
-                tar.write({"__key__": key, extension: path.read_bytes(), **members})
+                members = {_extension(p): p.read_bytes() for p in _labels(path)}
+                tar.write({"__key__": key, _extension(path): path.read_bytes(), **members})
         part.replace(shard)
     except OSError as error:
         raise ConfigError(f"cannot pack {path} into {shard}: {error}") from None

@@ -109,7 +109,7 @@ def test_what_a_library_did_not_foresee_is_a_row(monkeypatch):
     def raises(_):
         raise RuntimeError("Unsupported image type")
 
-    monkeypatch.setattr(images, "decode", raises)
+    monkeypatch.setattr(images, "decode_own_colours", raises)
     samples = [Sample(0, "k", b"x"), Sample(1, "k", None, Status.MISSING_IMAGE, "none")]
     ([failed], [passed_on]), _ = feed._prepare_all(samples, FACE)
     assert (failed.index, failed.status) == (0, Status.CRASHED)
