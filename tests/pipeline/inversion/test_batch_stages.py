@@ -127,7 +127,7 @@ def test_of_each_row_the_best_step_is_kept(model, inverter, faces):
         ]
         for run in (RUN, replace(RUN, latents="best"))
     )
-    kept = set()
+    kept, n_worse = set(), 0
     for row, all_ in zip(best, every, strict=True):
         if row.status != Status.OK:
             continue
@@ -136,14 +136,17 @@ def test_of_each_row_the_best_step_is_kept(model, inverter, faces):
         assert step == all_.best_step == len(row.latents)
         assert row.metrics == {name: values[:step] for name, values in all_.metrics.items()}
         assert max(all_.metrics["mse"]) <= 4
-        assert (row.is_worse, all_.is_worse) == (False, step == 1)
+        mse = all_.metrics["mse"]
+        assert (row.is_worse, all_.is_worse) == (False, mse[-1] > 1.05 * min(mse))
+        n_worse += all_.is_worse
         np.testing.assert_array_equal(row.latents[-1], all_.latents[step - 1])
         drawn = images.to_u8(model.draw_kept(torch.from_numpy(row.latents[-1:]))[0])
         difference = images.decode(row.reconstruction).astype(int) - images.decode(
             images.encode_jpeg(drawn)
         )
         assert abs(difference).max() <= 3  # of a batch and alone
-    assert kept >= {1}
+    assert 1 in kept
+    assert n_worse
 
 
 def test_what_the_model_answers_with_nan_is_a_row(model, inverter, faces):
