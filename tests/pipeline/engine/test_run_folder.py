@@ -196,5 +196,5 @@ def test_unknown_metrics_and_step_counts_are_refused():
     with pytest.raises(ConfigError, match="unknown metric 'lpisp'; choose from mse"):
         RunConfig(metrics=("lpisp",))
     assert RunConfig(metrics=("psnr", "mse", "mse")) == RunConfig(metrics=("mse", "psnr"))
-    with pytest.raises(ConfigError, match="at least 1"):
+    with pytest.raises(ConfigError, match="1 to 1000"):
         RunConfig(steps=0)
