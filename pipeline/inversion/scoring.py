@@ -107,8 +107,9 @@ class Scorer:
         """Of each image its best step (from 1), and whether the one that is kept is clearly worse."""
         if "mse" not in self._metrics:
             return [(None, False)] * values.shape[2]
-        of_images = values[self._metrics.index("mse")].T.tolist()
-        return [_best(mse, n) for mse, n in zip(of_images, kept.tolist(), strict=True)]
+        mse = values[self._metrics.index("mse")].astype(np.float64)
+        is_worse = mse[kept - 1, np.arange(len(kept))] > WORSE * mse.min(axis=0)
+        return list(zip((mse.argmin(axis=0) + 1).tolist(), is_worse.tolist(), strict=True))
 
     def by_image(self, values: np.ndarray, kept: np.ndarray) -> list[dict[str, list[float | None]]]:
         """What `measure` found, once it is here: for each image, the values of every metric, one per step.
@@ -123,11 +124,6 @@ class Scorer:
                 named[name] = [None] * n_left_out + of_metric[n_left_out:n_kept]
             scores.append(named)
         return scores
-
-
-def _best(mse: list[float], n_kept: int) -> tuple[int, bool]:
-    least = min(mse)
-    return mse.index(least) + 1, mse[n_kept - 1] > WORSE * least
 
 
 def best_steps(mse: Tensor) -> Tensor:

@@ -171,7 +171,10 @@ class LatentDataset:
 
         self._selection.require(["latent"])
         none = self._selection.decoded(self.schema.empty_table().select(["latent"]))["latent"]
-        if not isinstance(none, columns_.Arrays):
+        if (
+            not isinstance(none, columns_.Arrays)
+            or value_shape(self.schema.field("latent")) is None
+        ):
             raise ConfigError(f"the column latent of {self._files.address} has no fixed shape")
         out = torch.from_numpy(np.empty((len(self), *none.values.shape[1:]), none.values.dtype))
         n = 0

@@ -144,7 +144,7 @@ def to_pairs(
     chosen = (*METRICS, *EDIT)
     names_of_json = [n for n in names if n in chosen or n.startswith(LABEL_PREFIX)]
     exported = Exported()
-    n_steps = [name for name in ("n_steps",) if name in names]
+    n_steps = ["n_steps"] if "n_steps" in names else []
     samples = _named(rows, ["latent", picture, *n_steps, *names_of_json], progress)
     for first, shard in zip(firsts, shards, strict=True):
         with (

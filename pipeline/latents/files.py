@@ -191,15 +191,13 @@ def _require_same(
     elif first.get("fingerprint") != other.get("fingerprint"):
         differs = difference(first.get("identity", {}), other.get("identity", {}))
         differs = differs or f"fingerprint: {first.get('fingerprint')}, {other.get('fingerprint')}"
-    elif any(
-        _type(schema, n) != _type(other_schema, n) for n in {*schema.names, *other_schema.names}
-    ):
+    else:
         differs = "; ".join(
             f"{name}: {_type(schema, name)} there, {_type(other_schema, name)} now"
             for name in dict.fromkeys([*schema.names, *other_schema.names])
             if _type(schema, name) != _type(other_schema, name)
         )
-    else:
+    if not differs:
         return
     raise ConfigError(
         f"{address} mixes runs with different settings ({names} differ: {differs}); keep one run per folder"

@@ -170,12 +170,12 @@ def nested_array(values: Sequence[np.ndarray | None], column: pa.Field) -> pa.Ar
     shape = value_shape(column) or (present[0].shape if present else ())
     type_ = column.type
     filled = values if pa.types.is_fixed_size_list(type_) else present
-    dense = np.zeros((len(filled), *shape), dtype=numbers_type(type_).to_pandas_dtype())
+    numbers = np.zeros((len(filled), *shape), dtype=numbers_type(type_).to_pandas_dtype())
     for i, value in enumerate(filled):
         if value is not None:
-            dense[i] = value
+            numbers[i] = value
     missing = np.array([value is None for value in values], dtype=bool)
-    return _lists(dense, missing, type_)
+    return _lists(numbers, missing, type_)
 
 
 def _lists(dense: np.ndarray, missing: np.ndarray, type_: pa.DataType) -> pa.Array:
