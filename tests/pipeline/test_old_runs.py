@@ -1,7 +1,8 @@
 """Folders that earlier releases wrote, with the tiny model of theirs: read, checked, reported, continued.
 
-`protocol1` is from commit 451b687, `protocol2` and its `edits2` from 3858898, before the rooms; all from the
-shards `pipe:cat 0.tar` and `pipe:cat 1.tar` (three samples each, one of them damaged) by `tiny.safetensors`.
+`protocol1` is from commit 451b687, `protocol2` and its `edits2` from 3858898, before the rooms; `protocol3`
+and its `edits3` are from 8421aaa, with lists in lists and clamped pictures. All are from the shards
+`pipe:cat 0.tar` and `pipe:cat 1.tar` (three samples each, one of them damaged) by `tiny.safetensors`.
 """
 
 import shutil
@@ -42,7 +43,7 @@ def restyle(*words):
     return done.stdout
 
 
-@pytest.mark.parametrize("folder", ["protocol1", "protocol2"])
+@pytest.mark.parametrize("folder", ["protocol1", "protocol2", "protocol3"])
 def test_is_read_checked_and_reported(old, folder):
     files = audit.files(folder)
     assert [found.problems for found in audit.verify(folder, files)] == [[], []]
@@ -55,17 +56,19 @@ def test_is_read_checked_and_reported(old, folder):
     assert written.n_shown == 5
 
 
-def test_edits_are_read_checked_and_reported(old):
-    assert [found.problems for found in audit.verify("edits2", audit.files("edits2"))] == [[], []]
-    assert len(LatentDataset("edits2", where="strength > 0 and status == 'ok'")) == 5
-    assert report.write("edits2", old / "report.html", model="tiny.safetensors").n_shown
+@pytest.mark.parametrize("folder", ["edits2", "edits3"])
+def test_edits_are_read_checked_and_reported(old, folder):
+    assert [found.problems for found in audit.verify(folder, audit.files(folder))] == [[], []]
+    assert len(LatentDataset(folder, where="strength > 0 and status == 'ok'")) == 5
+    assert report.write(folder, old / "report.html", model="tiny.safetensors").n_shown
 
 
-def test_one_of_the_first_protocol_is_not_continued(old):
+@pytest.mark.parametrize("folder", ["protocol1", "protocol2"])
+def test_one_of_an_older_protocol_is_not_continued(old, folder):
     with pytest.raises(
         ConfigError, match="begun by another release.*can be read, edited and report"
     ):
-        plan_inversion(SHARDS, "protocol1", RunConfig(**SETTINGS), ClusterConfig())
+        plan_inversion(SHARDS, folder, RunConfig(**SETTINGS), ClusterConfig())
 
 
 @pytest.mark.ray
@@ -75,32 +78,26 @@ def test_is_continued_and_edited_to_the_same_rows(old):
         # What a user may have in the folder: no worker imports it in the place of ours.
         (old / name).parent.mkdir(exist_ok=True)
         (old / name).write_text(f"open({str(old / 'ran')!r}, 'w')")
-    first, second = sorted((old / "protocol2").glob("*.parquet"))
+    first, second = sorted((old / "protocol3").glob("*.parquet"))
     before, rows = first.stat().st_mtime_ns, pq.read_table(second)
     second.unlink()
     words = (
-        "--model",
-        "tiny.safetensors",
-        "--align",
-        "none",
-        "--steps",
-        "2",
-        "--metrics",
-        "mse,psnr",
-    )
+        "--model", "tiny.safetensors", "--align", "none", "--steps", "2", "--metrics", "mse,psnr",
+    )  # fmt: skip
     kept = ("--latents", "all", "--save-images", "--keep-fields", "json")
-    text = restyle("invert", *SHARDS, "--out", "protocol2", *words, *kept)
+    text = restyle("invert", *SHARDS, "--out", "protocol3", *words, *kept)
     assert "1 of 2 shards were finished before" in text
     assert first.stat().st_mtime_ns == before
     require_equal(pq.read_table(second), rows)
 
-    restyle(
-        "edit", "protocol2", "--out", "edits", "--direction", "sefa:0", "--strengths=-1,1",
-        "--model", "tiny.safetensors",
-    )  # fmt: skip
-    new, then = (sorted((old / name).glob("*.parquet")) for name in ("edits", "edits2"))
-    for one, other in zip(new, then, strict=True):
-        require_equal(pq.read_table(one), pq.read_table(other), but=("shard",))
+    for name, edited in (("protocol3", "edits3"), ("protocol2", "edits2")):
+        restyle(
+            "edit", name, "--out", f"{name}_edits", "--direction", "sefa:0", "--strengths=-1,1",
+            "--model", "tiny.safetensors",
+        )  # fmt: skip
+        new, then = (sorted((old / d).glob("*.parquet")) for d in (f"{name}_edits", edited))
+        for one, other in zip(new, then, strict=True):
+            require_equal(pq.read_table(one), pq.read_table(other), but=("shard",))
     assert not (old / "ran").exists()
 
 
