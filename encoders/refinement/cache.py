@@ -29,10 +29,10 @@ def gradients(model: ReStyle) -> Tensor:
     """`curvature.gradients` of a model, from the cache where they are there; without one, found anew.
 
     Returns:
-        [n, n_styles, w_dim] float32 on the CPU; n by the resolution (`curvature.n_gradients`).
+        [n, n_styles, w_dim] float32 on the CPU; n by `curvature.n_gradients`.
     """
     generator = model.generator
-    n = curvature.n_gradients(generator.resolution)
+    n = curvature.n_gradients(generator)
     shape = (n, generator.n_styles, generator.w_dim)
     # No home folder, or none that can be written to: nothing is kept.
     path = None

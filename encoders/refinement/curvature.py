@@ -17,22 +17,24 @@ import torch
 from torch import Tensor
 
 from encoders.restyle import ReStyle
+from generators import Generator
 from generators.precision import float32_products
 
 LARGE = 128  # pixels, above which fewer gradients are taken: each costs as much as an image's step
-N_GRADIENTS, N_GRADIENTS_LARGE = 2048, 512
+N_GRADIENTS, N_GRADIENTS_LARGE = 2048, 512  # at most; twice the numbers of a latent are enough
 _SEED = 0
 # Added to the curvature of every direction, in parts of its mean: below that, the estimate tells nothing.
 _LEAST = 0.03
 _LEAST_BETWEEN = 1e-3  # the same once the layers are even
 
 
-def n_gradients(resolution: int) -> int:
-    """How many are taken of a generator of so many pixels."""
-    return N_GRADIENTS if resolution <= LARGE else N_GRADIENTS_LARGE
+def n_gradients(generator: Generator) -> int:
+    """How many are taken of a generator."""
+    most = N_GRADIENTS if generator.resolution <= LARGE else N_GRADIENTS_LARGE
+    return min(most, 2 * generator.n_styles * generator.w_dim)
 
 
-def gradients(model: ReStyle, n: int, batch_size: int = 16) -> Tensor:
+def gradients(model: ReStyle, n: int, batch_size: int = 8) -> Tensor:
     """J^T v of random latents of W, [n, n_styles, w_dim] float32 on the CPU; the same ones at every call.
 
     J is the derivative of the picture at the encoder's input size. v is normal, on such a scale that the mean
