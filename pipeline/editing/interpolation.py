@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.names import plain_key
+from pipeline.latents.record import require_columns
 from pipeline.latents.schema import dense
 from pipeline.models import DrawConfig, LatentRenderer, load_generating_model
 
@@ -128,8 +129,8 @@ def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[str, str, np.ndarray
     """Shard, key, latent [n_styles, w_dim] and footer of the rows of one file that are asked for."""
     wanted = pa.array(sorted({*keys, *(f"./{key}" for key in keys)}))
     with opened(*storage.filesystem(url)) as source:
-        if not {*COLUMNS, "latent"} <= {*source.schema_arrow.names}:
-            raise ConfigError(f"{storage.redact(url)} was not written by `restyle invert`")
+        record = footer(source.metadata, url)
+        require_columns(source.schema_arrow, (*COLUMNS, "latent"), url)
         for group in range(source.num_row_groups):
             rows = source.read_row_group(group, columns=COLUMNS)
             is_meant = pc.is_in(rows["key"], wanted).to_numpy()
@@ -138,4 +139,4 @@ def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[str, str, np.ndarray
                 if row["status"] == "ok" and row["face"] <= 0:
                     latent = source.read_row_group(group, columns=["latent"])["latent"]
                     value = dense(latent.slice(i, 1).combine_chunks())[0]
-                    yield row["shard"], plain_key(row["key"]), value, footer(source.metadata)
+                    yield row["shard"], plain_key(row["key"]), value, record

@@ -22,12 +22,14 @@ from pipeline.faces.paste import FEATHER, paste
 from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.names import RowNames, plain_key, shard_folder
+from pipeline.latents.record import require_columns
 from pipeline.latents.schema import dense
 from pipeline.models import DrawConfig, LatentRenderer
 from pipeline.shards.photos import SourcePhotos
 
 N_KEYS_SEEN = 5  # that a message names
 COLUMNS = ("key", "shard", "sample_index", "face", "status", "direction", "strength", "latent")
+NEEDED = ("key", "sample_index", "face", "latent")
 FOR_PASTE = ("quad", "width", "height")
 ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {
     "jpg": images.encode_jpeg,
@@ -105,7 +107,8 @@ def render(
     for url in sources(latents):
         files, path = storage.filesystem(url)
         with opened(files, path) as source:
-            record = footer(source.metadata)
+            record = footer(source.metadata, url)
+            require_columns(source.schema_arrow, NEEDED, url)
             first = first or record
             require_same_run(first, record, url)
             if renderer is None:

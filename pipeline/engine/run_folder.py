@@ -27,6 +27,7 @@ from pipeline.engine import moved
 from pipeline.engine.moved import Found
 from pipeline.errors import ConfigError
 from pipeline.latents.files import opened
+from pipeline.latents.record import require_settings, require_shards
 from pipeline.records import Task
 from pipeline.storage import lists
 from pipeline.storage.filesystems import as_config_error
@@ -133,12 +134,22 @@ class RunFolder(Folder):
         return [name for name in self.names() if name.endswith(".parquet")]
 
     def settings(self) -> dict[str, Any] | None:
-        """Settings and checkpoint hashes of its run, as recorded by the driver; None: no run."""
-        return self.read_json(SETTINGS)
+        """Settings and checkpoint hashes of its run, as recorded by the driver; None: no run.
+
+        Raises:
+            ConfigError: they cannot be read.
+        """
+        found = self.read_json(SETTINGS)
+        return None if found is None else require_settings(found, f"{self}/{SETTINGS}")
 
     def shards(self) -> list[dict[str, str]] | None:
-        """What was asked for, with the keys ``url``, ``identity`` and ``output``; None: no run."""
-        return self.read_json(SHARDS)
+        """What was asked for, with the keys ``url``, ``identity`` and ``output``; None: no run.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        found = self.read_json(SHARDS)
+        return None if found is None else require_shards(found, f"{self}/{SHARDS}")
 
     def opened(self, name: str) -> AbstractContextManager[pq.ParquetFile]:
         """One of its Parquet files, to be read inside the block.

@@ -20,7 +20,8 @@ from pyarrow import fs as pafs
 from pipeline import storage
 from pipeline.config import difference
 from pipeline.errors import ConfigError
-from pipeline.latents.schema import footer, is_nested, numbers_type, value_shape
+from pipeline.latents.record import footer
+from pipeline.latents.schema import is_nested, numbers_type, value_shape
 from pipeline.storage import urls
 
 N_WAITING_THREADS = 16  # footers and small columns: in an object store all waiting
@@ -84,11 +85,14 @@ def open_files(pattern: str) -> LatentFiles:
         raise ConfigError(f"no Parquet file in {address}; is it the --out of a run?")
 
     def layout(path: str) -> tuple[pa.Schema, list[Group], dict[str, Any]]:
+        name = path.rpartition("/")[2]
         with opened(source, path) as parquet:
             metadata = parquet.metadata
-        sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-        groups = [Group(path, i, n) for i, n in enumerate(sizes)]
-        return metadata.schema.to_arrow_schema().remove_metadata(), groups, footer(metadata)
+            sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+            groups = [Group(path, i, n) for i, n in enumerate(sizes)]
+            columns = metadata.schema.to_arrow_schema().remove_metadata()
+            _require_names(columns, name)
+            return columns, groups, footer(metadata, name)
 
     with ThreadPoolExecutor(N_WAITING_THREADS) as pool:
         layouts = pool.map(layout, paths)
@@ -117,7 +121,7 @@ def opened(
     with file:
         try:
             yield parquet
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _unreadable(path, error) from None
 
 
@@ -202,6 +206,11 @@ def _require_same(
     raise ConfigError(
         f"{address} mixes runs with different settings ({names} differ: {differs}); keep one run per folder"
     )
+
+
+def _require_names(columns: pa.Schema, name: str) -> None:
+    if twice := [column for column in columns.names if columns.names.count(column) > 1]:
+        raise ConfigError(f"{name} has two columns {twice[0]!r}; write it anew with one of them")
 
 
 def _type(schema: pa.Schema, name: str) -> str:

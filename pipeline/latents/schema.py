@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.config import LABEL_PREFIX, RunConfig
 from pipeline.errors import ConfigError
@@ -117,6 +116,14 @@ def _is_list(type_: pa.DataType) -> bool:
         or pa.types.is_large_list(type_)
         or pa.types.is_fixed_size_list(type_)
     )
+
+
+def n_axes(type_: pa.DataType) -> int:
+    """How many lists are in each other."""
+    n = 0
+    while _is_list(type_):
+        n, type_ = n + 1, type_.value_type
+    return n
 
 
 def numbers_type(type_: pa.DataType) -> pa.DataType:
@@ -267,11 +274,6 @@ def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.Reco
             metric = [row.metrics.get(column.name) for row in rows]
             arrays.append(pa.array(metric, column.type))
     return pa.record_batch(arrays, schema=columns)
-
-
-def footer(metadata: pq.FileMetaData) -> dict[str, Any]:
-    """Our record in a file's footer; {} in a file of another origin."""
-    return json.loads((metadata.metadata or {}).get(FOOTER_KEY, b"{}"))
 
 
 def latent_shape(column: pa.Field) -> tuple[int, int]:

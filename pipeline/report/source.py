@@ -19,6 +19,7 @@ from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.files import require_same_run
+from pipeline.latents.record import require_columns
 from pipeline.latents.schema import dense, is_nested
 from pipeline.report.metrics import metric
 
@@ -137,20 +138,21 @@ def open_run(latents: str) -> Run:
 
 def _record(file: pq.ParquetFile, path: str) -> dict[str, Any]:
     """The footer of a file that has all that a report reads."""
+    record = footer(file.metadata, path)
     try:
-        record = footer(file.metadata)
         settings = record["identity"]
         columns = {*COLUMNS, *(metric(name).name for name in settings["metrics"])}
         missing = [name for name in NEEDED if name not in record]
         missing += [name for name in SETTINGS if name not in settings]
         missing += sorted(columns - set(file.schema_arrow.names))
-    except (ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
         missing = [str(error)]
     if missing:
         raise ConfigError(
             f"{path} was not written by `restyle invert`, or by a different version ({missing[0]}); move it "
             "out of the folder"
         )
+    require_columns(file.schema_arrow, COLUMNS, path)
     return record
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import Any
 from pyarrow import fs as pafs
 
 from pipeline.errors import ConfigError
+from pipeline.storage import strict_json
 from pipeline.storage.filesystems import as_config_error, filesystem, make_folder
 from pipeline.storage.urls import redact, redacted_message
 
@@ -78,7 +78,7 @@ class Folder:
         """
         try:
             content = self.read(name)
-            return None if content is None else json.loads(content)
+            return None if content is None else _record(content)
         except Exception as error:  # of whatever library the store is reached by
             why = redacted_message(error, self.address)
             raise ConfigError(
@@ -101,3 +101,10 @@ class Folder:
     def delete(self, name: str) -> None:
         """Delete a file. Raises what the library raises."""
         self.files.delete_file(self.at(name))
+
+
+def _record(content: bytes) -> Any:
+    found = strict_json.parsed(content)
+    if found is None:  # as where there is no file
+        raise ValueError("it is null")
+    return found
