@@ -55,9 +55,8 @@ def _is_plain(value: Any) -> bool:
 
 def _all(value: Any, kind: type, holds: Callable[[Any], bool]) -> bool:
     """Whether this is a list, or an object, of such values."""
-    if not isinstance(value, kind):
-        return False
-    return all(map(holds, value.values() if isinstance(value, dict) else value))
+    items = value.values() if isinstance(value, dict) else value
+    return isinstance(value, kind) and all(holds(item) for item in items)
 
 
 def _is_shape(value: Any) -> bool:
@@ -120,8 +119,8 @@ def footer(metadata: pq.FileMetaData, path: str = "a Parquet file") -> dict[str,
             _require_columns(metadata.schema.to_arrow_schema())
     except ValueError as error:
         raise DamagedRecord(
-            f"{redact(path)} does not say what `restyle` writes into a footer ({error}); get the file again, "
-            "or delete it and run again"
+            f"{redact(path)} has a damaged footer, or one of a different version ({error}); get the file again, "
+            "or move it out of the folder"
         ) from None
     return record
 
@@ -172,7 +171,7 @@ def require_columns(columns: pa.Schema, wanted: Iterable[str], path: str) -> Non
         if name in _WHOLE and columns.field(name).nullable:
             raise DamagedRecord(
                 f"{redact(path)} may have gaps in its column {name}, which `restyle` does not write; get the "
-                "file again, or delete it and run again"
+                "file again, or move it out of the folder"
             )
 
 
