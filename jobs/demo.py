@@ -45,7 +45,9 @@ def demo(out: str, portraits: int) -> None:
     Runs on the CPU with weights that come with the package. The portraits are rendered and show no
     real person; the one photo is of the astronaut Eileen Collins (NASA, public domain).
     """
-    folder = Path(out)
+    from pipeline.storage import outputs
+
+    folder = outputs.writable_folder(out)
     shards = folder / "shards"
     if shards.exists():
         say(f"using the shards in {shards}")

@@ -42,9 +42,12 @@ def export(latents: str, form: str, out: str, where: str | None, samples: int) -
     from jobs.console import n_of
     from pipeline.errors import ConfigError
     from pipeline.latents import export
+    from pipeline.storage import redact
 
     if "://" in out:
-        raise ConfigError(f"export writes to this machine, not to {out}; copy it there afterwards")
+        raise ConfigError(
+            f"export writes to this machine, not to {redact(out)}; copy it there afterwards"
+        )
     rows = export.open_rows(latents, where)
     with tqdm(total=len(rows), unit="row", disable=None) as bar:
         if form == "npy":
