@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from jobs import flags
 from jobs.printing import say
 
 PORTRAIT_SIZE = 256
@@ -34,7 +35,7 @@ EDITS = (
 )
 @click.option(
     "--portraits",
-    type=click.IntRange(min=1),
+    type=flags.Whole(1, 10_000),
     default=48,
     show_default=True,
     help="Number of portraits to render.",

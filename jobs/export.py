@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from jobs import flags
 from jobs.printing import say
 
 
@@ -20,7 +21,7 @@ from jobs.printing import say
 @click.option("--where", help='Only rows such as "identity >= 0.6". Default: all rows that are ok.')
 @click.option(
     "--samples",
-    type=click.IntRange(min=1),
+    type=flags.Whole(min=1),
     default=1000,
     show_default=True,
     help="For pairs: samples per shard.",

@@ -23,6 +23,7 @@ from pipeline.latents.schema import dense
 from pipeline.models import DrawConfig, LatentRenderer, load_generating_model
 
 N_KEYS_NAMED = 5  # in a message
+MAX_FRAMES = 36_000  # 25 minutes; the latents of all are held
 COLUMNS = ["key", "shard", "face", "status"]
 
 
@@ -31,7 +32,7 @@ class PathConfig(DrawConfig):
     """A path and how it is drawn."""
 
     keys: tuple[str, ...]  # through these, in order
-    steps: int = setting(24, "Frames from one point to the next.", PATH, least=1)
+    steps: int = setting(24, "Frames from one point to the next.", PATH, least=1, most=10_000)
     loop: bool = setting(False, "Return to the first point at the end.", PATH)
     direction: str | None = setting(
         None, "Move each key along this one, as in `restyle edit`.", PATH
@@ -44,8 +45,14 @@ class PathConfig(DrawConfig):
             raise ConfigError("a path needs two points: name another key, or two --strengths")
         if (self.direction is None) != (not self.strengths):
             raise ConfigError("--direction and --strengths go together")
-        if not np.isfinite(self.strengths).all():
-            raise ConfigError("--strengths takes finite numbers")
+        if not np.isfinite(np.asarray(self.strengths, np.float32)).all():
+            raise ConfigError("--strengths takes finite numbers, no larger than latents can hold")
+        n_frames = len(self.keys) * max(1, len(self.strengths)) * self.steps
+        if n_frames > MAX_FRAMES:
+            raise ConfigError(
+                f"a path of {n_frames:,} frames is too long, {MAX_FRAMES:,} are the most; pass fewer "
+                "--steps, or draw it in parts"
+            )
 
 
 def interpolate(latents: str, out: str, config: PathConfig) -> int:

@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 import braceexpand
 import pyarrow.parquet as pq
@@ -32,6 +31,7 @@ from pipeline.records import Task
 from pipeline.storage import lists
 from pipeline.storage.filesystems import as_config_error
 from pipeline.storage.folder import Folder
+from pipeline.storage.urls import path_of
 
 SETTINGS = f"{RUN_FOLDER}/settings.json"
 SHARDS = f"{RUN_FOLDER}/shards.json"
@@ -61,7 +61,7 @@ def task(url: str, version: str, run: str) -> Task:
         run: the run's fingerprint.
     """
     address = storage.redact(url)
-    path = address if url.startswith(storage.PIPE) else urlsplit(address).path
+    path = address if url.startswith(storage.PIPE) else path_of(address)
     name = PurePosixPath(path).name
     earlier = OUTPUT_NAME.match(name)  # its hashes are not carried on
     stem = earlier[1].rpartition(".")[0] if earlier else name.split(".tar")[0]

@@ -23,6 +23,7 @@ from pipeline.errors import ConfigError
 from pipeline.latents.record import footer
 from pipeline.latents.schema import is_nested, numbers_type, value_shape
 from pipeline.storage import urls
+from pipeline.storage.filesystems import listed
 
 N_WAITING_THREADS = 16  # footers and small columns: in an object store all waiting
 N_READ_THREADS = min(4, os.cpu_count() or 1)
@@ -164,12 +165,8 @@ def _matches(pattern: str) -> tuple[pafs.FileSystem, list[str]]:
         address, name = address or ".", glob.escape(name)
     source, folder = storage.filesystem(address + query)
     is_deep = "/" in name
-    try:
-        selector = pafs.FileSelector(folder, recursive=is_deep, allow_not_found=True)
-        infos = source.get_file_info(selector)
-    except (OSError, pa.ArrowException) as error:
-        why = urls.redacted_message(error, pattern)
-        raise ConfigError(f"cannot list {storage.redact(pattern)}: {why}") from None
+    selector = pafs.FileSelector(folder, recursive=is_deep, allow_not_found=True)
+    infos = listed(source, selector, pattern)
     by_name = {info.path[len(folder) :].lstrip("/"): info for info in infos}
     return source, sorted(
         info.path

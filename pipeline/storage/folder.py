@@ -11,7 +11,7 @@ from pyarrow import fs as pafs
 
 from pipeline.errors import ConfigError
 from pipeline.storage import strict_json
-from pipeline.storage.filesystems import as_config_error, filesystem, make_folder
+from pipeline.storage.filesystems import filesystem, listed, make_folder
 from pipeline.storage.urls import redact, redacted_message
 
 
@@ -59,8 +59,8 @@ class Folder:
             ConfigError: it cannot be listed.
         """
         path = self.at(below) if below else self.path
-        with as_config_error("list", self.address):
-            infos = self.files.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        selector = pafs.FileSelector(path, allow_not_found=True)
+        infos = listed(self.files, selector, self.address)
         return {info.base_name: info.size or 0 for info in sorted(infos, key=lambda i: i.base_name)}
 
     def read(self, name: str) -> bytes | None:
