@@ -121,7 +121,13 @@ def _found(latents: str, keys: Sequence[str]) -> tuple[np.ndarray, dict]:
                 f"{storage.redact(latents)} holds no latent with the key {key!r}; a key is the name of an "
                 f"image in its shard, without the extension, such as {', '.join(_some_keys(latents))}"
             )
-    return np.stack([rows[key][1] for key in keys]), record
+    points = [rows[key][1] for key in keys]
+    if len({point.shape for point in points}) > 1:
+        raise ConfigError(
+            f"the latents of {', '.join(keys)} are of different shapes; `restyle verify` on their "
+            "folder lists what is damaged"
+        )
+    return np.stack(points), record
 
 
 def _some_keys(latents: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -177,7 +178,8 @@ def _said(columns: Columns, row: int, names: Sequence[str]) -> dict[str, Any]:
     """Labels as the sample had them, and the others; a label that is named like a metric keeps its prefix."""
     rest = _rest(columns[JSON_REST].item(row)) if JSON_REST in names else None
     content = rest if isinstance(rest, dict) else {"json": rest}
-    n_steps = int(columns["n_steps"].item(row)) if "n_steps" in columns else None
+    stated = columns["n_steps"].item(row) if "n_steps" in columns else math.nan
+    n_steps = None if math.isnan(stated) else int(stated)
     for name in names:
         if name != JSON_REST:
             short = name.removeprefix(LABEL_PREFIX)

@@ -264,7 +264,7 @@ _TYPES: tuple[tuple[Callable[[pa.DataType], bool], str, tuple[str, ...]], ...] =
     (_nested(2), "arrays of two dimensions", ("latent", "landmarks", "quad")),
     (_nested(3), "arrays of three dimensions", ("latents_by_step",)),
 )
-_SHAPES = {"landmarks": (68, 2), "quad": (4, 2)}
+SHAPES = {"landmarks": (68, 2), "quad": (4, 2)}
 # In these is no gap, by their definition in the schema: who reads them need not look.
 _WHOLE = ("key", "shard", "sample_index", "face", "n_faces", "status", "direction", "strength")
 
@@ -278,6 +278,6 @@ def _require_columns(columns: pa.Schema) -> None:
         for name in own:
             if name in names and not is_right(columns.field(name).type):
                 raise ValueError(f"the column {name} is {columns.field(name).type}, not {words}")
-    for name, shape in _SHAPES.items():
+    for name, shape in SHAPES.items():
         if name in names and value_shape(columns.field(name)) not in (None, shape):
             raise ValueError(f"an array of the column {name} is not {shape[0]} by {shape[1]}")

@@ -19,6 +19,7 @@ from pipeline.records import AlignedFace, Status
 FOOTER_KEY = b"restyle"
 # Key of an array's shape in the metadata of its column.
 SHAPE_KEY = b"shape"
+GAP = "an array in a column of lists has a gap; the file is damaged"
 MAX_SIDE = 1 << 20  # of a shape that a file states
 
 
@@ -217,10 +218,12 @@ def dense(array: pa.Array, shape: Sequence[int] | None = None) -> np.ndarray:
     """
     sizes = [len(array)]
     while _is_list(array.type):
+        if array.null_count:
+            raise ConfigError(GAP)
         sizes.append(_length(array, None if shape is None else shape[len(sizes) - 1]))
         array = array.flatten()
     if array.null_count or len(array) != math.prod(sizes):
-        raise ConfigError("an array in a column of lists has a gap; the file is damaged")
+        raise ConfigError(GAP)
     return array.to_numpy(zero_copy_only=False).reshape(sizes)
 
 

@@ -19,14 +19,16 @@ from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.files import require_same_run
-from pipeline.latents.record import require_columns
+from pipeline.latents.record import SHAPES, require_columns
 from pipeline.latents.schema import dense, is_nested
 from pipeline.report.metrics import metric
 
 # Rows decoded at once when single rows are picked: with 18 x 512 latents of five steps, 12 MB.
 BATCH_ROWS = 64
 # What a file must have: columns, and entries of its footer and of the settings there.
-COLUMNS = ("key", "shard", "sample_index", "face", "n_faces", "status", "error", "latent")
+COLUMNS = (
+    "key", "shard", "sample_index", "face", "n_faces", "status", "error", "latent", "width", "height"
+)  # fmt: skip
 NEEDED = (
     "fingerprint", "model", "n_samples", "n_by_status", "latent_avg_shape", "metric_protocol", "versions"
 )  # fmt: skip
@@ -248,11 +250,11 @@ def _picked(
 
 def _plain(row: pa.RecordBatch) -> dict[str, Any]:
     return {
-        name: _array(column) if is_nested(column.type) else column[0].as_py()
+        name: _array(column, SHAPES.get(name)) if is_nested(column.type) else column[0].as_py()
         for name, column in zip(row.schema.names, row.columns, strict=True)
     }
 
 
-def _array(column: pa.Array) -> np.ndarray | None:
+def _array(column: pa.Array, shape: tuple[int, ...] | None) -> np.ndarray | None:
     """The single value of a column of nested lists."""
-    return None if column.null_count else dense(column)[0].astype(np.float32)
+    return None if column.null_count else dense(column, shape)[0].astype(np.float32)
