@@ -33,11 +33,14 @@ def learn_direction(latents: str, label: str, out: str, layers: str | None, **op
     from pipeline.errors import ConfigError
 
     if not out.endswith(".safetensors"):
-        better = Path(out).with_suffix(".safetensors")
+        better = Path(out).parent / f"{Path(out).stem or 'smile'}.safetensors"
         raise ConfigError(f"a direction is a .safetensors file; pass --out {better}")
 
     from pipeline.editing.expression import parse_layers
     from pipeline.editing.learning import LearnConfig, learn, save
+    from pipeline.storage import outputs
+
+    outputs.writable_file(out, "smile.safetensors")
 
     chosen = None if layers is None else parse_layers(layers)
     config = flags.build(LearnConfig, options, label=label, layers=chosen)
