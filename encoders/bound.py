@@ -1,10 +1,10 @@
 """A bound that keeps latents in the part of W that the mapping fills, so that a strange photo stays a face.
 
 Each style vector is looked at along the principal axes of W: those of the covariance of many mapped random
-vectors. A coordinate c, in standard deviations of its axis, becomes S tanh(c / S): near the mean almost itself,
-never beyond S. The axes are a complete basis, so that nothing of a latent lies outside of them. Where W has
-almost no spread, any deviation would count as infinite: no axis counts as narrower than `LEAST_SPREAD` of the
-widest, so that along it a latent can move by S times that and no further.
+vectors. A coordinate c, in standard deviations of its axis, becomes S tanh(c / S): near the mean almost
+itself, never beyond S. The axes are a complete basis, so that nothing of a latent lies outside of them.
+Where W has almost no spread, any deviation would count as infinite: no axis counts as narrower than
+`LEAST_SPREAD` of the widest, so that along it a latent can move by S times that and no further.
 """
 
 from __future__ import annotations
