@@ -11,9 +11,11 @@ from pipeline.config import CLUSTER, setting
 from pipeline.training.stream import StreamConfig
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from generators.training.protocol import Validation
+    from pipeline.training.rendered import RenderConfig
 
 DATA, RUN = "Data", "Run"  # headings of `--help`
 N_RESTARTS = 3  # of a group that lost a worker
@@ -21,6 +23,8 @@ N_RESTARTS = 3  # of a group that lost a worker
 
 class Trainer(Protocol):
     """What the loop drives: networks, their optimizers, and how one batch teaches them."""
+
+    device: torch.device
 
     @property
     def input_size(self) -> tuple[int, int]: ...  # height and width of the images it takes
@@ -45,6 +49,7 @@ class LoopConfig:
     batch_size: int = 1  # images on each worker
     seed: int = 0
     z_dim: int = 0  # of the vectors that samples carry as .npy; 0: none is wanted
+    rendered: RenderConfig | None = None  # what is drawn instead of reading shards
     n_held_out: int = setting(64, "Images to validate on.", DATA, least=1)
     align: Literal["none", "face"] = setting(
         "none", "none: the images are aligned already. face: align each as it is read.", DATA
