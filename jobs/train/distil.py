@@ -11,11 +11,11 @@ import click
 from encoders.training.distillation import DistillationConfig, DistillationTrainer
 from jobs import flags
 from jobs.train.start import command, start
-from pipeline.training.rendered import RenderConfig
+from pipeline.training.config import RenderConfig
 
 
 @command(
-    "pipeline.training.rendered:RenderConfig",
+    "pipeline.training.config:RenderConfig",
     "encoders.training.distillation:DistillationConfig",
     needs_shards=False,
     epilog="Example: restyle train distil 'portraits/*.tar' --out generator/",

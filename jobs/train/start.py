@@ -7,18 +7,16 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from jobs import flags
 from jobs.printing import say
 from pipeline.storage import redact
-from pipeline.training.config import LoopConfig, WorkersConfig
+from pipeline.training.config import LoopConfig, RenderConfig, WorkersConfig
+from pipeline.training.rendered import shards as shards_of
 from pipeline.training.run import execute, find_shards
-
-if TYPE_CHECKING:
-    from pipeline.training.rendered import RenderConfig
 
 # Of the loop, what decides the weights too.
 DECIDING = ("align", "chunk", "n_held_out")
@@ -64,8 +62,9 @@ def start(
         rendered: what is drawn instead of reading shards.
     """
     patterns = options.pop("held_out")
-    own, held_out = (rendered.shards(), ()) if rendered else find_shards(shards, patterns)
+    own, held_out = (shards_of(rendered), ()) if rendered else find_shards(shards, patterns)
     shared = {name: settings[name] for name in ("n_batches", "batch_size", "seed")}
+    shared |= {"z_dim": z_dim}  # a flag of some trainers too
     of_loop = {f.name: options[f.name] for f in fields(LoopConfig) if f.name in options}
     config = flags.build(
         LoopConfig,

@@ -8,62 +8,32 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import setting
 from pipeline.errors import ConfigError
 from pipeline.portraits import N_PARAMETERS, render, sample
 from pipeline.portraits.shards import PER_SHARD, SEED_STRIDE
 from pipeline.records import Sample
 from pipeline.training.batches import Batch, vector
+from pipeline.training.config import RenderConfig
 from pipeline.training.stream import Position, SampleStream
 
-RENDERING = "Rendering"  # heading of `--help`
 AT_ONCE = 64  # of the images to validate on
 
 
-@dataclass(frozen=True)
-class RenderConfig:
-    """Which portraits are drawn in place of those of shards."""
-
-    render: bool = setting(
-        False,
-        "Draw the portraits as they are needed, on the device that trains, instead of reading SHARDS: "
-        "the same ones as those of `restyle portraits`.",
-        RENDERING,
-    )
-    n_portraits: int = setting(60_000, "How many different ones.", RENDERING, least=1)
-    portraits_seed: int = setting(
-        41,
-        "Seed of the portraits to train on, as of `restyle portraits --seed`.",
-        RENDERING,
-        least=0,
-    )
-    held_out_seed: int = setting(
-        90, "Seed of the portraits to validate on; another one.", RENDERING, least=0
-    )
-
-    def __post_init__(self) -> None:
-        if self.portraits_seed == self.held_out_seed:
-            raise ConfigError(
-                f"--held-out-seed must differ from --portraits-seed, which is {self.portraits_seed} too"
-            )
-
-    def shards(self) -> tuple[str, ...]:
-        """What stands for shards in a stream: a seed and a number of portraits each."""
-        sizes = [
-            min(PER_SHARD, self.n_portraits - n) for n in range(0, self.n_portraits, PER_SHARD)
-        ]
-        first = self.portraits_seed * SEED_STRIDE
-        return tuple(f"portraits:{first + i}:{n}" for i, n in enumerate(sizes))
+def shards(config: RenderConfig) -> tuple[str, ...]:
+    """What stands for shards in a stream: a seed and a number of portraits each."""
+    n = config.n_portraits
+    sizes = [min(PER_SHARD, n - first) for first in range(0, n, PER_SHARD)]
+    seed = config.portraits_seed * SEED_STRIDE
+    return tuple(f"portraits:{seed + i}:{size}" for i, size in enumerate(sizes))
 
 
 class RenderedStream(SampleStream):
-    """A stream whose samples have normals and no image; its shards are those of a :class:`RenderConfig`."""
+    """A stream whose samples have normals and no image; its shards are those of :func:`shards`."""
 
     def read(self, url: str) -> Iterator[Sample]:
         """The samples of one shard, in the order of `restyle portraits`."""

@@ -10,10 +10,11 @@ from pipeline.faces.prepare import AlignSettings
 from pipeline.portraits import N_PARAMETERS, shards
 from pipeline.training import rendered
 from pipeline.training.batches import Batches, first_images
-from pipeline.training.rendered import RenderConfig, RenderedBatches, RenderedStream
+from pipeline.training.config import RenderConfig
+from pipeline.training.rendered import RenderedBatches, RenderedStream
 from pipeline.training.stream import Position, SampleStream, StreamConfig
 
-SIZE, FIELDS = 16, frozenset({"npy"})
+SIZE, FIELDS, BEGIN = 16, frozenset({"npy"}), Position()
 
 
 @pytest.fixture
@@ -27,13 +28,15 @@ def written(tmp_path, monkeypatch):
     return [str(path) for path in paths], RenderConfig(True, 12, portraits_seed=3, held_out_seed=4)
 
 
-def _of_shards(urls, begin=Position()):
+def _of_shards(urls, begin=BEGIN):
     stream = SampleStream(StreamConfig(tuple(urls), seed=1, chunk=4, fields=FIELDS), begin)
     return Batches(stream, 4, AlignSettings("none", "largest", SIZE, SIZE), N_PARAMETERS)
 
 
-def _drawn(config, begin=Position()):
-    stream = RenderedStream(StreamConfig(config.shards(), seed=1, chunk=4, fields=FIELDS), begin)
+def _drawn(config, begin=BEGIN):
+    stream = RenderedStream(
+        StreamConfig(rendered.shards(config), seed=1, chunk=4, fields=FIELDS), begin
+    )
     return RenderedBatches(stream, 4, SIZE, N_PARAMETERS, torch.device("cpu"))
 
 
