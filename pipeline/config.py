@@ -35,6 +35,7 @@ MAX_STEPS = 1000  # of the residual loop: all their thumbnails are held
 MAX_REFINE = 10_000
 REFINE_WEIGHTS = ("refine_near", "refine_lpips", "refine_identity")
 REFINE = {"fast": 10, "best": 36}  # steps of --refine by name: docs/quality.md has what they bring
+MAX_BOUND = 1000  # standard deviations of W: far beyond any latent
 
 
 # Headings that `--help` groups flags under.
@@ -69,6 +70,12 @@ class RunConfig:
         None, "Generator file to use instead of the (last) checkpoint's own.", MODEL
     )
     steps: int = setting(5, "Passes of the residual loop.", MODEL)
+    bound: float | None = setting(
+        None,
+        "Keep latents softly within so many standard deviations of W along each of its axes; 0: no bound. "
+        "Default: as the checkpoint says.",
+        MODEL,
+    )
     precision: Precision = setting("fp32", "Of the networks; latents stay float32.", MODEL)
     refine: int = setting(
         0,
@@ -148,6 +155,8 @@ class RunConfig:
                 raise ConfigError(f"--{option} is for {metric}; add {metric} to --metrics")
         if not 1 <= self.steps <= MAX_STEPS:
             raise ConfigError(f"--steps must be 1 to {MAX_STEPS}, not {self.steps}")
+        if self.bound is not None and not 0 <= self.bound <= MAX_BOUND:
+            raise ConfigError(f"--bound must be 0 to {MAX_BOUND}, not {self.bound:g}")
         if self.latents == "best" and "mse" not in self.metrics:
             raise ConfigError("--latents best is chosen by mse; add mse to --metrics")
         self._require_refinement()
@@ -175,12 +184,15 @@ class RunConfig:
 
     def settings(self) -> dict[str, Any]:
         """The settings that the fingerprint covers: paths are left out, the weights' hashes count."""
-        left_out = (*PATHS, "keep_fields", "labels")
+        left_out = (*PATHS, "keep_fields", "labels", "bound")
         if not self.refine:
             left_out += ("refine", *REFINE_WEIGHTS)
         chosen = {name: value for name, value in asdict(self).items() if name not in left_out}
         # Named only where there are any, so that runs from before they existed go on.
-        kept = {"keep_fields": list(self.keep_fields), **self.labels} if self.keep_fields else {}
+        kept: dict[str, Any] = {}
+        if self.keep_fields:
+            kept = {"keep_fields": list(self.keep_fields), **self.labels}
+        kept |= {} if self.bound is None else {"bound": float(self.bound)}
         return {**chosen, "metrics": list(self.metrics), "protocol": PROTOCOL, **kept}
 
 

@@ -24,7 +24,7 @@ from pipeline.inversion.batches import N_AHEAD, BatchInverter
 from pipeline.inversion.scoring import Scorer
 from pipeline.latents import schema
 from pipeline.latents.schema import Row
-from pipeline.models import checkpoint_hashes, load_model
+from pipeline.models import bounds, checkpoint_hashes, load_model
 from pipeline.records import AlignedFace, Sample, Status, Task
 from pipeline.shards import labels, reader
 from pipeline.storage import redact
@@ -153,6 +153,7 @@ class Inversion:
             "model": run.model,
             "then": run.then,
             "generator": run.generator,
+            **bounds(model),
             "shard": self.shard,
             "latent_avg": base64.b64encode(latent_avg.tobytes()).decode(),
             "latent_avg_shape": list(latent_avg.shape),

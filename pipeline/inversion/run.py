@@ -24,7 +24,7 @@ from pipeline.errors import ConfigError
 from pipeline.inversion import batch_size
 from pipeline.inversion.actor import ActorConfig
 from pipeline.inversion.scoring import Scorer
-from pipeline.models import checkpoint_hashes, load_model
+from pipeline.models import advice, checkpoint_hashes, load_model
 from pipeline.records import RETRYABLE, Task
 from pipeline.shards import labels
 from pipeline.storage.pace import Limits
@@ -64,7 +64,7 @@ def plan_inversion(
     settings = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
     tasks = run_folder.tasks(shards, fingerprint(settings), forget)
     folder = RunFolder(out)
-    folder.require_compatible(settings, overwrite)
+    folder.require_compatible(settings, overwrite, advice)
     planned = folder.planned(tasks, overwrite)
     tasks, pending = planned.tasks, planned.pending
     redo: frozenset[str] = frozenset()

@@ -210,6 +210,7 @@ def _settings(run: Run) -> dict[str, str]:
         "generator": PurePath(footer.get("generator") or "").name,
         "encoder sha256": settings["encoder_sha256"],
         "generator sha256": settings["generator_sha256"],
+        "bound": f"{footer['bound']} standard deviations of W" if "bound" in footer else "",
         "latent": f"{shape}, {settings['latent_dtype']}",
         "latents kept": {"all": "every step", "best": "the best step of each row"}.get(
             settings["latents"], "last step"
