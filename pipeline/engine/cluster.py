@@ -8,13 +8,14 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from pipeline.config import ClusterConfig
+from pipeline.engine import private_ray
 from pipeline.errors import ConfigError
 
 CONNECT_TIMEOUT_S = 10.0
@@ -90,13 +91,16 @@ def connect(config: ClusterConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     handler = signal.getsignal(signal.SIGTERM)
-    try:
-        _join(config.address)
-        _restore(handler)  # Ray has put its own
-        yield
-    finally:
-        ray.shutdown()
-        _restore(handler)  # and has taken away whatever was there
+    with ExitStack() as own:
+        if _address(config.address) == LOCAL:
+            own.enter_context(private_ray.guarded())
+        try:
+            _join(config.address)
+            _restore(handler)  # Ray has put its own
+            yield
+        finally:
+            ray.shutdown()
+            _restore(handler)  # and has taken away whatever was there
 
 
 def _restore(handler: Any) -> None:
@@ -121,13 +125,17 @@ def _away_from_the_users_files() -> Iterator[None]:
 def _join(asked: str | None) -> None:
     address = _address(asked)
     handler = signal.getsignal(signal.SIGTERM)
+    ours: dict[str, Any] = {"_node_ip_address": private_ray.LOOPBACK, "include_dashboard": False}
     try:
-        with _away_from_the_users_files():
+        with ExitStack() as stack:
+            stack.enter_context(_away_from_the_users_files())
+            if address == LOCAL:
+                stack.enter_context(private_ray.on_loopback())
             ray.init(
                 address=address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                include_dashboard=False if address == LOCAL else None,
+                **(ours if address == LOCAL else {}),
             )
     except Exception as error:  # plain ones among them: processes that did not come up in time
         raise _no_cluster(asked, error) from None
