@@ -1,4 +1,4 @@
-"""The Ray that a run starts for itself: it listens on this machine alone and wants a token from whoever sends work.
+"""The Ray that a run starts for itself: it listens on this machine alone, and takes work for a token only.
 
 By itself Ray listens on every network that the machine is on, and below 2.60 it runs whatever it is sent.
 """
@@ -9,6 +9,8 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import Any
 
 from ray._private import ray_constants
 
@@ -45,11 +47,10 @@ def guarded() -> Iterator[None]:
 
 def _read_again() -> None:
     """Ray reads mode and token once a process; releases that know no token have nothing to read."""
-    with suppress(ImportError, AttributeError):
-        from ray._raylet import AuthenticationTokenLoader, Config
-
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+    compiled: Any = import_module("ray._raylet")
+    with suppress(AttributeError):
+        compiled.Config.initialize("")
+        compiled.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager
