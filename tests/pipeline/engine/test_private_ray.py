@@ -11,6 +11,8 @@ from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
 from benchmarks.chaos.processes import descendants
 from pipeline.engine import private_ray
+from pipeline.engine.reachable import require_reachable
+from pipeline.errors import ConfigError
 
 LISTENS = "0A"  # the state of a socket, in /proc/net/tcp
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
@@ -82,6 +84,8 @@ def test_nobody_else_reaches_it_or_sends_it_work(started):
     assert len(found) > 5
     assert set(found) <= LOOPBACK
     refused = grpc.StatusCode.UNAUTHENTICATED
+    with pytest.raises(ConfigError, match="refuses this user's token .*missing or incorrect"):
+        require_reachable(address)
     answers = [answer(address, t) for t in ("", "another", token)]
     assert answers == [refused, refused, grpc.StatusCode.OK]
     out, _ = driver.communicate()
