@@ -32,7 +32,7 @@ ADVICE = {
 
 def _not_started(error: BaseException) -> ConfigError:
     """Why Ray did not start on this machine."""
-    why = " ".join(str(error).split())[:300]
+    why = " ".join(str(error).split()).partition(". ")[0][:300]
     advice = next((text for word, text in ADVICE.items() if word in why.lower()), AGAIN)
     return ConfigError(f"Ray did not start here ({why}); {advice}")
 

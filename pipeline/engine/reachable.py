@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -54,11 +56,10 @@ def require_reachable(asked: str | None) -> None:
         )
     try:
         _require_head(host.strip("[]"), int(port))
-        import_module("ray._raylet").GcsClient(address=found)
+        _require_token(found)
     except (OSError, OverflowError, UnicodeError) as error:
         raise no_cluster(asked, error) from None
     except Exception as error:  # Ray's own kinds, of which an earlier release has others
-        # Ray itself would try a wrong token for 20 s, and forget in the end why it failed.
         if "token" in str(error).lower():
             raise no_cluster(asked, error) from None
 
@@ -113,6 +114,35 @@ def _require_head(host: str, port: int) -> None:
         header = connection.recv(N_HEADER_BYTES)
     if len(header) <= KIND or header[KIND] != SETTINGS:
         raise OSError("something other than Ray listens there")
+
+
+def _require_token(address: str) -> None:
+    """Raise Ray's own error at once: it tries a wrong token for 20 s, and forgets in the end why it failed."""
+    try:
+        setup: Any = import_module("ray._private.authentication.authentication_token_setup")
+        require = setup.ensure_token_if_auth_enabled
+    except (ImportError, AttributeError):
+        return  # a release that says all that by itself
+    require({}, create_token_if_missing=False)  # without one, the next line would end the process
+    with _silent():
+        import_module("ray._raylet").GcsClient(address=address)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Within it, nothing comes to stderr, where Ray's C++ would say in its words what is said below."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def no_cluster(asked: str | None, error: BaseException) -> ConfigError:
