@@ -117,7 +117,7 @@ def _require_head(host: str, port: int) -> None:
 
 
 def _require_token(address: str) -> None:
-    """Raise Ray's own error at once: it tries a wrong token for 20 s, and forgets in the end why it failed."""
+    """Raise Ray's own error at once: it tries a wrong token for 20 s, and then forgets why it failed."""
     try:
         setup: Any = import_module("ray._private.authentication.authentication_token_setup")
         require = setup.ensure_token_if_auth_enabled
