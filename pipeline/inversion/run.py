@@ -17,7 +17,7 @@ from generators.precision import dtype_of
 from pipeline import storage
 from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
 from pipeline.engine import audit, run_folder
-from pipeline.engine.cluster import require_reachable
+from pipeline.engine.reachable import require_reachable
 from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device, runs_here
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
