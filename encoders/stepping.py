@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -66,7 +66,8 @@ class Stepper:
             ValueError: another shape, type or range of images.
             RuntimeError: out of memory, from torch.
         """
-        places = _Places(self.model, self.n_places, precision or self.model.precision)
+        with _plain():
+            places = _Places(self.model, self.n_places, precision or self.model.precision)
         source, under_way = iter(batches), deque[_Batch]()
         is_over = False
         while True:
@@ -77,19 +78,30 @@ class Stepper:
                     is_over = start is None
                     if start is None:
                         break
-                    with self._turn:
+                    with self._turn, _plain():
                         batch = places.opened(start, self.most)
                     under_way.append(batch)
-                with self._turn:
+                with self._turn, _plain():
                     places.fill(batch)
             if not under_way:
                 return
-            with self._turn:
+            with self._turn, _plain():
                 done = places.step(self.most, self.gain)
             # The one question to the device in a step.
-            places.leave(done.tolist())
+            is_done = done.tolist()
+            with _plain():
+                places.leave(is_done)
             while under_way and under_way[0].is_done:
-                yield under_way.popleft().inversion()
+                with _plain():
+                    result = under_way.popleft().inversion()
+                yield result
+
+
+@contextmanager
+def _plain() -> Iterator[None]:
+    """Tensors that can be written to wherever they are, and of which no derivative is taken."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 @dataclass(eq=False)
@@ -151,7 +163,7 @@ class _Places:
         """A batch that is about to begin."""
         model, device = self._model, self._target.device
         require_images(start.images)
-        with torch.inference_mode(False), torch.no_grad(), float32_products(self._precision):
+        with float32_products(self._precision):
             target = model.to_input(start.images.to(device, torch.float32)).clone()
             networks = model.networks(precision=self._precision)
             if start.latents is None:
@@ -174,29 +186,27 @@ class _Places:
         rows = range(batch.n_placed, batch.n_placed + len(free))
         part = slice(rows.start, rows.stop)
         at = torch.tensor(free, device=self._target.device)
-        with torch.inference_mode(False), torch.no_grad():
-            self._target[at] = batch.target[part]
-            self._seen[at] = batch.seen[part]
-            self._latents[at] = batch.begin[part]
-            self._errors[at] = torch.inf
+        self._target[at] = batch.target[part]
+        self._seen[at] = batch.seen[part]
+        self._latents[at] = batch.begin[part]
+        self._errors[at] = torch.inf
         for place, row in zip(free, rows, strict=True):
             self._who[place], self._n_taken[place] = (batch, row), 0
         batch.n_placed += len(free)
 
     def step(self, most: int, gain: float | None) -> Tensor:
         """One step everywhere; whether each image is done, [n] bool."""
-        with torch.inference_mode(False), torch.no_grad():
-            given = self._model, self._target, self._seen, self._latents, self._precision
-            found = self._model.execution.step(*given)
-            errors = distances.mse(found.thumbnails.clamp(-1, 1), self._target)
-            done = torch.zeros_like(errors, dtype=torch.bool)
-            if gain is not None:
-                # NaN is less than nothing: what is not finite is done.
-                done = ~(errors < (1 - gain) * self._errors)
-            self._latents, self._seen, self._errors = found.latents, found.thumbnails, errors
-            self._found = found
-            self._n_taken = [n + 1 for n in self._n_taken]
-            self._keep(found)
+        given = self._model, self._target, self._seen, self._latents, self._precision
+        found = self._model.execution.step(*given)
+        errors = distances.mse(found.thumbnails.clamp(-1, 1), self._target)
+        done = torch.zeros_like(errors, dtype=torch.bool)
+        if gain is not None:
+            # NaN is less than nothing: what is not finite is done.
+            done = ~(errors < (1 - gain) * self._errors)
+        self._latents, self._seen, self._errors = found.latents, found.thumbnails, errors
+        self._found = found
+        self._n_taken = [n + 1 for n in self._n_taken]
+        self._keep(found)
         at_end = torch.tensor([n >= most for n in self._n_taken], device=done.device)
         return done | at_end
 
@@ -219,8 +229,7 @@ class _Places:
                 shape = len(batch.target), *found.images.shape[1:]
                 batch.images = found.images.new_empty(shape)
             at, of = torch.tensor(rows, device=device), torch.tensor(places, device=device)
-            with torch.inference_mode(False), torch.no_grad():
-                batch.images[at] = found.images[of]
+            batch.images[at] = found.images[of]
             for row, place in zip(rows, places, strict=True):
                 batch.taken[row] = self._n_taken[place]
                 self._who[place] = None

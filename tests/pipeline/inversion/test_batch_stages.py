@@ -4,7 +4,7 @@ import re
 import threading
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -13,13 +13,14 @@ import torch
 from encoders import load_inverter
 from encoders.metrics import distances
 from encoders.refinement import Refiner, curvature
+from encoders.stepping import Start, Stepper
 from pipeline import errors
-from pipeline.config import RunConfig
+from pipeline.config import AUTO, AUTO_GAIN, RunConfig
 from pipeline.engine import stopwatch
 from pipeline.engine.quarantine import CrashRecorder, CrashSearch
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.faces import images
-from pipeline.inversion import batch_size, batches
+from pipeline.inversion import batch_size, batches, computation
 from pipeline.inversion.batches import BatchInverter
 from pipeline.inversion.scoring import Scorer
 from pipeline.records import AlignedFace, Status
@@ -174,6 +175,67 @@ def test_a_refined_answer_is_a_step_more(model, inverter, faces):
             images.encode_jpeg(drawn)
         )
         assert abs(difference).max() <= 3  # of a batch and alone
+
+
+def rows_of(inverter, faces, **more):
+    clock = Stopwatch()
+    found = [row for batch in inverter(**more).rows(iter(faces), clock) for row in batch]
+    assert [row.face.index for row in found] == [face.index for face in faces]
+    return found
+
+
+@pytest.mark.parametrize("n_ahead", [0, 2])
+def test_with_auto_each_row_has_the_steps_that_it_needs(model, inverter, faces, n_ahead):
+    run = replace(RUN, steps=AUTO, max_steps=6)
+    assert (run.steps, run.auto) == (6, True)
+    found = rows_of(inverter, faces, run=run, n_ahead=n_ahead)
+    fixed = rows_of(inverter, faces, run=replace(RUN, steps=6))
+    lengths = set()
+    for row, whole in zip(found, fixed, strict=True):
+        assert row.status == whole.status
+        if row.status != Status.OK:
+            continue
+        mse = whole.metrics["mse"]
+        falls = [after < (1 - AUTO_GAIN) * before for before, after in pairwise(mse)]
+        n = falls.index(False) + 2 if False in falls else 6
+        lengths.add(n)
+        assert len(row.latents) == n
+        np.testing.assert_allclose(row.latents, whole.latents[:n], atol=1e-5)
+        assert row.metrics["mse"] == pytest.approx(mse[:n], rel=1e-4)
+        assert {len(values) for values in row.metrics.values()} == {n}
+        drawn = images.to_u8(model.draw_kept(torch.from_numpy(row.latents[-1:]))[0])
+        assert row.reconstruction == images.encode_jpeg(drawn)
+    assert len(lengths) > 1, "they differ"
+
+
+def test_auto_refined_and_the_best_step(model, inverter, faces):
+    run = replace(RUN, steps=AUTO, max_steps=6, refine=3, latents="best")
+    refiner = Refiner(model, 3, gradients=curvature.gradients(model, 64))
+    plain = rows_of(inverter, faces, run=replace(RUN, steps=AUTO, max_steps=6))
+    for row, before in zip(rows_of(inverter, faces, run=run, refiner=refiner), plain, strict=True):
+        if row.status == Status.OK:
+            assert row.best_step == len(row.latents) == len(before.latents) + 1
+            np.testing.assert_allclose(row.latents[:-1], before.latents, atol=1e-5)
+            assert row.metrics["mse"][-1] < min(before.metrics["mse"])
+
+
+def test_a_random_start_is_the_rows_own(model, inverter, faces):
+    run = replace(RUN, init="random")
+    found, again = (rows_of(inverter, faces, run=run, size=size) for size in (3, 4))
+    starts = []
+    for row, other in zip(found, again, strict=True):
+        if row.status != Status.OK:
+            continue
+        np.testing.assert_allclose(row.latents, other.latents, atol=1e-5)
+        z = computation.z_of(row.face, 16)
+        w = model.generator.mapping(z[None])[0]
+        starts.append(w)
+        given = torch.from_numpy(images.decode(row.aligned_image)).permute(2, 0, 1)[None]
+        [alone] = Stepper(model, 1, 2)(
+            [Start(given.float() / 127.5 - 1, w[None, None].expand(1, 10, -1))]
+        )
+        np.testing.assert_allclose(row.latents, alone.latents[:, 0], atol=1e-5)
+    assert len({tuple(w.tolist()) for w in starts}) == len(starts)
 
 
 def test_what_the_model_answers_with_nan_is_a_row(model, inverter, faces):
