@@ -119,8 +119,8 @@ def footer(metadata: pq.FileMetaData, path: str = "a Parquet file") -> dict[str,
             _require_columns(metadata.schema.to_arrow_schema())
     except ValueError as error:
         raise DamagedRecord(
-            f"{redact(path)} has a damaged footer, or one of a different version ({error}); get the file "
-            "again, or move it out of the folder"
+            f"{redact(path)} is damaged, or of a different version ({error}); get the file again, or move it "
+            "out of the folder"
         ) from None
     return record
 
