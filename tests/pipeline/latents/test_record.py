@@ -1,6 +1,7 @@
 """Footers of strangers, and damaged ones: one sentence that names file and entry, whoever reads it."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -202,3 +203,15 @@ def test_damaged_bytes_end_in_one_sentence(write_latents, tmp_path):
                 said.append(str(error))
     assert len(said) > 60
     assert all("0.parquet" in text or "column" in text for text in said)
+
+
+def test_a_pipe_among_the_files_is_not_waited_for(write_latents, tmp_path):
+    folder = write_latents(sizes=(3,))
+    os.mkfifo(tmp_path / "latents" / "1.parquet")
+    for name in ("status", "with_rows"):
+        with pytest.raises(
+            ConfigError, match=r"1.parquet cannot be read \(it is not a regular file"
+        ):
+            readers(folder)[name]()
+    [_, found] = audit.verify(folder, audit.files(folder))
+    assert "not a regular file" in found.problems[0]

@@ -8,6 +8,7 @@ from pipeline.errors import ConfigError
 from pipeline.storage import outputs
 from pipeline.storage.filesystems import filesystem, listed
 from pipeline.storage.folder import Folder
+from pipeline.storage.listing import real_paths
 from pipeline.storage.sources import FileSource
 from pipeline.storage.urls import path_of
 
@@ -73,6 +74,11 @@ def test_a_shard_is_a_regular_file(path):
     with pytest.raises(Exception, match="is not a regular file") as refused:
         FileSource(path).at(0)
     assert path in str(refused.value)
+
+
+def test_what_no_file_can_be_named_has_no_other_name():
+    names = ["a\0b/x.tar", f"/{LONG}", "http://["]
+    assert [path.replace("//x", "/x") for path in real_paths(names)] == names
 
 
 @pytest.mark.parametrize("url", ["http://[", "s3://[x/a.tar", "http://[::1/a.tar?sig=1"])
