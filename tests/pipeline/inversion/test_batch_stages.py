@@ -15,7 +15,7 @@ from encoders.metrics import distances
 from encoders.refinement import Refiner, curvature
 from encoders.stepping import Start, Stepper
 from pipeline import errors
-from pipeline.config import AUTO, AUTO_GAIN, RunConfig
+from pipeline.config import AUTO, RunConfig
 from pipeline.engine import stopwatch
 from pipeline.engine.quarantine import CrashRecorder, CrashSearch
 from pipeline.engine.stopwatch import Stopwatch
@@ -112,6 +112,13 @@ def test_rows_are_those_of_one_batch_after_the_other_to_the_bit(model, inverter,
     assert min(clock.seconds.values()) > 0
 
 
+def assert_shows_its_latent(model, row):
+    drawn = images.to_u8(model.draw_kept(torch.from_numpy(row.latents[-1:]))[0])
+    expected = images.decode(images.encode_jpeg(drawn)).astype(int)
+    # Of a batch and alone: rounding apart.
+    assert abs(images.decode(row.reconstruction) - expected).max() <= 3
+
+
 def test_of_each_row_the_best_step_is_kept(model, inverter, faces):
     class Worsening(Other):
         """Whose later steps are far off for every second image."""
@@ -142,11 +149,7 @@ def test_of_each_row_the_best_step_is_kept(model, inverter, faces):
         assert (row.is_worse, all_.is_worse) == (False, mse[-1] > 1.05 * min(mse))
         n_worse += all_.is_worse
         np.testing.assert_array_equal(row.latents[-1], all_.latents[step - 1])
-        drawn = images.to_u8(model.draw_kept(torch.from_numpy(row.latents[-1:]))[0])
-        difference = images.decode(row.reconstruction).astype(int) - images.decode(
-            images.encode_jpeg(drawn)
-        )
-        assert abs(difference).max() <= 3  # of a batch and alone
+        assert_shows_its_latent(model, row)
     assert 1 in kept
     assert n_worse
 
@@ -170,11 +173,7 @@ def test_a_refined_answer_is_a_step_more(model, inverter, faces):
         assert {len(values) for values in row.metrics.values()} == {len(row.latents)} == {3}
         assert row.metrics["mse"][2] < min(before.metrics["mse"])
         assert (row.best_step, row.is_worse) == (3, False)
-        drawn = images.to_u8(model.draw_kept(torch.from_numpy(row.latents[-1:]))[0])
-        difference = images.decode(row.reconstruction).astype(int) - images.decode(
-            images.encode_jpeg(drawn)
-        )
-        assert abs(difference).max() <= 3  # of a batch and alone
+        assert_shows_its_latent(model, row)
 
 
 def rows_of(inverter, faces, **more):
@@ -185,26 +184,29 @@ def rows_of(inverter, faces, **more):
 
 
 @pytest.mark.parametrize("n_ahead", [0, 2])
-def test_with_auto_each_row_has_the_steps_that_it_needs(model, inverter, faces, n_ahead):
+def test_with_auto_each_row_has_the_steps_that_it_needs(
+    make_inverter, inverter, faces, n_ahead, monkeypatch
+):
+    model, gain = load_inverter(make_inverter(seed=2)), 0.001
+    monkeypatch.setattr(computation, "AUTO_GAIN", gain)  # which a model of random weights passes
     run = replace(RUN, steps=AUTO, max_steps=6)
     assert (run.steps, run.auto) == (6, True)
-    found = rows_of(inverter, faces, run=run, n_ahead=n_ahead)
-    fixed = rows_of(inverter, faces, run=replace(RUN, steps=6))
+    found = rows_of(inverter, faces, model=model, run=run, n_ahead=n_ahead)
+    fixed = rows_of(inverter, faces, model=model, run=replace(RUN, steps=6))
     lengths = set()
     for row, whole in zip(found, fixed, strict=True):
         assert row.status == whole.status
         if row.status != Status.OK:
             continue
         mse = whole.metrics["mse"]
-        falls = [after < (1 - AUTO_GAIN) * before for before, after in pairwise(mse)]
+        falls = [after < (1 - gain) * before for before, after in pairwise(mse)]
         n = falls.index(False) + 2 if False in falls else 6
         lengths.add(n)
         assert len(row.latents) == n
         np.testing.assert_allclose(row.latents, whole.latents[:n], atol=1e-5)
         assert row.metrics["mse"] == pytest.approx(mse[:n], rel=1e-4)
         assert {len(values) for values in row.metrics.values()} == {n}
-        drawn = images.to_u8(model.draw_kept(torch.from_numpy(row.latents[-1:]))[0])
-        assert row.reconstruction == images.encode_jpeg(drawn)
+        assert_shows_its_latent(model, row)
     assert len(lengths) > 1, "they differ"
 
 
