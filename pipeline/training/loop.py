@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -15,7 +16,7 @@ from generators.training import parallel
 from generators.training.protocol import NotFinite
 from pipeline.errors import ConfigError
 from pipeline.faces.prepare import AlignSettings
-from pipeline.training import state
+from pipeline.training import memory, state
 from pipeline.training.batches import Batch, Batches, first_images
 from pipeline.training.config import LoopConfig, Trainer
 from pipeline.training.record import NullLogger, TrainingLogger
@@ -41,6 +42,9 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
     held_out = SampleStream(config.stream(config.held_out))
     images, z = first_images(held_out, config.n_held_out, settings, config.z_dim)
     progress = _resume(trainer, folder)
+    n_before = progress.global_step
+    if not n_before:  # a run that goes on has shown that it fits
+        memory.require(trainer.need(), torch.device(trainer.device))
     stream = SampleStream(
         config.stream(config.shards, parallel.rank(), n_workers), progress.position
     )
@@ -48,8 +52,13 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
     batches = Batches(stream, config.batch_size, settings, config.z_dim)
     with closing(batches), closing(_record(folder, config, progress)) as record:
         for batch in islice(batches, config.n_batches - progress.global_step):
+            begun = time.monotonic()
             terms = _step(trainer, batch, folder)
             progress.global_step, progress.position = progress.global_step + 1, batch.position
+            if progress.global_step == n_before + 1:
+                n_left = config.n_batches - progress.global_step
+                seconds = time.monotonic() - begun
+                record.note(memory.first_batch(seconds, n_left, torch.device(trainer.device)))
             record.batch(progress.global_step, terms, _counts(batch, stream))
             for url in stream.broken.keys() - broken:
                 record.note(f"{stream.broken[url]}; the samples before it are used")
