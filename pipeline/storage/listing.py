@@ -294,6 +294,18 @@ def version(url: str, retry_unreachable: bool = False) -> str:
     return _ask(lambda: ask(url), url, "reach", retry_unreachable)
 
 
+def state(url: str) -> tuple[int, ...]:
+    """What a local file's every change shows in, also one whose date was set back; () of other sources.
+
+    Not its version: a copy with the same date is the same shard, and has another state.
+    """
+    if not is_remote(url):
+        with suppress(OSError):
+            facts = os.stat(url)
+            return facts.st_dev, facts.st_ino, facts.st_size, facts.st_ctime_ns
+    return ()
+
+
 def _file_version(url: str) -> str:
     files, path = filesystem(url)
     info = files.get_file_info(path)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from generators.training.memory import Need
     from generators.training.protocol import Validation
 
 DATA, RENDERING, RUN = "Data", "Rendering", "Run"  # headings of `--help`
@@ -28,6 +29,9 @@ class Trainer(Protocol):
 
     @property
     def input_size(self) -> tuple[int, int]: ...  # height and width of the images it takes
+    @property
+    def device(self) -> torch.device: ...
+    def need(self) -> Need | None: ...  # memory of a batch; None: not known
     def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]: ...
     def validate(self, images: Tensor, z: Tensor | None = None) -> Validation: ...
     def state_dict(self) -> dict[str, Any]: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -15,7 +16,7 @@ from generators.training import parallel
 from generators.training.protocol import NotFinite
 from pipeline.errors import ConfigError
 from pipeline.faces.prepare import AlignSettings
-from pipeline.training import rendered, state
+from pipeline.training import memory, rendered, state
 from pipeline.training.batches import Batch, Batches, first_images
 from pipeline.training.config import LoopConfig, Trainer
 from pipeline.training.record import NullLogger, TrainingLogger
@@ -41,12 +42,20 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
     settings = AlignSettings(config.align, "largest", *trainer.input_size)
     images, z = _held_out(config, settings, trainer.device)
     progress = _resume(trainer, folder)
+    n_before = progress.global_step
+    if not n_before:  # a run that goes on has shown that it fits
+        memory.require(trainer.need(), torch.device(trainer.device))
     stream, batches = _source(config, settings, trainer.device, progress.position)
     broken: set[str] = set()  # broken shards
     with closing(batches), closing(_record(folder, config, progress)) as record:
         for batch in islice(batches, config.n_batches - progress.global_step):
+            begun = time.monotonic()
             terms = _step(trainer, batch, folder)
             progress.global_step, progress.position = progress.global_step + 1, batch.position
+            if progress.global_step == n_before + 1:
+                n_left = config.n_batches - progress.global_step
+                seconds = time.monotonic() - begun
+                record.note(memory.first_batch(seconds, n_left, torch.device(trainer.device)))
             record.batch(progress.global_step, terms, _counts(batch, stream))
             for url in stream.broken.keys() - broken:
                 record.note(f"{stream.broken[url]}; the samples before it are used")
