@@ -72,7 +72,6 @@ def start(
         out=out,
         shards=own,
         held_out=held_out,
-        z_dim=z_dim,
         rendered=rendered,
     )
     decides = settings | {

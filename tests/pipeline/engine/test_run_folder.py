@@ -189,6 +189,14 @@ def test_fingerprints_follow_settings_not_paths():
         assert fingerprint(RunConfig(**change).settings()) != fingerprint(RunConfig().settings())
 
 
+def test_a_bound_is_a_setting_only_where_it_is_asked_for():
+    assert "bound" not in RunConfig().settings()
+    assert [RunConfig(bound=s).settings()["bound"] for s in (0, 3)] == [0.0, 3.0]
+    for limit in (-1, float("nan"), 1e9):
+        with pytest.raises(ConfigError, match="--bound must be 0 to 1000"):
+            RunConfig(bound=limit)
+
+
 def test_differences_shorten_hashes():
     text = difference({"model": "a" * 64}, {"model": "b" * 64})
     assert text == f"model: {'a' * 12}… there, {'b' * 12}… now"
