@@ -18,6 +18,10 @@ wrong() { # wrong EXPECTED FOUND: the case goes on, and ends with status 1
   failed=1
 }
 
+words() { # words COMMAND...: as they are shown
+  cut -c1-150 <<< "$*" | head -1
+}
+
 skip() { # skip WHY
   echo "$1"
   exit 77
@@ -32,14 +36,14 @@ limited() { # limited GIB SECONDS COMMAND...: its status in $rc (137: killed), i
 refused() { # refused GIB SECONDS COMMAND...: status 2 and a sentence
   limited "$@"
   if [ "$rc" != 2 ] || grep -q Traceback out.txt; then
-    wrong "status 2 and one sentence of ${*:3}" "status $rc: $said"
+    wrong "status 2 and one sentence of $(words "${@:3}")" "status $rc: $said"
   fi
 }
 
 told() { # told GIB SECONDS COMMAND...: refused, or done without what is damaged; never a traceback, nor too much
   limited "$@"
   if [ "$rc" != 0 ] && [ "$rc" != 2 ] || grep -q Traceback out.txt; then
-    wrong "a result or one sentence of ${*:3}" "status $rc: $said"
+    wrong "a result or one sentence of $(words "${@:3}")" "status $rc: $said"
   fi
 }
 

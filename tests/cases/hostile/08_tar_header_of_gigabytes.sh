@@ -16,7 +16,7 @@ for name, kind in (("pax", b"x"), ("longname", b"L")):
         file.write(photo.tobuf() + b"abc".ljust(512, b"\0") + bytes(10240))
 P
 for name in pax longname; do
-  refused 1.5 120 restyle invert $name.tar.gz --out o --dry-run --keep-fields json --align none --metrics ''
+  told 1.5 120 restyle invert $name.tar.gz --out o --dry-run --keep-fields json --align none --metrics ''
 done
 python "$CASES/stranger.py" st "$WORK/pax.tar.gz"
 told 1.5 120 restyle report st --out r.html
