@@ -5,7 +5,7 @@
     python -m benchmarks.fuzz table                                    the table of docs/reliability_fuzz.md
     python -m benchmarks.fuzz media --minutes 10                       tars and pictures (media.py)
 
-A fall is anything but a result or one sentence for the user: another error, more than 10 s, 3 GiB or a signal,
+A fall is anything but a result or one sentence for the user: another error, a signal, more than 10 s or 3 GiB,
 something written outside the folder. Records are in benchmarks/results/fuzz/; exit status 1 where any fell.
 """
 

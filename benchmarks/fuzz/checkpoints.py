@@ -1,4 +1,4 @@
-"""Checkpoints: ours with other headers, torch's and NVIDIA's with other pickles, all of them with damaged bytes."""
+"""Checkpoints: ours with other headers, torch's and NVIDIA's with other pickles, all with damaged bytes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ DIRECTION = ROOT / "generators" / "weights" / "directions" / "smile.safetensors"
 # A call for each of pickle's protocols; none of them may be made.
 CALLS = (
     b"cposix\nsystem\n(S'touch ran'\ntR.", b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.",
-    b"\x80\x04\x8c\x08builtins\x8c\x04exec\x93\x8c\x01x\x85R.", b"\x80\x02]r\xff\xff\xff\x7f.", b"(((((((((((((",
-    b"\x80\x02X\xff\xff\xff\x7fab.", b"\x80\x02}(K\x01K\x02u", b"ctorch._utils\n_rebuild_tensor_v2\n)R.",
+    b"\x80\x04\x8c\x08builtins\x8c\x04exec\x93\x8c\x01x\x85R.", b"\x80\x02]r\xff\xff\xff\x7f.",
+    b"(((((((((((((", b"\x80\x02X\xff\xff\xff\x7fab.", b"\x80\x02}(K\x01K\x02u",
+    b"ctorch._utils\n_rebuild_tensor_v2\n)R.",
 )  # fmt: skip
 N_STYLES, N_WIDE = 10, 128  # of the demo's directions
 Originals = dict[str, bytes]

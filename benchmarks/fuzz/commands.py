@@ -1,4 +1,4 @@
-"""One input through a command: the whole of `restyle` in a process of its own, forked when all is imported."""
+"""One input through a command: all of `restyle`, in a process of its own, forked when everything is imported."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from jobs import cli
 
 TIME_S = 60
 MEMORY_BYTES = 8 << 30
+UNFORESEEN = ("Traceback (most recent call last)", "has met an error that it does not know")
 STATUSES = (0, 1, 2)  # 1: `verify` found problems
 
 
@@ -30,9 +31,9 @@ def attempt(kind: Kind, draw: Random, box: Path, originals: Any) -> Outcome:
     text = said.read_text(errors="replace")
     command = " ".join(["restyle", *words])[:300]
     last = text.strip().splitlines()[-1][:300] if text.strip() else ""
-    if "Traceback (most recent call last)" in text:
+    if any(sign in text for sign in UNFORESEEN):
         return Outcome(
-            "fell", f"a traceback of restyle {words[0]}: {last[:60]}", f"{last} <= {command}"
+            "fell", f"nobody foresaw: restyle {words[0]}: {last[:60]}", f"{last} <= {command}"
         )
     if status not in STATUSES:
         return Outcome("fell", f"status {status} of restyle {words[0]}", f"{last} <= {command}")

@@ -8,13 +8,14 @@ import struct
 from random import Random
 from typing import Any
 
-# What stands where something else is expected. The digits are put in as they are: Python writes no such number.
+# What stands where something else is expected. The digits are put in later: Python writes no such number.
 DIGITS = "@5000 digits@"
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 7, 255, 2**31, 2**63, 10**400, -(2**63) - 1, 0.5, -0.0, 1e308, float("nan"),
-    float("inf"), float("-inf"), DIGITS, "", "x", "x" * 100_000, "\ud800", "a\nb", "\x1b[2J\x07", "\0", "../../x",
-    "/etc/passwd", "s3://bucket/x.tar", "pipe:touch ran", "demo", "nan", "1e999", [], [[]], [None], [0] * 5000,
-    {}, {"": None}, {"x": {"x": {}}}, ["ok"], {"ok": -1}, {"ok": "many"}, "2026-12-01T11:52:08Z",
+    None, True, False, 0, -1, 1, 7, 255, 2**31, 2**63, 10**400, -(2**63) - 1, 0.5, -0.0, 1e308,
+    float("nan"), float("inf"), float("-inf"), DIGITS, "", "x", "x" * 100_000, "\ud800", "a\nb",
+    "\x1b[2J\x07", "\0", "../../x", "/etc/passwd", "s3://bucket/x.tar", "pipe:touch ran", "demo",
+    "nan", "1e999", [], [[]], [None], [0] * 5000, {}, {"": None}, {"x": {"x": {}}}, ["ok"],
+    {"ok": -1}, {"ok": "many"}, "2026-12-01T11:52:08Z",
 )  # fmt: skip
 NUMBERS = (
     0,

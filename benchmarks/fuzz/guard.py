@@ -32,7 +32,7 @@ class Outside(BaseException):
 
 @contextlib.contextmanager
 def inside(folder: Path) -> Iterator[None]:
-    """Watch this process while the block runs. A hook of Python's cannot be taken off: it sleeps otherwise."""
+    """Watch this process while the block runs; the hook stays, for none can be taken off, and sleeps."""
     global _is_hooked
     if not _is_hooked:
         sys.addaudithook(_hook)

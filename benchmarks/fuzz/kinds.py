@@ -76,6 +76,11 @@ def attempt(kind: Kind, draw: Random, box: Path, originals: Any, shows: bool = F
         outcome = Outcome("read")  # --help, or problems that `verify` listed
     except USER_ERRORS as error:
         outcome = _refused(error)
+    except OSError as error:
+        # The command line says of these which file cannot be used, and why.
+        outcome = Outcome("refused") if error.filename is not None else _fell(error)
+        if shows:
+            traceback.print_exc()
     except (Exception, Hang, guard.Outside) as error:
         outcome = _fell(error)
         if shows:

@@ -19,29 +19,35 @@ from jobs.cli import cli
 
 PHOTO = ROOT / "pipeline" / "portraits" / "astronaut.jpg"
 NUMBERS = (
-    "0", "1", "2", "3", "5", "-1", "00", "1.5", "0.1", "1e3", "1e400", "-0", "nan", "inf", "-inf", "9" * 5000,
-    "2147483648", "9223372036854775808", "1e-400", "1_0", "0x10", "١", " 1 ", "", "auto", "1,2", "0-3,7",
-    "0-999999999999", "3-1", ",,", "-2,2", "nan,1", "1e400,1",
+    "0", "1", "2", "3", "5", "-1", "00", "1.5", "0.1", "1e3", "1e400", "-0", "nan", "inf", "-inf",
+    "9" * 5000, "2147483648", "9223372036854775808", "1e-400", "1_0", "0x10", "١", " 1 ", "",
+    "auto", "1,2", "0-3,7", "0-999999999999", "3-1", ",,", "-2,2", "nan,1", "1e400,1",
 )  # fmt: skip
 WORDS = (
-    "", " ", "x", "none", "demo", "mse", "mse,psnr", "mse,mse", "lpips", "json", "txt,cls", "age=float", "age=", "=x",
-    "x" * 300, "x" * 5000, "\ud8ff", "\udcff", "\0", "a\nb", "\x1b[2J", "@", "@list.txt", "@in", "@nowhere",
-    "status == 'ok'", "mse < 1e400", "mse <", "(" * 200, "mse < 1) or (True", "__import__('os')", "1 and 1",
-    "not " * 300 + "1", "key == '" + "y" * 5000 + "'", "sefa:0", "sefa:99999", "sefa:-1", "sefa:" + "9" * 5000,
-    "demo:smile", "demo:x", "2*demo:smile + -1*demo:yaw", "demo:smile@0-3", "demo:smile@99", "nan*demo:smile",
-    "1e400*demo:smile", "a=demo:smile", "=demo:smile", " + ", "*", "smile", "label_smile", "00", "01", "00,01", '"', "True",
+    "", " ", "x", "none", "demo", "mse", "mse,psnr", "mse,mse", "lpips", "json", "txt,cls",
+    "age=float", "age=", "=x", "x" * 300, "x" * 5000, "\ud8ff", "\udcff", "\0", "a\nb", "\x1b[2J",
+    "@", "@list.txt", "@in", "@nowhere", "status == 'ok'", "mse < 1e400", "mse <", "(" * 200,
+    "mse < 1) or (True", "__import__('os')", "1 and 1", "not " * 300 + "1",
+    "key == '" + "y" * 5000 + "'", "sefa:0", "sefa:99999", "sefa:-1", "sefa:" + "9" * 5000,
+    "demo:smile", "demo:x", "2*demo:smile + -1*demo:yaw", "demo:smile@0-3", "demo:smile@99",
+    "nan*demo:smile", "1e400*demo:smile", "a=demo:smile", "=demo:smile", " + ", "*", "smile",
+    "label_smile", "00", "01", "00,01", '"', "True",
 )  # fmt: skip
 PATHS = (
-    "lat", "s.tar", "photos", "list.txt", "model.safetensors", "nowhere", ".", "..", "/", "/dev/null", "/proc/self/mem",
-    "fifo", "loop", "*.tar", "[", "{a,b}", "{0..3}.tar", "{0..", "s{,x}.tar", "{000..9999999999}.tar", "?" * 50, "**/*",
-    "a/" * 3000, "x" * 300, "pipe:", "pipe:cat s.tar", "nope://x", "file:///nowhere", "s3://", "http://[", "@list.txt",
-    "@nowhere", "@", "%d.tar", "%06d.tar", "%c.tar", "%s%s.tar", "%999999999d.tar", "%", "../out/new", "../out/x.npy",
-    "../out/%06d.tar", "../out/r.html", "../out/x.webp", "../out/x.mp4", "../out/\udcff", "../out/" + "x" * 300, "",
+    "lat", "s.tar", "photos", "list.txt", "model.safetensors", "nowhere", ".", "..", "/",
+    "/dev/null", "/proc/self/mem", "fifo", "loop", "*.tar", "[", "{a,b}", "{0..3}.tar", "{0..",
+    "s{,x}.tar", "{000..9999999999}.tar", "?" * 50, "**/*", "a/" * 3000, "x" * 300, "pipe:",
+    "pipe:cat s.tar", "nope://x", "file:///nowhere", "s3://", "http://[", "@list.txt", "@nowhere",
+    "@", "%d.tar", "%06d.tar", "%c.tar", "%s%s.tar", "%999999999d.tar", "%", "../out/new",
+    "../out/x.npy", "../out/%06d.tar", "../out/r.html", "../out/x.webp", "../out/x.mp4",
+    "../out/\udcff", "../out/" + "x" * 300, "",
 )  # fmt: skip
 GOOD = {
-    "status": ["lat"], "verify": ["lat"], "inspect": ["model.safetensors"], "report": ["lat", "--limit", "1"],
-    "convert": ["model.safetensors", "../out/x.safetensors"], "pack": ["photos", "../out/%06d.tar"],
-    "export": ["lat", "--to", "npy", "--out", "../out/x.npy"], "compare": ["lat", "lat", "--resamples", "100"],
+    "status": ["lat"], "verify": ["lat"], "inspect": ["model.safetensors"],
+    "report": ["lat", "--limit", "1"], "convert": ["model.safetensors", "../out/x.safetensors"],
+    "pack": ["photos", "../out/%06d.tar"],
+    "export": ["lat", "--to", "npy", "--out", "../out/x.npy"],
+    "compare": ["lat", "lat", "--resamples", "100"],
     "learn-direction": ["lat", "--label", "smile", "--out", "../out/d.safetensors"],
     "interpolate": ["lat", "00", "01", "--steps", "1", "--out", "../out/f"],
     "render": ["lat", "--out", "../out/pictures", "--limit", "1"],

@@ -16,10 +16,12 @@ from benchmarks.fuzz.folders import Files
 from benchmarks.fuzz.kinds import Kind
 
 TYPES = (
-    pa.string(), pa.binary(), pa.int8(), pa.int64(), pa.uint64(), pa.float16(), pa.float64(), pa.bool_(), pa.null(),
-    pa.timestamp("us"), pa.decimal128(5, 2), pa.dictionary(pa.int32(), pa.string()), pa.list_(pa.float32()),
-    pa.list_(pa.list_(pa.float64())), pa.list_(pa.list_(pa.list_(pa.float32()))), pa.list_(pa.float32(), 3),
-    pa.struct([("x", pa.int32())]), pa.list_(pa.string()), pa.large_string(), pa.large_list(pa.float32()),
+    pa.string(), pa.binary(), pa.int8(), pa.int64(), pa.uint64(), pa.float16(), pa.float64(),
+    pa.bool_(), pa.null(), pa.timestamp("us"), pa.decimal128(5, 2),
+    pa.dictionary(pa.int32(), pa.string()), pa.list_(pa.float32()),
+    pa.list_(pa.list_(pa.float64())), pa.list_(pa.list_(pa.list_(pa.float32()))),
+    pa.list_(pa.float32(), 3), pa.struct([("x", pa.int32())]), pa.list_(pa.string()),
+    pa.large_string(), pa.large_list(pa.float32()),
 )  # fmt: skip
 
 
