@@ -1,4 +1,4 @@
-"""One input through a command: all of `restyle`, in a process of its own, forked when everything is imported."""
+"""One input through a command: all of `restyle`, in a process of its own, forked when all is imported."""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ WORDS = (
     "label_smile", "00", "01", "00,01", '"', "True",
 )  # fmt: skip
 PATHS = (
-    "lat", "s.tar", "photos", "list.txt", "model.safetensors", "nowhere", ".", "..", "/",
-    "/dev/null", "/proc/self/mem", "fifo", "loop", "*.tar", "[", "{a,b}", "{0..3}.tar", "{0..",
+    "lat", "s.tar", "photos", "list.txt", "model.safetensors", "nowhere", ".",
+    "/dev/null", "loop", "*.tar", "[", "{a,b}", "{0..3}.tar", "{0..",
     "s{,x}.tar", "{000..9999999999}.tar", "?" * 50, "**/*", "a/" * 3000, "x" * 300, "pipe:",
     "pipe:cat s.tar", "nope://x", "file:///nowhere", "s3://", "http://[", "@list.txt", "@nowhere",
     "@", "%d.tar", "%06d.tar", "%c.tar", "%s%s.tar", "%999999999d.tar", "%", "../out/new",

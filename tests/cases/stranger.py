@@ -1,4 +1,4 @@
-"""A folder of latents as a stranger would send it, from a file of $PROJ/demo: stranger.py OUT SHARD_URL [PATCH].
+"""A folder of latents as a stranger would send it, made from $PROJ/demo: stranger.py OUT SHARD_URL [PATCH].
 
 PATCH is JSON that is laid over the footer, or RAW followed by what stands in the footer's place.
 """
