@@ -6,7 +6,8 @@
     python -m benchmarks.fuzz media --minutes 10                       tars and pictures (media.py)
 
 A fall is anything but a result or one sentence for the user: another error, a signal, more than 10 s or
-3 GiB, something written outside the folder. Records are in benchmarks/results/fuzz/; exit status 1 where any fell.
+3 GiB, something written outside the folder. Records are in benchmarks/results/fuzz/. Exit status 1 where any
+input fell.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -66,10 +66,12 @@ def attempt(kind: Kind, draw: Random, box: Path, originals: Any, shows: bool = F
     kind.write(draw, given, originals)
     os.chdir(given)
     beside = set(os.listdir(box))
-    signal.signal(signal.SIGALRM, _hang)
-    signal.alarm(TIME_S)
     try:
-        with guard.inside(box), contextlib.nullcontext() if shows else _silent():
+        with (
+            _in_time(),
+            guard.inside(box),
+            contextlib.nullcontext() if shows else _silent(),
+        ):
             _read(kind, draw, given)
         outcome = Outcome("read")
     except (SystemExit, click.exceptions.Exit):
@@ -85,8 +87,6 @@ def attempt(kind: Kind, draw: Random, box: Path, originals: Any, shows: bool = F
         outcome = _fell(error)
         if shows:
             traceback.print_exc()
-    finally:
-        signal.alarm(0)
     if more := set(os.listdir(box)) - beside:
         return Outcome("fell", "wrote outside its folders", str(sorted(more)))
     return outcome
@@ -122,12 +122,27 @@ def _place(error: BaseException) -> str:
     return f"{os.path.relpath(last.filename, ROOT)}:{last.name}"
 
 
+@contextlib.contextmanager
+def _in_time() -> Iterator[None]:
+    """Raise Hang where the block takes too long; an alarm that was set before goes on afterwards."""
+    handler, (left, _) = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+    signal.signal(signal.SIGALRM, _hang)
+    signal.alarm(TIME_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, handler)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, left)
+
+
 def _hang(*_: Any) -> None:
     raise Hang(f"not over after {TIME_S} s")
 
 
 @contextlib.contextmanager
-def _silent() -> Any:
+def _silent() -> Iterator[None]:
     with (
         open(os.devnull, "w") as nowhere,
         contextlib.redirect_stdout(nowhere),
