@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -142,7 +141,7 @@ def required(path: str | None, option: str, wanted: str) -> str:
     """
     if path is None:
         raise CheckpointError(f"this training needs --{option}: {wanted}")
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(f"no file at {path}; --{option} takes {wanted}")
     return path
 

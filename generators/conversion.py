@@ -53,8 +53,11 @@ def convert_generator(path: str | os.PathLike, out: str | os.PathLike) -> None:
     generator = load_generator(path)
     if out.suffix == ".pt":
         content = rosinality.export(generator)
-        with atomic.written(out) as part:
-            torch.save(content, part)
+        try:
+            with atomic.written(out) as part:
+                torch.save(content, part)
+        except (OSError, RuntimeError) as error:  # torch has its own for a disk that is full
+            raise checkpoint.not_written(out, error) from None
     else:
         notes, source = provenance(path)
         save_generator(out, generator, notes, source)
@@ -69,6 +72,6 @@ def require_output(out: str | os.PathLike, suffixes: tuple[str, ...], what: str)
     out = Path(out)
     if out.suffix not in suffixes:
         raise CheckpointError(f"{out}: {what} can be written as {' or '.join(suffixes)}")
-    if not out.parent.is_dir():
+    if not os.path.isdir(out.parent):
         raise CheckpointError(f"there is no folder {out.parent} for {out.name}; create it first")
     return out

@@ -71,7 +71,7 @@ def load(
 
 def _content(path: Path) -> Any:
     """What the file holds; numpy's arrays as tensors."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(f"no direction at {path}; restyle learn-direction writes one")
     if path.suffix == ".safetensors":
         return checkpoint.load(path, KIND)[1].get("direction", {})

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
+from jobs import streams
 from jobs.compare import compare
 from jobs.convert import convert
 from jobs.demo import demo
@@ -19,7 +20,7 @@ from jobs.invert import invert
 from jobs.learn_direction import learn_direction
 from jobs.pack import pack
 from jobs.portraits import portraits
-from jobs.printing import guard, say, show
+from jobs.printing import guard, not_printed, say, show, unforeseen
 from jobs.render import render
 from jobs.report import report
 from jobs.status import status
@@ -74,27 +75,47 @@ def _terminate(*_: Any) -> NoReturn:
 
 
 def main() -> None:
-    """Run a command; what the user can mend ends in one sentence and status 2."""
+    """Run a command; whatever goes wrong ends in one sentence and status 2."""
+    streams.open_closed()
     signal.signal(signal.SIGTERM, _terminate)
     guard()
+    status = _status()
+    streams.let_go()
+    if status:
+        sys.exit(status)
+
+
+def _status() -> Any:
+    """That of the command, once all that it printed is written."""
     try:
-        cli(standalone_mode=False)
+        status = _called()
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise not_printed(error) from None
+        return status
     except click.ClickException as error:
         show(error)
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort, Terminated, SystemError) as error:
-        status = _status_of_signal(error)
-        if status is None:
-            raise
-        say("", CONTINUE, err=True)
-        sys.exit(status)
+        return error.exit_code
     except BrokenPipeError:
-        sys.exit(1)  # the reader of our output went away: `restyle status | head`
-    except Exception as error:
-        if not _can_be_mended(error):
-            raise
-        say(f"Error: {error}", err=True)
-        sys.exit(2)
+        return 1  # the reader of our output went away: `restyle status | head`
+    except BaseException as error:  # those of Rust libraries, too, are no Exceptions
+        status = _status_of_signal(error)
+        if status is not None:
+            say("", CONTINUE, err=True)
+            return status
+        say(f"Error: {error if _can_be_mended(error) else unforeseen(error)}", err=True)
+        return 2
+
+
+def _called() -> Any:
+    try:
+        cli(standalone_mode=False)
+    except SystemExit as stop:
+        return stop.code
+    return 0
 
 
 def _status_of_signal(error: BaseException) -> int | None:
@@ -104,10 +125,11 @@ def _status_of_signal(error: BaseException) -> int | None:
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return 128 + signal.SIGINT
     # A signal that arrives while Ray waits comes out as the cause of a SystemError.
-    return None if error.__cause__ is None else _status_of_signal(error.__cause__)
+    cause = error.__cause__ if isinstance(error, SystemError) else None
+    return None if cause is None else _status_of_signal(cause)
 
 
-def _can_be_mended(error: Exception) -> bool:
+def _can_be_mended(error: BaseException) -> bool:
     # Looked up, not imported: an error of theirs means that they are loaded, and torch takes seconds.
     kinds = (
         ("pipeline.errors", "ConfigError"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from jobs import flags
 from jobs.printing import say
 
 
@@ -12,20 +13,20 @@ from jobs.printing import say
 @click.option("--out", help="Also write one HTML page with the images in which the runs differ.")
 @click.option(
     "--limit",
-    type=click.IntRange(min=0),
+    type=flags.Whole(min=0),
     default=48,
     show_default=True,
     help="Images shown on the page; statistics cover all.",
 )
 @click.option(
     "--resamples",
-    type=click.IntRange(min=100),
+    type=flags.Whole(100, 1_000_000),
     default=2000,
     show_default=True,
     help="Bootstrap resamples of images for the intervals.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap."
+    "--seed", type=flags.Whole(min=0), default=0, show_default=True, help="Of the bootstrap."
 )
 @click.option(
     "--photos",

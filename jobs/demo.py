@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from jobs import flags
 from jobs.printing import say
 
 PORTRAIT_SIZE = 256
@@ -34,7 +35,7 @@ EDITS = (
 )
 @click.option(
     "--portraits",
-    type=click.IntRange(min=1),
+    type=flags.Whole(1, 10_000),
     default=48,
     show_default=True,
     help="Number of portraits to render.",
@@ -45,7 +46,9 @@ def demo(out: str, portraits: int) -> None:
     Runs on the CPU with weights that come with the package. The portraits are rendered and show no
     real person; the one photo is of the astronaut Eileen Collins (NASA, public domain).
     """
-    folder = Path(out)
+    from pipeline.storage import outputs
+
+    folder = outputs.writable_folder(out)
     shards = folder / "shards"
     if shards.exists():
         say(f"using the shards in {shards}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from jobs import flags
 from jobs.printing import say
 
 
@@ -20,7 +21,7 @@ from jobs.printing import say
 @click.option("--where", help='Only rows such as "identity >= 0.6". Default: all rows that are ok.')
 @click.option(
     "--samples",
-    type=click.IntRange(min=1),
+    type=flags.Whole(min=1),
     default=1000,
     show_default=True,
     help="For pairs: samples per shard.",
@@ -42,9 +43,12 @@ def export(latents: str, form: str, out: str, where: str | None, samples: int) -
     from jobs.console import n_of
     from pipeline.errors import ConfigError
     from pipeline.latents import export
+    from pipeline.storage import redact
 
     if "://" in out:
-        raise ConfigError(f"export writes to this machine, not to {out}; copy it there afterwards")
+        raise ConfigError(
+            f"export writes to this machine, not to {redact(out)}; copy it there afterwards"
+        )
     rows = export.open_rows(latents, where)
     with tqdm(total=len(rows), unit="row", disable=None) as bar:
         if form == "npy":

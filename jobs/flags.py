@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields, replace
 from importlib import import_module
@@ -13,6 +14,8 @@ import click
 Config = TypeVar("Config")
 PRESET = "--preset"
 OTHER = "Options"  # the last heading
+MAX_WHOLE = 2**63 - 1
+MAX_SHOWN = 60  # characters of a wrong value that a message repeats
 
 
 class List(click.ParamType):
@@ -29,12 +32,19 @@ class List(click.ParamType):
         if self._of is str:
             return self._words(value)
         try:
-            return tuple(self._of(part.strip()) for part in value.split(",") if part.strip())
+            return tuple(self._number(part.strip()) for part in value.split(",") if part.strip())
         except ValueError:
             example = "128,64,32" if self._of is int else "-2,2"
+            shown = value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}…"
             self.fail(
-                f"numbers with commas between them, such as {example}, not {value!r}", param, ctx
+                f"numbers with commas between them, such as {example}, not {shown!r}", param, ctx
             )
+
+    def _number(self, text: str) -> Any:
+        number = self._of(text)
+        if not _is_usable(number):
+            raise ValueError(text)
+        return number
 
     @staticmethod
     def _words(value: str) -> tuple[str, ...]:
@@ -45,7 +55,39 @@ class List(click.ParamType):
         return tuple(lists.between_commas(value))
 
 
-class AutoInt(click.IntRange):
+def _is_usable(number: float) -> bool:
+    """Whether a number is finite and fits into 64 bits, as whatever takes it wants."""
+    return math.isfinite(number) if isinstance(number, float) else abs(number) <= MAX_WHOLE
+
+
+class _Usable(click.ParamType):
+    """A number that whatever takes it can hold; before the kind of number among the base classes."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The parsed value; click calls this."""
+        number = super().convert(value, param, ctx)
+        if not _is_usable(number):
+            self.fail(f"{str(value)[:MAX_SHOWN]} is too large, or not a number", param, ctx)
+        return number
+
+
+class Whole(_Usable, click.IntRange):
+    """A whole number with bounds."""
+
+
+class Finite(_Usable, click.FloatRange):
+    """A number with bounds, which infinity and NaN are not."""
+
+
+class _AnyWhole(_Usable, click.types.IntParamType):
+    """Any whole number."""
+
+
+class _AnyFinite(_Usable, click.types.FloatParamType):
+    """Any number but infinity and NaN."""
+
+
+class AutoInt(Whole):
     """A whole number, or auto, which is the same as not to pass the flag."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
@@ -55,7 +97,8 @@ class AutoInt(click.IntRange):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            self.fail(f"auto, or a whole number of at least {self.min}, not {value}", param, ctx)
+            shown = str(value)[:MAX_SHOWN]
+            self.fail(f"auto, or a whole number of at least {self.min}, not {shown}", param, ctx)
 
 
 class Flag(click.Option):
@@ -231,9 +274,9 @@ def _type(hint: Any, metadata: Any) -> click.ParamType:
     if hint is int and is_optional:
         return AutoInt(least, most)
     if hint is int:
-        return click.IntRange(least, most) if least is not None else click.INT
+        return Whole(least, most) if least is not None else _AnyWhole()
     if hint is float:
-        return click.FloatRange(least, most) if least is not None else click.FLOAT
+        return Finite(least, most) if least is not None else _AnyFinite()
     return click.STRING
 
 

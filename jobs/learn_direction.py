@@ -38,6 +38,9 @@ def learn_direction(latents: str, label: str, out: str, layers: str | None, **op
 
     from pipeline.editing.expression import parse_layers
     from pipeline.editing.learning import LearnConfig, learn, save
+    from pipeline.storage import outputs
+
+    outputs.writable_file(out, "smile.safetensors")
 
     chosen = None if layers is None else parse_layers(layers)
     config = flags.build(LearnConfig, options, label=label, layers=chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from jobs import flags
 from jobs.printing import say
 
 
@@ -12,7 +13,7 @@ from jobs.printing import say
 @click.argument("pattern")
 @click.option(
     "--samples",
-    type=click.IntRange(min=1),
+    type=flags.Whole(min=1),
     default=1000,
     show_default=True,
     help="Samples per shard.",

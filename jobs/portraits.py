@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
+from jobs import flags
 from jobs.printing import say
 
 
@@ -19,9 +20,9 @@ def _there(pattern: str) -> int:
 
 @click.command(epilog="Example: restyle portraits 'portraits/%06d.tar' --count 60000 --size 64")
 @click.argument("pattern")
-@click.option("--count", type=click.IntRange(min=1), required=True, help="How many.")
+@click.option("--count", type=flags.Whole(1, 100_000_000), required=True, help="How many.")
 @click.option(
-    "--size", type=click.IntRange(min=16), default=256, show_default=True, help="Height and width."
+    "--size", type=flags.Whole(16, 1024), default=256, show_default=True, help="Height and width."
 )
 @click.option(
     "--view",
@@ -31,11 +32,11 @@ def _there(pattern: str) -> int:
     help="aligned: the crop that FFHQ's alignment gives. photo: head and shoulders.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the data set."
+    "--seed", type=flags.Whole(min=0), default=0, show_default=True, help="Seed of the data set."
 )
 @click.option(
     "--samples",
-    type=click.IntRange(min=1),
+    type=flags.Whole(min=1),
     default=2000,
     show_default=True,
     help="Samples per shard.",

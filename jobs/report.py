@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from jobs import flags
 from jobs.printing import say
 
 
@@ -12,7 +13,7 @@ from jobs.printing import say
 @click.option("--out", default="report.html", show_default=True, help="The HTML file to write.")
 @click.option(
     "--limit",
-    type=click.IntRange(min=0),
+    type=flags.Whole(min=0),
     default=64,
     show_default=True,
     help="Rows shown with pictures, and failures listed; statistics cover all rows.",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pipeline.engine.progress import Progress
 
 N_LISTED = 10
+MAX_SPAN_S = 3e9  # a hundred years
 
 
 @click.command(epilog="Example: restyle status latents/")
@@ -81,4 +82,4 @@ def _print_run(run: Progress, is_running: bool) -> None:
 
 def _span(seconds: float) -> str:
     """1:02:03 of a duration."""
-    return str(timedelta(seconds=round(seconds)))
+    return str(timedelta(seconds=round(min(seconds, MAX_SPAN_S))))

@@ -134,9 +134,17 @@ class LatentRenderer:
 
         Raises:
             OutOfMemory: so many do not fit.
+            ConfigError: they are of another shape than the generator takes.
         """
         if not len(latents):
             return []
+        generator = self._model.generator
+        if latents.shape[1:] != (generator.n_styles, generator.w_dim):
+            raise ConfigError(
+                f"a latent of shape {list(latents.shape[1:])} is not for this generator, which takes "
+                f"[{generator.n_styles}, {generator.w_dim}]; `restyle verify` on its folder lists what is "
+                "damaged"
+            )
         device = self._model.latent_avg.device
         pictures = []
         try:

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+MAX_NAME_BYTES = 255  # of every file system in use
+MAX_STEM = 40  # characters: of four bytes each at most
+
 
 @contextmanager
 def written(path: str | os.PathLike) -> Iterator[Path]:
@@ -17,9 +20,12 @@ def written(path: str | os.PathLike) -> Iterator[Path]:
         OSError: it fails, or what has that name is a device, a pipe or a folder, which is not replaced.
     """
     path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(errno.EEXIST, "it is there, but not a regular file", str(path))
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if len(os.fsencode(path.name)) > MAX_NAME_BYTES:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
+    # Of a long name the beginning, so that there is room for the rest.
+    part = path.with_name(f".{path.stem[:MAX_STEM]}{path.suffix[:MAX_STEM]}.{os.getpid()}.part")
     try:
         yield part
         # Some libraries write for the owner alone; this is a file like any other.

@@ -70,11 +70,24 @@ class Header:
 
 
 def save(path: str | os.PathLike, header: Header, tensors: Mapping[str, Tensor]) -> None:
-    """Write a checkpoint; it appears whole under its name or not at all."""
+    """Write a checkpoint; it appears whole under its name or not at all.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
     ready = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     metadata = {METADATA_KEY: json.dumps(asdict(header))}
-    with atomic.written(path) as part:
-        save_file(ready, part, metadata=metadata)
+    try:
+        with atomic.written(path) as part:
+            save_file(ready, part, metadata=metadata)
+    except (SafetensorError, OSError) as error:
+        raise not_written(path, error) from None
+
+
+def not_written(path: str | os.PathLike, error: Exception) -> CheckpointError:
+    """That a file cannot be written, in one sentence."""
+    why = (isinstance(error, OSError) and error.strerror) or error
+    return CheckpointError(f"cannot write {path} ({why}); write it elsewhere, or free some space")
 
 
 def _parse_header(path: Path, metadata: dict[str, str] | None) -> Header:
@@ -154,7 +167,7 @@ def _copied(path: Path, mapped: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def require_file(path: str | os.PathLike) -> None:
     """Raise a CheckpointError unless ``path`` is a file that can be read."""
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # False for a name that no file can have
         raise CheckpointError(f"no checkpoint at {path}; pass the path of a file, or `demo`")
     if not os.access(path, os.R_OK):
         raise CheckpointError(f"{path} cannot be read by this user; change its permissions")

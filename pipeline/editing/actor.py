@@ -19,11 +19,14 @@ from pipeline.engine.worker import Worker, WorkerConfig
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.faces import images
 from pipeline.latents import footer
+from pipeline.latents.record import require_present
 from pipeline.latents.where import RowFilter
 from pipeline.latents.writer import ROW_GROUP_IMAGE_BYTES, ROW_GROUP_ROWS
 from pipeline.models import DrawConfig, LatentRenderer
 from pipeline.records import Task
 from pipeline.storage import redact
+
+RECORDED = ("fingerprint", "identity", "shard", "n_samples")  # in the footer of a source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,8 @@ class Edit:
     ) -> None:
         self._editor, self._config = editor, editor.config
         self._task, self._stopwatch, self._source = task, stopwatch, source
-        self._record = footer(source.metadata)
+        self._record = footer(source.metadata, task.source)
+        require_present(self._record, RECORDED, task.source)
         self._require_same_run()
         self._samples = set[int]()
         self.shard = self._record["shard"]

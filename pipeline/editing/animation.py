@@ -14,6 +14,7 @@ from generators.files import atomic
 from pipeline import storage
 from pipeline.errors import ConfigError
 from pipeline.faces import images
+from pipeline.storage import outputs
 
 WEBP, MP4 = ".webp", ".mp4"
 WEBP_QUALITY = 90
@@ -42,19 +43,12 @@ def require(out: str) -> None:
     elif suffix not in ("", WEBP):
         raise ConfigError(f"--out is a folder, a {WEBP} or an {MP4}, not {out}")
 
-    try:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        is_used = not suffix and Path(out).is_dir() and any(Path(out).iterdir())
-    except OSError as error:
-        raise _unwritable(out, error) from None
-    if is_used:
+    if suffix:
+        outputs.writable_file(out, f"path{suffix}")
+    elif any(outputs.writable_folder(out).iterdir()):
         raise ConfigError(
             f"{out} already contains files, which would mix with the frames; delete it"
         )
-
-
-def _unwritable(out: str, error: OSError) -> ConfigError:
-    return ConfigError(f"cannot write {out} ({error.strerror or error}); choose another --out")
 
 
 def require_fitting(out: str, n_frames: int, size: tuple[int, int]) -> None:
@@ -80,7 +74,7 @@ def write(out: str, frames: Iterator[np.ndarray], frames_per_s: float) -> None:
     try:
         _write(Path(out), frames, frames_per_s)
     except OSError as error:
-        raise _unwritable(out, error) from None
+        raise outputs.not_writable(out, error) from None
 
 
 def _write(path: Path, frames: Iterator[np.ndarray], frames_per_s: float) -> None:

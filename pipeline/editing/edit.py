@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.config import EDIT, OUTPUT, ClusterConfig, fingerprint, setting
 from pipeline.editing import expression
-from pipeline.editing.actor import EditorConfig
+from pipeline.editing.actor import RECORDED, EditorConfig
 from pipeline.editing.rows import Edits
 from pipeline.engine import run_folder
 from pipeline.engine.cluster import require_reachable
@@ -21,10 +21,12 @@ from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.files import opened
+from pipeline.latents.record import require_columns, require_present
 from pipeline.latents.schema import latent_shape
 from pipeline.latents.where import RowFilter
 from pipeline.models import DrawConfig, load_generating_model
 
+COLUMNS = ("key", "sample_index", "face", "status", "error", "latent")  # that a source has
 PROTOCOL = 1  # raised when the same settings would write other numbers or columns than before
 
 
@@ -127,9 +129,9 @@ def sources(latents: str) -> list[str]:
 def _first(url: str) -> tuple[pa.Schema, dict[str, Any]]:
     """Columns and footer of one file; the workers see that the others have the same."""
     with opened(*storage.filesystem(url)) as source:
-        columns, record = source.schema_arrow, footer(source.metadata)
-    if any(name not in record for name in ("fingerprint", "identity", "shard", "n_samples")):
-        raise ConfigError(f"{storage.redact(url)} was not written by `restyle invert`")
+        columns, record = source.schema_arrow, footer(source.metadata, url)
+    require_present(record, RECORDED, url)
+    require_columns(columns, COLUMNS, url)
     if "direction" in columns.names:
         raise ConfigError(
             f"{storage.redact(url)} already holds edits; edit the latents that they were made from, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _TERM = re.compile(
     r"(?::(?P<component>\d+))?(?:@(?P<layers>\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*))?$"
 )
 SPAN = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+MAX_DIGITS = 9  # of a component
+MAX_SHOWN = 60  # characters that a message repeats
 MAX_LAYER = 1000  # far above any generator's; a range is spelled out
 
 
@@ -95,11 +98,21 @@ def _term(text: str, whole: str) -> Term:
     match = _TERM.match(text)
     if match is None:
         raise ConfigError(f"--direction takes {GRAMMAR}, not {whole!r}")
-    component = None if match["component"] is None else int(match["component"])
+    component, factor = _component(match["component"]), float(match["factor"] or 1)
+    if not math.isfinite(factor):
+        raise ConfigError(
+            f"a factor of --direction {whole[:MAX_SHOWN]} is too large; pass a smaller one"
+        )
     if match["source"] == SEFA and component is None:
         raise ConfigError("sefa needs a component, such as sefa:0")
     layers = None if match["layers"] is None else parse_layers(match["layers"])
-    return Term(float(match["factor"] or 1), _source(match["source"]), component, layers)
+    return Term(factor, _source(match["source"]), component, layers)
+
+
+def _component(digits: str | None) -> int | None:
+    if digits is not None and len(digits) > MAX_DIGITS:
+        raise ConfigError(f"there is no component {digits[:MAX_SHOWN]}; they are counted from 0")
+    return None if digits is None else int(digits)
 
 
 def _source(text: str) -> str:

@@ -18,10 +18,12 @@ from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.names import plain_key
+from pipeline.latents.record import require_columns
 from pipeline.latents.schema import dense
 from pipeline.models import DrawConfig, LatentRenderer, load_generating_model
 
 N_KEYS_NAMED = 5  # in a message
+MAX_FRAMES = 36_000  # 25 minutes; the latents of all are held
 COLUMNS = ["key", "shard", "face", "status"]
 
 
@@ -30,7 +32,7 @@ class PathConfig(DrawConfig):
     """A path and how it is drawn."""
 
     keys: tuple[str, ...]  # through these, in order
-    steps: int = setting(24, "Frames from one point to the next.", PATH, least=1)
+    steps: int = setting(24, "Frames from one point to the next.", PATH, least=1, most=10_000)
     loop: bool = setting(False, "Return to the first point at the end.", PATH)
     direction: str | None = setting(
         None, "Move each key along this one, as in `restyle edit`.", PATH
@@ -43,8 +45,14 @@ class PathConfig(DrawConfig):
             raise ConfigError("a path needs two points: name another key, or two --strengths")
         if (self.direction is None) != (not self.strengths):
             raise ConfigError("--direction and --strengths go together")
-        if not np.isfinite(self.strengths).all():
-            raise ConfigError("--strengths takes finite numbers")
+        if not np.isfinite(np.asarray(self.strengths, np.float32)).all():
+            raise ConfigError("--strengths takes finite numbers, no larger than latents can hold")
+        n_frames = len(self.keys) * max(1, len(self.strengths)) * self.steps
+        if n_frames > MAX_FRAMES:
+            raise ConfigError(
+                f"a path of {n_frames:,} frames is too long, {MAX_FRAMES:,} are the most; pass fewer "
+                "--steps, or draw it in parts"
+            )
 
 
 def interpolate(latents: str, out: str, config: PathConfig) -> int:
@@ -113,7 +121,13 @@ def _found(latents: str, keys: Sequence[str]) -> tuple[np.ndarray, dict]:
                 f"{storage.redact(latents)} holds no latent with the key {key!r}; a key is the name of an "
                 f"image in its shard, without the extension, such as {', '.join(_some_keys(latents))}"
             )
-    return np.stack([rows[key][1] for key in keys]), record
+    points = [rows[key][1] for key in keys]
+    if len({point.shape for point in points}) > 1:
+        raise ConfigError(
+            f"the latents of {', '.join(keys)} are of different shapes; `restyle verify` on their "
+            "folder lists what is damaged"
+        )
+    return np.stack(points), record
 
 
 def _some_keys(latents: str) -> list[str]:
@@ -128,8 +142,8 @@ def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[str, str, np.ndarray
     """Shard, key, latent [n_styles, w_dim] and footer of the rows of one file that are asked for."""
     wanted = pa.array(sorted({*keys, *(f"./{key}" for key in keys)}))
     with opened(*storage.filesystem(url)) as source:
-        if not {*COLUMNS, "latent"} <= {*source.schema_arrow.names}:
-            raise ConfigError(f"{storage.redact(url)} was not written by `restyle invert`")
+        record = footer(source.metadata, url)
+        require_columns(source.schema_arrow, (*COLUMNS, "latent"), url)
         for group in range(source.num_row_groups):
             rows = source.read_row_group(group, columns=COLUMNS)
             is_meant = pc.is_in(rows["key"], wanted).to_numpy()
@@ -138,4 +152,4 @@ def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[str, str, np.ndarray
                 if row["status"] == "ok" and row["face"] <= 0:
                     latent = source.read_row_group(group, columns=["latent"])["latent"]
                     value = dense(latent.slice(i, 1).combine_chunks())[0]
-                    yield row["shard"], plain_key(row["key"]), value, footer(source.metadata)
+                    yield row["shard"], plain_key(row["key"]), value, record

@@ -22,12 +22,14 @@ from pipeline.faces.paste import FEATHER, paste
 from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.names import RowNames, plain_key, shard_folder
+from pipeline.latents.record import SHAPES, require_columns
 from pipeline.latents.schema import dense
 from pipeline.models import DrawConfig, LatentRenderer
 from pipeline.shards.photos import SourcePhotos
 
 N_KEYS_SEEN = 5  # that a message names
 COLUMNS = ("key", "shard", "sample_index", "face", "status", "direction", "strength", "latent")
+NEEDED = ("key", "sample_index", "face", "latent")
 FOR_PASTE = ("quad", "width", "height")
 ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {
     "jpg": images.encode_jpeg,
@@ -105,7 +107,8 @@ def render(
     for url in sources(latents):
         files, path = storage.filesystem(url)
         with opened(files, path) as source:
-            record = footer(source.metadata)
+            record = footer(source.metadata, url)
+            require_columns(source.schema_arrow, NEEDED, url)
             first = first or record
             require_same_run(first, record, url)
             if renderer is None:
@@ -165,7 +168,7 @@ def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
         for name in ("latent", "quad"):
             if name in batch.schema.names:
                 value = batch.column(name).slice(i, 1)
-                row[name] = None if value.null_count else dense(value)[0]
+                row[name] = None if value.null_count else dense(value, SHAPES.get(name))[0]
         yield row
 
 
@@ -201,8 +204,20 @@ def _write(
                     raise ShardError(
                         f"{job.row['key']} has a latent but no photo; verify the folder"
                     )
-                picture = paste(photo, picture, job.row["quad"], config.feather)
+                picture = _pasted(photo, picture, job.row, config.feather)
             _save(job.path, ENCODERS[config.format](picture))
+
+
+def _pasted(
+    photo: np.ndarray, picture: np.ndarray, row: dict[str, Any], feather: float
+) -> np.ndarray:
+    quad = row["quad"]
+    if quad is None or not np.isfinite(quad).all():
+        raise ConfigError(f"{row['key']} does not tell where its face was; verify the folder")
+    try:
+        return paste(photo, picture, quad, feather)
+    except ValueError as error:
+        raise ConfigError(f"{row['key']} cannot be pasted back: {error}") from None
 
 
 def _save(path: Path, data: bytes) -> None:

@@ -116,7 +116,7 @@ def _footers(out: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
 
     def read(name: str) -> dict[str, Any]:
         with folder.opened(name) as parquet:
-            return footer(parquet.metadata)
+            return footer(parquet.metadata, name)
 
     with ThreadPoolExecutor(N_FOOTER_THREADS) as pool:  # in an object store it is all waiting
         yield from pool.map(read, names)
@@ -167,7 +167,7 @@ def _is_too_old_a_reader(columns: pa.Schema) -> bool:
 def _check_file(
     audit: FileAudit, parquet: pq.ParquetFile, expected: str, shards: dict[str, str]
 ) -> None:
-    record, say = footer(parquet.metadata), audit.problems.append
+    record, say = footer(parquet.metadata, audit.name), audit.problems.append
     audit.n_rows = parquet.metadata.num_rows
     if not record:
         say(f"{audit.name}: not written by restyle (no record in its footer)")

@@ -13,12 +13,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import PurePosixPath
-from urllib.parse import urlsplit
 
 from pipeline import storage
 from pipeline.errors import ConfigError
 from pipeline.records import Task
 from pipeline.storage.listing import real_paths
+from pipeline.storage.urls import path_of
 
 Record = Mapping[str, str]  # what was asked for: url, identity and output
 # A size alone is none: shards are rounded to 10 KiB.
@@ -118,7 +118,7 @@ class _Earlier:
 
 
 def _name(url: str) -> str:
-    return PurePosixPath(urlsplit(url).path if storage.is_remote(url) else url).name
+    return PurePosixPath(path_of(url) if storage.is_remote(url) else url).name
 
 
 def _size(identity: str) -> str:

@@ -30,6 +30,7 @@ BEAT_S = 5.0  # how often progress is written
 FRESH_S = 20.0  # a running job's last sign is younger
 UPLOAD_S = 60.0  # in an object store, how often new lines become an object
 LAST_WAITS_S = (0.5, 1.0, 2.0)
+MAX_AMOUNT = 1e15  # rows, seconds, or what else a record counts
 MAX_LISTED = 1000  # failures in progress.json; the log holds all
 
 
@@ -115,14 +116,31 @@ def _read(folder: Folder, name: str) -> Progress | None:
         record = folder.read_json(name)
         begun = [ActiveShard(**item) for item in record.pop("begun", [])]
         blank = {k: v for k, v in vars(Progress("")).items() if k != "begun"}
-        fields = {k: v for k, v in record.items() if k in blank and _is_like(v, blank[k])}
-        return Progress(**fields, begun=begun)
+        fields = {k: v for k, v in record.items() if k in blank and _is_like(k, v, blank[k])}
+        return Progress(**fields, begun=[item for item in begun if _is_right(item)])
     except Exception:  # of whatever library the store is reached by
         return None
 
 
-def _is_like(value: Any, blank: Any) -> bool:
-    return isinstance(value, int | float if isinstance(blank, int | float) else type(blank))
+def _is_like(name: str, value: Any, blank: Any) -> bool:
+    """Whether an entry is what this version writes; without it, the rest still tells something."""
+    if name == "failures":
+        kept = [item for item in value if {"shard", "error"} <= item.keys()]
+        return kept == value and all(isinstance(t, str) for f in kept for t in f.values())
+    if isinstance(blank, list):
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if isinstance(blank, dict):
+        return isinstance(value, dict) and all(map(_is_amount, value.values()))
+    return _is_amount(value) if isinstance(blank, int | float) else isinstance(value, type(blank))
+
+
+def _is_amount(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= MAX_AMOUNT
+
+
+def _is_right(item: ActiveShard) -> bool:
+    are_texts = isinstance(item.shard, str) and isinstance(item.worker, str)
+    return are_texts and _is_amount(item.n_rows) and _is_amount(item.seconds)
 
 
 def concurrent_run(out: str, run: str = "") -> Progress | None:

@@ -9,6 +9,7 @@ of the batch that it died at one by one.
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -93,7 +94,7 @@ def pop_last_position(out: str, output: str) -> tuple[int, int] | None:
         note = folder.read_json(name)
         if note is None:
             return None
-        first, last = note
+        first, last = map(operator.index, note)
         folder.delete(name)
     except Exception:  # it died while writing, or the store fails; the next one will tell
         return None

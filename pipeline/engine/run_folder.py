@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 import braceexpand
 import pyarrow.parquet as pq
@@ -27,10 +26,12 @@ from pipeline.engine import moved
 from pipeline.engine.moved import Found
 from pipeline.errors import ConfigError
 from pipeline.latents.files import opened
+from pipeline.latents.record import require_settings, require_shards
 from pipeline.records import Task
 from pipeline.storage import lists
 from pipeline.storage.filesystems import as_config_error
 from pipeline.storage.folder import Folder
+from pipeline.storage.urls import path_of
 
 SETTINGS = f"{RUN_FOLDER}/settings.json"
 SHARDS = f"{RUN_FOLDER}/shards.json"
@@ -60,7 +61,7 @@ def task(url: str, version: str, run: str) -> Task:
         run: the run's fingerprint.
     """
     address = storage.redact(url)
-    path = address if url.startswith(storage.PIPE) else urlsplit(address).path
+    path = address if url.startswith(storage.PIPE) else path_of(address)
     name = PurePosixPath(path).name
     earlier = OUTPUT_NAME.match(name)  # its hashes are not carried on
     stem = earlier[1].rpartition(".")[0] if earlier else name.split(".tar")[0]
@@ -133,12 +134,22 @@ class RunFolder(Folder):
         return [name for name in self.names() if name.endswith(".parquet")]
 
     def settings(self) -> dict[str, Any] | None:
-        """Settings and checkpoint hashes of its run, as recorded by the driver; None: no run."""
-        return self.read_json(SETTINGS)
+        """Settings and checkpoint hashes of its run, as recorded by the driver; None: no run.
+
+        Raises:
+            ConfigError: they cannot be read.
+        """
+        found = self.read_json(SETTINGS)
+        return None if found is None else require_settings(found, f"{self}/{SETTINGS}")
 
     def shards(self) -> list[dict[str, str]] | None:
-        """What was asked for, with the keys ``url``, ``identity`` and ``output``; None: no run."""
-        return self.read_json(SHARDS)
+        """What was asked for, with the keys ``url``, ``identity`` and ``output``; None: no run.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        found = self.read_json(SHARDS)
+        return None if found is None else require_shards(found, f"{self}/{SHARDS}")
 
     def opened(self, name: str) -> AbstractContextManager[pq.ParquetFile]:
         """One of its Parquet files, to be read inside the block.

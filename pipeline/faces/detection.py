@@ -11,6 +11,7 @@ dlib's models: HOG detector (part of the library) and `shape_predictor_68_face_l
 """
 
 import importlib.util
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -237,6 +238,6 @@ def _model(name: str) -> str:
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeError("the package face_recognition_models is missing; install it with pip")
     path = Path(spec.submodule_search_locations[0]) / "models" / name
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise RuntimeError(f"the package face_recognition_models lacks {name}; install it again")
     return str(path)

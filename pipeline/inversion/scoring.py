@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -156,6 +156,6 @@ def _dlib_face() -> dlib_face.DlibFace:
 def _file(path: str | None, option: str, wanted: str) -> str:
     if path is None:
         raise ConfigError(f"this metric needs --{option}: {wanted}")
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise ConfigError(f"no file at {path}; --{option} takes {wanted}")
     return path

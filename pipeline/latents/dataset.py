@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import operator
 import os
@@ -15,6 +14,7 @@ import pyarrow as pa
 
 from pipeline.errors import ConfigError
 from pipeline.latents import columns as columns_
+from pipeline.latents import record
 from pipeline.latents.columns import Columns
 from pipeline.latents.files import LatentFiles, open_files
 from pipeline.latents.schema import is_nested, numbers_type, value_shape
@@ -93,12 +93,12 @@ class LatentDataset:
         """The model's average latent, as its checkpoint has it: [w_dim] or [n_styles, w_dim]."""
         import torch
 
-        if "latent_avg" not in self.footer:
+        values = record.latent_avg(self.footer)
+        if values is None:
             raise ConfigError(
                 f"{self._files.address} does not record the average latent of a model"
             )
-        values = np.frombuffer(base64.b64decode(self.footer["latent_avg"]), "<f4")
-        return torch.from_numpy(values.astype(np.float32)).reshape(self.footer["latent_avg_shape"])
+        return torch.from_numpy(values)
 
     def __len__(self) -> int:
         return len(self._selection)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from pipeline.latents.columns import Columns, decoded
 from pipeline.latents.names import RowNames
 from pipeline.shards.labels import JSON_REST
 from pipeline.shards.packing import shard_name
+from pipeline.storage import outputs, strict_json
 
 ROW_KEY = ("key", "shard", "sample_index", "face")
 EDIT = ("direction", "strength")  # columns of an edited data set
@@ -80,7 +83,7 @@ def to_npy(rows: LatentDataset, out: str, progress: Progress = lambda n: None) -
     """
     if not out.endswith(".npy"):
         raise ConfigError(f"--out {out} must end in .npy")
-    _require_new([Path(out)])
+    _require_new([outputs.writable_file(out, "latents.npy")])
     steps = "latents_by_step" if "latents_by_step" in rows.schema.names else "latent"
     exported = Exported(paths=[Path(out)])
 
@@ -107,7 +110,7 @@ def to_pt(rows: LatentDataset, out: str, progress: Progress = lambda n: None) ->
     Raises:
         ConfigError: the folder is there and not empty, or a file cannot be written.
     """
-    _require_new(Path(out).iterdir() if Path(out).is_dir() else [])
+    _require_new(outputs.writable_folder(out).iterdir())
     exported = Exported(paths=[Path(out)])
     for name, columns, row in _named(rows, ["latent"], progress):
         values = columns["latent"].values[row].astype(np.float32)  # type: ignore[union-attr]
@@ -140,7 +143,7 @@ def to_pairs(
         raise ConfigError(f"no images were saved with the latents; {command} with --save-images")
     firsts = range(0, len(rows), per_shard)
     shards = [shard_name(pattern, index, len(firsts) > 1) for index in range(len(firsts))]
-    _require_new(shards)
+    _require_new(map(outputs.writable_file, shards))
     chosen = (*METRICS, *EDIT)
     names_of_json = [n for n in names if n in chosen or n.startswith(LABEL_PREFIX)]
     exported = Exported()
@@ -149,7 +152,8 @@ def to_pairs(
     for first, shard in zip(firsts, shards, strict=True):
         with (
             _written(shard) as part,
-            webdataset.TarWriter(str(part), encoder=False, mtime=0) as tar,
+            part.open("wb") as file,
+            webdataset.TarWriter(file, encoder=False, mtime=0) as tar,
         ):
             for _ in range(first, min(first + per_shard, len(rows))):
                 name, columns, row = next(samples)
@@ -172,9 +176,10 @@ def _pair(columns: Columns, row: int, picture: str, names: Sequence[str]) -> dic
 
 def _said(columns: Columns, row: int, names: Sequence[str]) -> dict[str, Any]:
     """Labels as the sample had them, and the others; a label that is named like a metric keeps its prefix."""
-    rest = json.loads(columns[JSON_REST].item(row) or "null") if JSON_REST in names else None
+    rest = _rest(columns[JSON_REST].item(row)) if JSON_REST in names else None
     content = rest if isinstance(rest, dict) else {"json": rest}
-    n_steps = int(columns["n_steps"].item(row)) if "n_steps" in columns else None
+    stated = columns["n_steps"].item(row) if "n_steps" in columns else math.nan
+    n_steps = None if math.isnan(stated) else int(stated)
     for name in names:
         if name != JSON_REST:
             short = name.removeprefix(LABEL_PREFIX)
@@ -182,6 +187,14 @@ def _said(columns: Columns, row: int, names: Sequence[str]) -> dict[str, Any]:
             if value is not None:  # one that did not fit its column stands in the rest
                 content[name if short in names else short] = value
     return {name: value for name, value in content.items() if value is not None}
+
+
+def _rest(text: Any) -> Any:
+    """What had no column of its own; a text that is no JSON is a text."""
+    try:
+        return strict_json.parsed(text or "null")
+    except (TypeError, ValueError):
+        return str(text)
 
 
 def _plain(value: Any, n_steps: int | None) -> Any:
@@ -208,7 +221,7 @@ def _named(
 
 def _require_new(paths: Iterable[Path]) -> None:
     for path in paths:
-        if path.exists():
+        if os.path.lexists(path):
             raise ConfigError(f"{path} already exists; delete it, or choose another --out")
 
 

@@ -20,8 +20,10 @@ from pyarrow import fs as pafs
 from pipeline import storage
 from pipeline.config import difference
 from pipeline.errors import ConfigError
-from pipeline.latents.schema import footer, is_nested, numbers_type, value_shape
+from pipeline.latents.record import footer
+from pipeline.latents.schema import is_nested, numbers_type, value_shape
 from pipeline.storage import urls
+from pipeline.storage.filesystems import listed
 
 N_WAITING_THREADS = 16  # footers and small columns: in an object store all waiting
 N_READ_THREADS = min(4, os.cpu_count() or 1)
@@ -84,11 +86,14 @@ def open_files(pattern: str) -> LatentFiles:
         raise ConfigError(f"no Parquet file in {address}; is it the --out of a run?")
 
     def layout(path: str) -> tuple[pa.Schema, list[Group], dict[str, Any]]:
+        name = path.rpartition("/")[2]
         with opened(source, path) as parquet:
             metadata = parquet.metadata
-        sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-        groups = [Group(path, i, n) for i, n in enumerate(sizes)]
-        return metadata.schema.to_arrow_schema().remove_metadata(), groups, footer(metadata)
+            sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+            groups = [Group(path, i, n) for i, n in enumerate(sizes)]
+            columns = metadata.schema.to_arrow_schema().remove_metadata()
+            _require_names(columns, name)
+            return columns, groups, footer(metadata, name)
 
     with ThreadPoolExecutor(N_WAITING_THREADS) as pool:
         layouts = pool.map(layout, paths)
@@ -117,7 +122,7 @@ def opened(
     with file:
         try:
             yield parquet
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _unreadable(path, error) from None
 
 
@@ -160,12 +165,8 @@ def _matches(pattern: str) -> tuple[pafs.FileSystem, list[str]]:
         address, name = address or ".", glob.escape(name)
     source, folder = storage.filesystem(address + query)
     is_deep = "/" in name
-    try:
-        selector = pafs.FileSelector(folder, recursive=is_deep, allow_not_found=True)
-        infos = source.get_file_info(selector)
-    except (OSError, pa.ArrowException) as error:
-        why = urls.redacted_message(error, pattern)
-        raise ConfigError(f"cannot list {storage.redact(pattern)}: {why}") from None
+    selector = pafs.FileSelector(folder, recursive=is_deep, allow_not_found=True)
+    infos = listed(source, selector, pattern)
     by_name = {info.path[len(folder) :].lstrip("/"): info for info in infos}
     return source, sorted(
         info.path
@@ -202,6 +203,11 @@ def _require_same(
     raise ConfigError(
         f"{address} mixes runs with different settings ({names} differ: {differs}); keep one run per folder"
     )
+
+
+def _require_names(columns: pa.Schema, name: str) -> None:
+    if twice := [column for column in columns.names if columns.names.count(column) > 1]:
+        raise ConfigError(f"{name} has two columns {twice[0]!r}; write it anew with one of them")
 
 
 def _type(schema: pa.Schema, name: str) -> str:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 from pipeline import storage
+from pipeline.storage.urls import path_of
 
 # Bytes of a key's part and of a direction in a name, so that with all that is added it has fewer than 255.
 MAX_PART, MAX_DIRECTION = 120, 80
@@ -69,7 +69,7 @@ def shard_folder(shard: str, output: str, stems: dict[str, str]) -> str:
         output: name of its Parquet file.
         stems: those given so far, each with its shard; added to.
     """
-    path = shard if shard.startswith(storage.PIPE) else urlsplit(shard).path
+    path = shard if shard.startswith(storage.PIPE) else path_of(shard)
     stem = _safe(PurePosixPath(path).name.split(".tar")[0]) or "_"
     if stems.setdefault(stem, shard) == shard:
         return stem

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.config import LABEL_PREFIX, RunConfig
 from pipeline.errors import ConfigError
@@ -20,6 +19,7 @@ from pipeline.records import AlignedFace, Status
 FOOTER_KEY = b"restyle"
 # Key of an array's shape in the metadata of its column.
 SHAPE_KEY = b"shape"
+GAP = "an array in a column of lists has a gap; the file is damaged"
 MAX_SIDE = 1 << 20  # of a shape that a file states
 
 
@@ -119,6 +119,14 @@ def _is_list(type_: pa.DataType) -> bool:
     )
 
 
+def n_axes(type_: pa.DataType) -> int:
+    """How many lists are in each other."""
+    n = 0
+    while _is_list(type_):
+        n, type_ = n + 1, type_.value_type
+    return n
+
+
 def numbers_type(type_: pa.DataType) -> pa.DataType:
     """What lies in the innermost lists."""
     while _is_list(type_):
@@ -210,10 +218,12 @@ def dense(array: pa.Array, shape: Sequence[int] | None = None) -> np.ndarray:
     """
     sizes = [len(array)]
     while _is_list(array.type):
+        if array.null_count:
+            raise ConfigError(GAP)
         sizes.append(_length(array, None if shape is None else shape[len(sizes) - 1]))
         array = array.flatten()
     if array.null_count or len(array) != math.prod(sizes):
-        raise ConfigError("an array in a column of lists has a gap; the file is damaged")
+        raise ConfigError(GAP)
     return array.to_numpy(zero_copy_only=False).reshape(sizes)
 
 
@@ -267,11 +277,6 @@ def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.Reco
             metric = [row.metrics.get(column.name) for row in rows]
             arrays.append(pa.array(metric, column.type))
     return pa.record_batch(arrays, schema=columns)
-
-
-def footer(metadata: pq.FileMetaData) -> dict[str, Any]:
-    """Our record in a file's footer; {} in a file of another origin."""
-    return json.loads((metadata.metadata or {}).get(FOOTER_KEY, b"{}"))
 
 
 def latent_shape(column: pa.Field) -> tuple[int, int]:

@@ -19,7 +19,8 @@ from pipeline import storage
 from pipeline.config import RUN_FOLDER
 from pipeline.errors import ShardError
 from pipeline.latents import schema
-from pipeline.latents.schema import FOOTER_KEY, Row, footer
+from pipeline.latents.record import footer
+from pipeline.latents.schema import FOOTER_KEY, Row
 from pipeline.storage.filesystems import make_folder
 from pipeline.storage.retry import Retry
 from pipeline.storage.urls import redact, redacted_message
@@ -116,7 +117,7 @@ class ShardWriter:
             metadata = pq.read_metadata(f"{self._folder}/{self._name}", filesystem=self._files)
         except FileNotFoundError:
             return {}
-        return footer(metadata)
+        return footer(metadata, self._name)
 
     def _rename(self) -> None:
         goal = Path(self._folder) / self._name

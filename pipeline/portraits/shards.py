@@ -75,7 +75,7 @@ def write(
 
 
 def _write_shard(path: Path, n: int, size: int, view: View, seed: int) -> None:
-    if path.exists():
+    if os.path.exists(path):
         return
     torch.set_num_threads(1)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,8 @@ def _write_shard(path: Path, n: int, size: int, view: View, seed: int) -> None:
     stem = path.stem.replace(".", "_")  # a key ends at the first dot
     with (
         atomic.written(path) as part,
-        webdataset.TarWriter(str(part), encoder=False, mtime=0.0) as tar,
+        part.open("wb") as file,
+        webdataset.TarWriter(file, encoder=False, mtime=0.0) as tar,
     ):
         for first in range(0, n, CHUNK):
             z = all_z[first : first + CHUNK]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from generators.files import atomic
-from pipeline import storage
-from pipeline.errors import ConfigError
+from pipeline.storage import outputs
 
 if TYPE_CHECKING:
     from pipeline.report.page import Card, Content
@@ -58,17 +56,7 @@ def writable(out: str | os.PathLike[str]) -> Path:
     Raises:
         ConfigError: it will not.
     """
-    goal = Path(out)
-    if storage.is_remote(str(out)):
-        raise ConfigError(f"a report is a local file; pass --out report.html instead of {out}")
-    if goal.is_dir():
-        raise ConfigError(f"{out} is a folder; pass a file, such as --out {goal / 'report.html'}")
-    try:
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=goal.parent).close()
-    except OSError as error:
-        raise _not_writable(goal, error) from None
-    return goal
+    return outputs.writable_file(out, "report.html")
 
 
 def put(goal: Path, data: bytes) -> None:
@@ -80,8 +68,4 @@ def put(goal: Path, data: bytes) -> None:
     try:
         atomic.write_bytes(goal, data)
     except OSError as error:
-        raise _not_writable(goal, error) from None
-
-
-def _not_writable(goal: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"cannot write {goal} ({error.strerror}); choose another --out")
+        raise outputs.not_writable(goal, error) from None

@@ -190,7 +190,7 @@ def _tiles(content: Content) -> list[Fact]:
 def _settings(run: Run) -> dict[str, str]:
     """What the run was told, by label; "" where that says nothing. Of paths the last part only."""
     settings, footer = run.settings, run.footer
-    n_styles, w_dim = footer["latent_avg_shape"]
+    shape = " × ".join(map(str, footer["latent_avg_shape"]))
     is_aligned = settings["align"] == "face"
     return {
         "edits of the run": settings.get("edit_source", ""),
@@ -200,7 +200,7 @@ def _settings(run: Run) -> dict[str, str]:
         "generator": PurePath(footer.get("generator") or "").name,
         "encoder sha256": settings["encoder_sha256"],
         "generator sha256": settings["generator_sha256"],
-        "latent": f"{n_styles} × {w_dim}, {settings['latent_dtype']}",
+        "latent": f"{shape}, {settings['latent_dtype']}",
         "latents kept": {"all": "every step", "best": "the best step of each row"}.get(
             settings["latents"], "last step"
         ),

@@ -6,6 +6,7 @@ import base64
 import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -56,8 +57,9 @@ def thumbnail(image_u8: np.ndarray, side: int) -> Thumbnail:
 
 
 def saved(data: bytes | None) -> Thumbnail | None:
-    """A picture that the run kept in a column."""
-    return None if data is None else thumbnail(images.decode(data), FACE_SIDE)
+    """A picture that the run kept in a column; None also where it is damaged."""
+    picture = None if data is None else images.decode_or_none(data)
+    return None if picture is None else thumbnail(picture, FACE_SIDE)
 
 
 def collect(
@@ -104,7 +106,8 @@ def _add(
 ) -> None:
     pictures.source = thumbnail(photo, SOURCE_SIDE)
     if pictures.crop is None and row["status"] == "ok":
-        pictures.crop = thumbnail(_cropped(photo, row.get("quad"), input_size), FACE_SIDE)
+        with suppress(ValueError):  # a quad that is none: the photo alone is shown
+            pictures.crop = thumbnail(_cropped(photo, row.get("quad"), input_size), FACE_SIDE)
 
 
 def _cropped(photo: np.ndarray, quad: np.ndarray | None, input_size: tuple[int, int]) -> np.ndarray:

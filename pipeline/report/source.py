@@ -19,13 +19,16 @@ from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.files import require_same_run
+from pipeline.latents.record import SHAPES, require_columns
 from pipeline.latents.schema import dense, is_nested
 from pipeline.report.metrics import metric
 
 # Rows decoded at once when single rows are picked: with 18 x 512 latents of five steps, 12 MB.
 BATCH_ROWS = 64
 # What a file must have: columns, and entries of its footer and of the settings there.
-COLUMNS = ("key", "shard", "sample_index", "face", "n_faces", "status", "error", "latent")
+COLUMNS = (
+    "key", "shard", "sample_index", "face", "n_faces", "status", "error", "latent", "width", "height"
+)  # fmt: skip
 NEEDED = (
     "fingerprint", "model", "n_samples", "n_by_status", "latent_avg_shape", "metric_protocol", "versions"
 )  # fmt: skip
@@ -137,20 +140,21 @@ def open_run(latents: str) -> Run:
 
 def _record(file: pq.ParquetFile, path: str) -> dict[str, Any]:
     """The footer of a file that has all that a report reads."""
+    record = footer(file.metadata, path)
     try:
-        record = footer(file.metadata)
         settings = record["identity"]
         columns = {*COLUMNS, *(metric(name).name for name in settings["metrics"])}
         missing = [name for name in NEEDED if name not in record]
         missing += [name for name in SETTINGS if name not in settings]
         missing += sorted(columns - set(file.schema_arrow.names))
-    except (ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
         missing = [str(error)]
     if missing:
         raise ConfigError(
             f"{path} was not written by `restyle invert`, or by a different version ({missing[0]}); move it "
             "out of the folder"
         )
+    require_columns(file.schema_arrow, COLUMNS, path)
     return record
 
 
@@ -246,11 +250,11 @@ def _picked(
 
 def _plain(row: pa.RecordBatch) -> dict[str, Any]:
     return {
-        name: _array(column) if is_nested(column.type) else column[0].as_py()
+        name: _array(column, SHAPES.get(name)) if is_nested(column.type) else column[0].as_py()
         for name, column in zip(row.schema.names, row.columns, strict=True)
     }
 
 
-def _array(column: pa.Array) -> np.ndarray | None:
+def _array(column: pa.Array, shape: tuple[int, ...] | None) -> np.ndarray | None:
     """The single value of a column of nested lists."""
-    return None if column.null_count else dense(column)[0].astype(np.float32)
+    return None if column.null_count else dense(column, shape)[0].astype(np.float32)

@@ -7,6 +7,7 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from pipeline.config import LABEL_MEMBERS
 from pipeline.errors import ConfigError
 from pipeline.records import IMAGE_EXTENSIONS
 from pipeline.shards.headers import StrictTarInfo
+from pipeline.storage.urls import is_remote, redact
+
+NUMBER = re.compile(r"%0?\d{0,2}d")  # in a pattern
 
 
 @dataclass
@@ -161,14 +165,15 @@ def _key(relative: Path, taken: set[str]) -> str:
 
 def shard_name(pattern: str, index: int, several: bool) -> Path:
     """The path of one shard; ConfigError for a pattern that cannot name ``several``, or no tar."""
-    try:
-        name = pattern % index
-    except (TypeError, ValueError):
-        if several or "%" in pattern:
-            raise ConfigError(
-                f"the pattern {pattern} must hold one number, such as shards/%06d.tar"
-            ) from None
-        name = pattern
+    if is_remote(pattern):
+        raise ConfigError(
+            f"shards are written to this machine, not to {redact(pattern)}; copy them there afterwards"
+        )
+    fixed = pattern.replace("%%", "")
+    n_numbers = len(NUMBER.findall(fixed))
+    if "%" in NUMBER.sub("", fixed) or n_numbers > 1 or (several and not n_numbers):
+        raise ConfigError(f"the pattern {pattern} must hold one number, such as shards/%06d.tar")
+    name = pattern % index if n_numbers else pattern.replace("%%", "%")
     if not name.endswith(".tar"):
         raise ConfigError(f"the pattern {pattern} must end in .tar")
     return Path(name)
@@ -180,7 +185,10 @@ def _write(shard: Path, images: list[tuple[Path, str]]) -> None:
     path = shard
     try:
         shard.parent.mkdir(parents=True, exist_ok=True)
-        with webdataset.TarWriter(str(part), encoder=False, mtime=0.0) as tar:
+        with (
+            part.open("wb") as file,
+            webdataset.TarWriter(file, encoder=False, mtime=0.0) as tar,
+        ):
             for path, key in images:
                 members = {_extension(p): p.read_bytes() for p in _labels(path)}
                 tar.write({"__key__": key, _extension(path): path.read_bytes(), **members})
@@ -188,4 +196,5 @@ def _write(shard: Path, images: list[tuple[Path, str]]) -> None:
     except OSError as error:
         raise ConfigError(f"cannot pack {path} into {shard}: {error}") from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # most often it was renamed
+            part.unlink()

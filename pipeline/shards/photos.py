@@ -64,8 +64,8 @@ class SourcePhotos:
         """The photo that a row was made from, [H, W, 3] uint8; None where it fails to decode.
 
         Args:
-            row: with ``sample_index``, ``key``, and ``height`` and ``width`` (None where the run did not
-                decode it: its caption was damaged, say); no earlier sample than the last.
+            row: with ``sample_index``, ``key``, and where they are known ``height`` and ``width`` (the run
+                may not have decoded it: its caption was damaged, say); no earlier sample than the last.
 
         Raises:
             SourceUnusable: the shard has changed.
@@ -80,7 +80,8 @@ class SourcePhotos:
                 self._photo = None if sample.image is None else self._decode(sample.image)
         size = (None, None) if self._photo is None else self._photo.shape[:2]
         is_there = self._index == row["sample_index"] and self._key == row["key"]
-        if not is_there or (row["height"] is not None and size != (row["height"], row["width"])):
+        stated = row.get("height"), row.get("width")
+        if not is_there or (None not in stated and size != stated):
             raise SourceUnusable(self._url, "has changed since it was inverted")
         return self._photo
 

@@ -57,7 +57,8 @@ def filesystem(url: str) -> tuple[pafs.FileSystem, str]:
     """
     require_text(url)
     if url.startswith(LOCAL):
-        url = unquote(urlsplit(url).path)
+        with as_config_error("open", url):
+            url = unquote(urlsplit(url).path)
     if not is_remote(url):
         return pafs.LocalFileSystem(), os.path.abspath(url)
     if url.startswith((*HTTP, PIPE)):
@@ -97,6 +98,25 @@ def _by_fsspec(url: str) -> tuple[pafs.FileSystem, str]:
             files.dircache.use_listings_cache = False
         files.invalidate_cache()
     return pafs.PyFileSystem(pafs.FSSpecHandler(files)), path.rstrip("/")
+
+
+def listed(files: pafs.FileSystem, selector: pafs.FileSelector, url: str) -> list[pafs.FileInfo]:
+    """What a folder holds.
+
+    Raises:
+        ConfigError: it cannot be listed, or holds a name that is not UTF-8, which Arrow cannot say.
+    """
+    with as_config_error("list", url):
+        infos = files.get_file_info(selector)
+    try:
+        for info in infos:
+            _ = info.path
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{redact(url)} holds a file whose name is not UTF-8 (`ls -b` shows it); rename it, or move "
+            "it out"
+        ) from None
+    return infos
 
 
 def make_folder(files: pafs.FileSystem, path: str) -> None:

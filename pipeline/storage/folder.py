@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from contextlib import suppress
@@ -11,7 +10,8 @@ from typing import Any
 from pyarrow import fs as pafs
 
 from pipeline.errors import ConfigError
-from pipeline.storage.filesystems import as_config_error, filesystem, make_folder
+from pipeline.storage import strict_json
+from pipeline.storage.filesystems import filesystem, listed, make_folder
 from pipeline.storage.urls import redact, redacted_message
 
 
@@ -59,8 +59,8 @@ class Folder:
             ConfigError: it cannot be listed.
         """
         path = self.at(below) if below else self.path
-        with as_config_error("list", self.address):
-            infos = self.files.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        selector = pafs.FileSelector(path, allow_not_found=True)
+        infos = listed(self.files, selector, self.address)
         return {info.base_name: info.size or 0 for info in sorted(infos, key=lambda i: i.base_name)}
 
     def read(self, name: str) -> bytes | None:
@@ -78,7 +78,7 @@ class Folder:
         """
         try:
             content = self.read(name)
-            return None if content is None else json.loads(content)
+            return None if content is None else _record(content)
         except Exception as error:  # of whatever library the store is reached by
             why = redacted_message(error, self.address)
             raise ConfigError(
@@ -101,3 +101,10 @@ class Folder:
     def delete(self, name: str) -> None:
         """Delete a file. Raises what the library raises."""
         self.files.delete_file(self.at(name))
+
+
+def _record(content: bytes) -> Any:
+    found = strict_json.parsed(content)
+    if found is None:  # as where there is no file
+        raise ValueError("it is null")
+    return found

@@ -114,7 +114,7 @@ def _matches(pattern: str) -> dict[str, str | None]:
         _require_tar_inside([pattern])
         return _stated([pattern])
     path = Path(pattern)
-    if path.is_dir():
+    if os.path.isdir(path):  # False for a name that no file can have
         names = sorted(
             str(p) for p in path.iterdir() if p.name.endswith(TAR_NAMES) and not p.is_dir()
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 OBJECT_STORES = ("s3://", "gs://", "gcs://")
 HTTP = ("http://", "https://")
@@ -50,6 +50,14 @@ def redact(url: str) -> str:
     kept = [] if scheme in OBJECT_STORES else FIELDS.split(query)
     query = "&".join(field for field in kept if not _is_secret(field))
     return f"{scheme}{place}?{query}" if query else f"{scheme}{place}"
+
+
+def path_of(url: str) -> str:
+    """The path in an address; of one that cannot be taken apart, all that is not its query."""
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return url.partition("?")[0]
 
 
 def redacted_message(error: BaseException, url: str = "") -> str:

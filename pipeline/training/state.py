@@ -12,6 +12,7 @@ import torch
 from generators.files import atomic
 from pipeline.config import require_same_settings
 from pipeline.errors import ConfigError
+from pipeline.storage import strict_json
 
 STATE = "state.pt"
 SETTINGS = "settings.json"
@@ -71,7 +72,7 @@ def claim(folder: Path, settings: Mapping[str, Any], may_differ: frozenset[str])
     path = folder / SETTINGS
     new = json.loads(json.dumps(settings))
     if path.exists() and (folder / STATE).exists():
-        old = {RENAMED.get(k, k): v for k, v in json.loads(path.read_text()).items()}
+        old = {RENAMED.get(k, k): v for k, v in _settings(path).items()}
         require_same_settings(
             kept(old, may_differ),
             kept(new, may_differ),
@@ -83,6 +84,19 @@ def claim(folder: Path, settings: Mapping[str, Any], may_differ: frozenset[str])
         atomic.write_bytes(path, json.dumps(new, indent=1).encode())
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error}") from None
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        found = strict_json.parsed(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("it is not an object with entries")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} does not hold the settings of a training run ({error}); copy it again from where the "
+            "folder came from, or choose another --out"
+        ) from None
+    return found
 
 
 def kept(settings: Mapping[str, Any], may_differ: frozenset[str]) -> dict[str, Any]:

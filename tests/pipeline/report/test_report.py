@@ -187,7 +187,7 @@ def test_what_cannot_be_reported_on_is_refused(make_run, tmp_path, tiny_inverter
     footer = json.loads(pq.read_metadata(run.folder / "photos.parquet").metadata[b"restyle"])
     for table, record, says in (
         (good, b"{no json", "double quotes"),
-        (good, json.dumps({"identity": 3}), "subscriptable"),
+        (good, json.dumps({"identity": 3}), "identity is 3, not an object"),
         (good, json.dumps({k: v for k, v in footer.items() if k != "versions"}), "versions"),
         (good.drop_columns(["psnr"]), json.dumps(footer), "psnr"),
     ):
