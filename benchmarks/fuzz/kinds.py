@@ -124,21 +124,18 @@ def _place(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _in_time() -> Iterator[None]:
-    """Raise Hang where the block takes too long; an alarm that was set before goes on afterwards."""
-    handler, (left, _) = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
-    signal.signal(signal.SIGALRM, _hang)
-    signal.alarm(TIME_S)
+    """Raise Hang where the block takes too long: of the processor, for others may be at work on it."""
+    handler = signal.signal(signal.SIGPROF, _hang)
+    signal.setitimer(signal.ITIMER_PROF, TIME_S)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, handler)
-        if left:
-            signal.setitimer(signal.ITIMER_REAL, left)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, handler)
 
 
 def _hang(*_: Any) -> None:
-    raise Hang(f"not over after {TIME_S} s")
+    raise Hang(f"not over after {TIME_S} s of the processor")
 
 
 @contextlib.contextmanager

@@ -111,12 +111,11 @@ def _values(draw: Random, table: pa.Table, type_: pa.DataType) -> pa.Array:
     texts = ("ok", "", "a/../b", "\x1b[2J", "x" * 1000, "/etc/passwd", "a\nb", "crashed", None)
     numbers = (0, 1, -1, 5, 100, 2**31, 2**62, 1.5, float("nan"), float("inf"), None)
     lists = ([], [1.0], [[1.0, 2.0]], [["x"]], [[[1.0]]], [0.0, 1.0, 2.0], ["x"], None)
-    rows = []
+    rows: list[Any] = []
     for _ in range(len(table)):
-        for _ in range(20):
-            value = draw.choice((*texts, *numbers, *lists, b"\xff\xfe", {"x": 1}, True))
+        for value in draw.choices((*texts, *numbers, *lists, b"\xff\xfe", {"x": 1}, True), k=20):
             try:
-                pa.array([value], type_)
+                pa.array([*rows, value], type_)
             except (pa.ArrowException, TypeError, ValueError, OverflowError):
                 continue
             rows.append(value)

@@ -15,7 +15,7 @@ from benchmarks.fuzz.outcome import ROOT, Outcome
 from benchmarks.fuzz.record import Record
 
 PER_PROCESS = 2500
-SILENT_S = {"read": 40, "commands": 120}  # the child ends by itself what takes long, where it can
+SILENT_S = {"read": 60, "commands": 120}  # the child ends by itself what takes long, where it can
 
 
 def run(found: Record, count: int) -> Record:

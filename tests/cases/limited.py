@@ -21,18 +21,22 @@ def resident_gib(pid):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     gib, seconds = float(sys.argv[1]), float(sys.argv[2])
     process = subprocess.Popen(sys.argv[3:], stderr=subprocess.STDOUT, start_new_session=True)
     end, why = time.monotonic() + seconds, ""
-    while process.poll() is None and not why:
-        if resident_gib(process.pid) > gib:
-            why = f"killed above {gib:g} GiB"
-        elif time.monotonic() > end:
-            why = f"killed after {seconds:g} s"
-        time.sleep(0.02)
+    try:
+        while process.poll() is None and not why:
+            if resident_gib(process.pid) > gib:
+                why = f"killed above {gib:g} GiB"
+            elif time.monotonic() > end:
+                why = f"killed after {seconds:g} s"
+            time.sleep(0.02)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     if why:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
         print(why)
         return 137
     return process.returncode if process.returncode >= 0 else 128 - process.returncode

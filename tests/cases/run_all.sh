@@ -13,7 +13,7 @@ failed=0
 for case in field/*.sh hostile/*.sh; do
   [[ $case == *"${1-}"* ]] || continue
   began=$SECONDS
-  said=$(timeout 180 bash "$case" 2>&1)
+  said=$(timeout 300 bash "$case" 2>&1)
   case $? in
     0) line=ok said= ;;
     77) line=skipped said="  $said" ;;
