@@ -2,7 +2,7 @@
 
     python -m benchmarks.fuzz parquet --count 20000 --commands 100     goes on where the last run ended
     python -m benchmarks.fuzz parquet --only 1234                      one input again, with its traceback
-    python -m benchmarks.fuzz table                                    the table of docs/reliability_fuzz.md
+    python -m benchmarks.fuzz table                                    the table of docs/reliability.md
     python -m benchmarks.fuzz media --minutes 10                       tars and pictures (media.py)
 
 A fall is anything but a result or one sentence for the user: another error, a signal, more than 10 s or

@@ -1,4 +1,4 @@
-"""The table of docs/reliability_fuzz.md, from the records of what was tried."""
+"""The table of docs/reliability.md, from the records of what was tried."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from benchmarks.fuzz import record
 from benchmarks.fuzz.outcome import NAMES, ROOT
 
-PAGE = ROOT / "docs" / "reliability_fuzz.md"
-BEGIN, END = "<!-- made by `python -m benchmarks.fuzz table`: begin -->", "<!-- end -->"
+PAGE = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- fuzzed: begin -->", "<!-- fuzzed: end -->"
 
 
 def table() -> str:
@@ -18,17 +18,23 @@ def table() -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for kind, shown in NAMES.items():
-        cells = [shown]
-        for way in ("read", "commands"):
-            file = record.path(kind, way)
-            found = record.load(file) if file.exists() else record.Record(kind, way, 0)
-            cells.append(f"{found.n:,}")
-            cells += [
-                f"{found.by_outcome[name]:,}" for name in ("read", "refused") if way == "read"
-            ]
-            cells.append(f"{found.by_outcome['fell']:,}" if found.by_outcome["fell"] else "none")
-        lines.append(f"| {' | '.join(cells)} |")
+        read, run = _record(kind, "read"), _record(kind, "commands")
+        n_read, n_refused = read.by_outcome["read"], read.by_outcome["refused"]
+        lines.append(
+            f"| {shown} | {read.n:,} | {n_read:,} | {n_refused:,} | {_fell(read)} | {run.n:,} | {_fell(run)} |"
+        )
     return "\n".join(lines)
+
+
+def _record(kind: str, way: str) -> record.Record:
+    file = record.path(kind, way)
+    return record.load(file) if file.exists() else record.Record(kind, way, 0)
+
+
+def _fell(found: record.Record) -> str:
+    if not found.n:
+        return "not tried"
+    return f"{found.by_outcome['fell']:,}" if found.by_outcome["fell"] else "none"
 
 
 def write() -> None:
