@@ -89,6 +89,11 @@ def _text(value: Any) -> str:
     return json.dumps(value).replace(f'"{DIGITS}"', "9" * 5000)
 
 
+def _values() -> tuple[Any, ...]:
+    """Of its own, for what is put in may be changed further."""
+    return copy.deepcopy(VALUES)
+
+
 def _replaced(draw: Random, value: Any) -> Any:
     """The same with another value somewhere; the deeper ones are as likely as the others."""
     keys = (
@@ -99,12 +104,12 @@ def _replaced(draw: Random, value: Any) -> Any:
         else []
     )
     if not keys or draw.random() < 0.1:
-        return draw.choice((*VALUES, [value], {"x": value}, str(value)[:1000]))
+        return draw.choice((*_values(), [value], {"x": value}, str(value)[:1000]))
     key = draw.choice(keys)
     if draw.random() < 0.1:
         del value[key]
     elif draw.random() < 0.05 and isinstance(value, dict):
-        value[draw.choice(("", "x", "\ud800", "url", "identity"))] = draw.choice(VALUES)
+        value[draw.choice(("", "x", "\ud800", "url", "identity"))] = draw.choice(_values())
     else:
         value[key] = _replaced(draw, value[key])
     return value

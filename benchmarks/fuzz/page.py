@@ -19,10 +19,9 @@ def table() -> str:
     ]
     for kind, shown in NAMES.items():
         read, run = _record(kind, "read"), _record(kind, "commands")
-        n_read, n_refused = read.by_outcome["read"], read.by_outcome["refused"]
-        lines.append(
-            f"| {shown} | {read.n:,} | {n_read:,} | {n_refused:,} | {_fell(read)} | {run.n:,} | {_fell(run)} |"
-        )
+        counts = (read.n, read.by_outcome["read"], read.by_outcome["refused"])
+        cells = [shown, *(f"{n:,}" for n in counts), _fell(read), f"{run.n:,}", _fell(run)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
