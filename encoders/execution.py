@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -35,32 +35,33 @@ WORTH_COMPILING = 5_000
 
 N_WARM_UP = 2  # runs before a capture, in which libraries choose their kernels and take memory
 
-Run = Callable[[Tensor], Steps]
-Capture = Callable[[Run, Tensor], Run]
+Run = Callable[..., Any]  # tensors -> a NamedTuple of tensors, such as `Steps`
+Capture = Callable[..., Run]  # a run and examples of its tensors -> the same run
 
 
 class CudaGraph:
-    """A function as one CUDA graph, for tensors of the shape of an example. What it returns are copies."""
+    """A function as one CUDA graph, for tensors of the shapes of examples. What it returns are copies."""
 
-    def __init__(self, run: Run, example: Tensor) -> None:
+    def __init__(self, run: Run, *examples: Tensor) -> None:
         self._run = run  # a graph reads weights and constants where they lay: they must stay
-        self._static = example.clone()
+        self._static = [example.clone() for example in examples]
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(example.device):
+        with torch.cuda.device(examples[0].device):
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(N_WARM_UP):
-                    run(self._static)
+                    run(*self._static)
             torch.cuda.current_stream().wait_stream(side)
             # Other threads copy and fetch meanwhile: their calls must not end the capture.
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._found = run(self._static)
+                self._found = run(*self._static)
 
-    def __call__(self, target: Tensor) -> Steps:
-        self._static.copy_(target)
+    def __call__(self, *inputs: Tensor) -> Any:
+        for static, given in zip(self._static, inputs, strict=True):
+            static.copy_(given)
         self._graph.replay()
-        return Steps(*(tensor.clone() for tensor in self._found))
+        return type(self._found)(*(tensor.clone() for tensor in self._found))
 
 
 def missing_for_compiling(device: torch.device) -> str:

@@ -93,6 +93,8 @@ def _our_inverter(
     encoder = held.encoder.config
     kind = "UNet" if isinstance(held.encoder, UNet) else str(held.encoder.config.type)
     facts = {"encoder": kind} | _seen(held.input_size, encoder.in_channels)
+    if held.bound is not None:
+        facts["bound"] = f"{held.bound.limit:g} standard deviations of W along each of its axes"
     if held.generator is not None:
         facts |= _generator(held.generator.config, held.view)
         return facts | {"needs": "nothing else"}

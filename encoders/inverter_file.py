@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from encoders import bound as bounds
 from encoders import published
+from encoders.bound import Bound
 from encoders.execution import Compile
 from encoders.restyle import Parts, ReStyle
 from encoders.style_encoder import StyleEncoder, StyleEncoderConfig
@@ -26,6 +28,7 @@ from generators.precision import Precision, dtype_of
 
 _ENCODER = "encoder."
 _GENERATOR = "generator."
+_BOUND = "bound."
 PUBLISHED_SIDE = 256  # of what the published encoders see
 
 
@@ -51,6 +54,7 @@ class Contents:
     latent_avg: Tensor
     input_size: tuple[int, int]
     view: View
+    bound: Bound | None
 
 
 def demo_path() -> Path:
@@ -64,6 +68,7 @@ def load_inverter(
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
     compile: Compile = "auto",
+    bound: float | None = None,
 ) -> ReStyle:
     """A frozen inverter.
 
@@ -73,10 +78,13 @@ def load_inverter(
         precision: of encoder and synthesis; latents are float32 in any case.
         compile: "auto" compiles and captures on a GPU once the model has inverted so many images that
             more are likely; "always" does from the first batch on, on a CPU too; "never" does not.
+        bound: most standard deviations of W that a latent may lie from its mean along each axis, softly
+            (`encoders.bound`); None: as the file says, none if it says nothing; 0: none.
 
     Raises:
         CheckpointError: says in one sentence what is wrong with a file and what to do.
-        ValueError: unknown precision or `compile`, or a precision that the device cannot compute in.
+        ValueError: unknown precision or `compile`, a precision that the device cannot compute in, or a
+            bound that is none.
     """
     require_precision(precision, device)
     if compile not in get_args(Compile):
@@ -92,13 +100,16 @@ def load_inverter(
     parts = load(path, other)
     _require_fit(parts, path, generator)
     networks = parts.encoder, parts.generator, parts.latent_avg, parts.input_size
-    model = parts.model_class(*networks, precision, parts.view, compile)
+    limits = bounds.chosen(parts.bound, bound, parts.generator)
+    model = parts.model_class(*networks, precision, parts.view, compile, limits)
     model.folds = True
     return model.to(device).eval().requires_grad_(False)
 
 
-def load_encoder(path: str | os.PathLike, generator: Generator) -> UNet | StyleEncoder:
-    """The encoder of an inverter file alone, to train it on with this generator.
+def load_encoder(
+    path: str | os.PathLike, generator: Generator
+) -> tuple[UNet | StyleEncoder, Bound | None]:
+    """The encoder of an inverter file and its bound, to train it on with this generator.
 
     Args:
         path: as in `load_inverter`; the file's own generator is not looked at.
@@ -111,7 +122,7 @@ def load_encoder(path: str | os.PathLike, generator: Generator) -> UNet | StyleE
     load = _load_ours if path.suffix == ".safetensors" else published.load
     parts = load(path, generator)
     _require_fit(parts, path, "given")
-    return parts.encoder
+    return parts.encoder, parts.bound
 
 
 def save_inverter(
@@ -143,6 +154,11 @@ def save_inverter(
         "input_size": list(model.input_size),
         "view": asdict(model.view),
     }
+    version = checkpoint.FORMAT_VERSION
+    if model.bound is not None:
+        config["bound"] = model.bound.limit
+        tensors |= {_BOUND + name: t for name, t in model.bound.tensors().items()}
+        version = checkpoint.WITH_BOUND
     of_generator = model.generator.state_dict()
     if generator_name is None:
         config["generator"] = model.generator.config.to_dict()
@@ -150,7 +166,8 @@ def save_inverter(
     else:
         reference = GeneratorReference(generator_name, checkpoint.tensors_sha256(of_generator))
         config["generator_reference"] = asdict(reference)
-    checkpoint.save(path, checkpoint.Header("inverter", config, source, notes), tensors)
+    header = checkpoint.Header("inverter", config, source, notes, version)
+    checkpoint.save(path, header, tensors)
 
 
 def _load_ours(path: Path, generator: Generator | None) -> Parts:
@@ -160,7 +177,8 @@ def _load_ours(path: Path, generator: Generator | None) -> Parts:
         generator = _referred(held.reference, path)
     generator = generator or held.generator
     assert generator is not None, "a file holds a generator, or refers to one"
-    return Parts(held.encoder, generator, held.latent_avg, held.input_size, held.view)
+    networks = held.encoder, generator, held.latent_avg
+    return Parts(*networks, held.input_size, held.view, held.bound)
 
 
 def contents(
@@ -180,6 +198,10 @@ def contents(
         height, width = claims.require_sizes("input_size", config["input_size"], MAX_PIXELS)
         view = View(**config.get("view", {}))
         latent_avg = tensors["latent_avg"]
+        bound = None
+        if "bound" in config:
+            w_dim = latent_avg.shape[-1]
+            bound = bounds.from_file(config["bound"], _below(tensors, _BOUND), w_dim)
         if with_generator and "generator" in config:
             own = GeneratorConfig(**config["generator"])
         elif with_generator:
@@ -192,7 +214,7 @@ def contents(
         shape = own
         ours = _below(tensors, _GENERATOR)
         generator = checkpoint.restore(lambda: Generator(shape), ours, str(path))
-    held = Contents(encoder, generator, reference, latent_avg, (height, width), view)
+    held = Contents(encoder, generator, reference, latent_avg, (height, width), view, bound)
     if generator is not None:
         _require_fit(Parts(encoder, generator, latent_avg, held.input_size, view), path, "in it")
     return held

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encoders.bound import Bound
 from encoders.execution import Compile, Execution
 from encoders.folded import fold
 from encoders.loop import Inversion, Networks, require_arguments
@@ -31,6 +32,7 @@ class Parts:
     latent_avg: Tensor  # [n_styles, w_dim] or [w_dim]
     input_size: tuple[int, int]  # height and width that the encoder sees
     view: View = EVERYTHING
+    bound: Bound | None = None  # of the latents after each step
 
     @property
     def model_class(self) -> type[ReStyle]:
@@ -42,8 +44,8 @@ class ReStyle(nn.Module):
     """An encoder, the generator it was trained with, and the loop between them.
 
     Each step shows the encoder the image beside the current reconstruction and adds the style
-    deltas it answers with to the latent (section 3.1 of the paper). The first reconstruction is the
-    average image. Latents are summed in float32 at any precision.
+    deltas it answers with to the latent (section 3.1 of the paper), within the model's bound where it
+    has one. The first reconstruction is the average image. Latents are summed in float32 at any precision.
 
     `start`, `step`, `draw` and `to_input` are the loop's parts, differentiable, for training.
     """
@@ -62,11 +64,12 @@ class ReStyle(nn.Module):
         precision: Precision = "fp32",  # of encoder and synthesis
         view: View = EVERYTHING,  # the part of a generated image that is the picture
         compile: Compile = "never",
+        bound: Bound | None = None,  # of the latents after each step; None: none
     ) -> None:
         """Takes the generator over: sets its compute dtype. Weights stay float32 at any precision.
 
         Raises:
-            ValueError: unknown precision, or a latent average or view that does not fit the
+            ValueError: unknown precision, or a latent average, view or bound that does not fit the
                 generator.
         """
         super().__init__()
@@ -77,6 +80,9 @@ class ReStyle(nn.Module):
                 f"{list(style_shape)}; use the generator that the encoder was trained with"
             )
         view.size(generator.resolution)  # refuses what reaches beyond the image
+        if bound is not None and bound.spread.numel() != generator.w_dim:
+            raise ValueError(f"the bound is for style vectors of {bound.spread.numel()}")
+        self.bound = bound
         self.view = view
         self.input_size = input_size
         self.encoder = encoder
@@ -161,7 +167,11 @@ class ReStyle(nn.Module):
             latents: [N, n_styles, w_dim] float32, those of the reconstruction.
             networks: from `networks()`; None is differentiable, the encoder in float32.
         """
-        return latents + self._encode(torch.cat([target, reconstruction], dim=1), networks)
+        deltas = self._encode(torch.cat([target, reconstruction], dim=1), networks)
+        return self._bounded(latents + deltas)
+
+    def _bounded(self, latents: Tensor) -> Tensor:
+        return latents if self.bound is None else self.bound(latents)
 
     def _encode(self, x: Tensor, networks: Networks | None) -> Tensor:
         """[N, 6 or 3, h, w] float32 -> style deltas [N, n_styles, w_dim] float32."""
@@ -240,7 +250,7 @@ class SinglePass(ReStyle):
         networks: Networks | None = None,
     ) -> Tensor:
         """As in ReStyle, whatever the reconstruction."""
-        return latents + self._encode(target, networks)
+        return self._bounded(latents + self._encode(target, networks))
 
 
 def for_inference(encoder: nn.Module, dtype: torch.dtype, folds: bool) -> nn.Module:

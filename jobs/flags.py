@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, replace
 from importlib import import_module
 from types import NoneType, UnionType
@@ -99,6 +99,18 @@ class AutoInt(Whole):
         except click.BadParameter:
             shown = str(value)[:MAX_SHOWN]
             self.fail(f"auto, or a whole number of at least {self.min}, not {shown}", param, ctx)
+
+
+class NamedInt(Whole):
+    """A whole number, some of which have names."""
+
+    def __init__(self, names: Mapping[str, int], least: int | None, most: int | None) -> None:
+        super().__init__(least, most)
+        self._names, self.name = names, "|".join([*names, "N"])
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The parsed value; click calls this."""
+        return super().convert(self._names.get(value, value), param, ctx)
 
 
 class Flag(click.Option):
@@ -271,6 +283,8 @@ def _type(hint: Any, metadata: Any) -> click.ParamType:
     if get_origin(hint) is tuple:
         return List(get_args(hint)[0])
     least, most = metadata.get("least"), metadata.get("most")
+    if hint is int and "words" in metadata:
+        return NamedInt(metadata["words"], least, most)
     if hint is int and is_optional:
         return AutoInt(least, most)
     if hint is int:

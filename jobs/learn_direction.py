@@ -33,7 +33,7 @@ def learn_direction(latents: str, label: str, out: str, layers: str | None, **op
     from pipeline.errors import ConfigError
 
     if not out.endswith(".safetensors"):
-        better = Path(out).with_suffix(".safetensors")
+        better = Path(out).parent / f"{Path(out).stem or 'smile'}.safetensors"
         raise ConfigError(f"a direction is a .safetensors file; pass --out {better}")
 
     from pipeline.editing.expression import parse_layers

@@ -32,7 +32,11 @@ def _there(pattern: str) -> int:
     help="aligned: the crop that FFHQ's alignment gives. photo: head and shoulders.",
 )
 @click.option(
-    "--seed", type=flags.Whole(min=0), default=0, show_default=True, help="Seed of the data set."
+    "--seed",
+    type=flags.Whole(0, 10**12),
+    default=0,
+    show_default=True,
+    help="Seed of the data set.",
 )
 @click.option(
     "--samples",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field
@@ -31,6 +32,10 @@ RUN_FOLDER = "_run"
 # 1 - distance, rows say their best step, and arrays are lists of any length outside.
 PROTOCOL = 3
 MAX_STEPS = 1000  # of the residual loop: all their thumbnails are held
+MAX_REFINE = 10_000
+REFINE_WEIGHTS = ("refine_near", "refine_lpips", "refine_identity")
+REFINE = {"fast": 10, "best": 36}  # steps of --refine by name: docs/quality.md has what they bring
+MAX_BOUND = 1000  # standard deviations of W: far beyond any latent
 
 
 # Headings that `--help` groups flags under.
@@ -47,7 +52,8 @@ def setting(
         text: its help.
         group: the heading above it.
         flag: its name where that is not the field's.
-        limits: `least` and `most`, the numbers allowed; `many`, whether the flag may be given again.
+        limits: `least` and `most`, the numbers allowed; `words`, names of some of them; `many`, whether the
+            flag may be given again.
     """
     return field(default=default, metadata={"help": text, "group": group, "flag": flag, **limits})
 
@@ -64,7 +70,34 @@ class RunConfig:
         None, "Generator file to use instead of the (last) checkpoint's own.", MODEL
     )
     steps: int = setting(5, "Passes of the residual loop.", MODEL)
+    bound: float | None = setting(
+        None,
+        "Keep latents softly within so many standard deviations of W along each of its axes; 0: no bound. "
+        "Default: as the checkpoint says.",
+        MODEL,
+    )
     precision: Precision = setting("fp32", "Of the networks; latents stay float32.", MODEL)
+    refine: int = setting(
+        0,
+        "Steps of gradient descent on each latent after the loop, from its best step: fast "
+        f"({REFINE['fast']}), best ({REFINE['best']}) or a number. The answer counts as one more step.",
+        MODEL,
+        least=0,
+        most=MAX_REFINE,
+        words=REFINE,
+    )
+    refine_near: float = setting(
+        0.0,
+        "Hold the refined latent near the encoder's, for edits: 0.01 is a little, 0.1 is much.",
+        MODEL,
+        least=0,
+    )
+    refine_lpips: float = setting(
+        0.0, "Weight of lpips in what --refine makes small, beside mse.", MODEL, least=0
+    )
+    refine_identity: float = setting(
+        0.0, "The same for 1 - identity, with --identity-model.", MODEL, least=0
+    )
     align: Literal["face", "none"] = setting(
         "face", "face: detect and crop as FFHQ does. none: take images as they are.", ALIGNMENT
     )
@@ -122,16 +155,50 @@ class RunConfig:
                 raise ConfigError(f"--{option} is for {metric}; add {metric} to --metrics")
         if not 1 <= self.steps <= MAX_STEPS:
             raise ConfigError(f"--steps must be 1 to {MAX_STEPS}, not {self.steps}")
+        if self.bound is not None and not 0 <= self.bound <= MAX_BOUND:
+            raise ConfigError(f"--bound must be 0 to {MAX_BOUND}, not {self.bound:g}")
         if self.latents == "best" and "mse" not in self.metrics:
             raise ConfigError("--latents best is chosen by mse; add mse to --metrics")
+        self._require_refinement()
+
+    def _require_refinement(self) -> None:
+        if not 0 <= self.refine <= MAX_REFINE:
+            raise ConfigError(f"--refine must be 0 to {MAX_REFINE:,}, not {self.refine}")
+        for name in REFINE_WEIGHTS:
+            weight, option = getattr(self, name), "--" + name.replace("_", "-")
+            if not 0 <= weight < math.inf:
+                raise ConfigError(f"{option} must be a number of at least 0, not {weight}")
+            if weight and not self.refine:
+                raise ConfigError(f"{option} is for refinement; add --refine fast")
+        if self.refine_lpips and "lpips" not in self.metrics:
+            raise ConfigError("--refine-lpips needs lpips and its files; add lpips to --metrics")
+        if self.refine_identity and self.identity_model is None:
+            raise ConfigError(
+                "--refine-identity needs a network that can be differentiated; pass --identity-model"
+            )
+
+    @property
+    def n_entries(self) -> int:
+        """Of a row's lists: one per step, and one of a refined answer."""
+        return n_entries({"steps": self.steps, "refine": self.refine})
 
     def settings(self) -> dict[str, Any]:
         """The settings that the fingerprint covers: paths are left out, the weights' hashes count."""
-        left_out = (*PATHS, "keep_fields", "labels")
+        left_out = (*PATHS, "keep_fields", "labels", "bound")
+        if not self.refine:
+            left_out += ("refine", *REFINE_WEIGHTS)
         chosen = {name: value for name, value in asdict(self).items() if name not in left_out}
         # Named only where there are any, so that runs from before they existed go on.
-        kept = {"keep_fields": list(self.keep_fields), **self.labels} if self.keep_fields else {}
+        kept: dict[str, Any] = {}
+        if self.keep_fields:
+            kept = {"keep_fields": list(self.keep_fields), **self.labels}
+        kept |= {} if self.bound is None else {"bound": float(self.bound)}
         return {**chosen, "metrics": list(self.metrics), "protocol": PROTOCOL, **kept}
+
+
+def n_entries(settings: Mapping[str, Any]) -> int:
+    """Of the lists of a row that was kept to the last step, by the settings of its run."""
+    return settings["steps"] + (1 if settings.get("refine") else 0)
 
 
 def _fields(words: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:

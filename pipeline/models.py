@@ -17,6 +17,11 @@ from pipeline.config import MODEL, Precision, RunConfig, setting
 from pipeline.errors import ConfigError, OutOfMemory
 from pipeline.faces.images import to_u8
 
+# Weights that `demo` once was: the hash of the encoder, its version, and a commit that holds it.
+EARLIER_DEMOS = {
+    "f8add509f159457b1f76a2e5efa43be1290be284310e241c3ac6319d5bd8abdb": ("1", "c6b263e"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DrawConfig:
@@ -37,16 +42,17 @@ def load_model(run: RunConfig) -> ReStyle | Bootstrap:
         CheckpointError, ConfigError: a file cannot be used, or the two, or the steps, do not fit.
     """
     if run.then is None:
-        model = load_inverter(run.model, run.generator, compile="never")
+        model = load_inverter(run.model, run.generator, compile="never", bound=run.bound)
         if model.max_steps is not None and run.steps > model.max_steps:
             raise ConfigError(
                 f"{run.model} is a single-pass encoder (pSp, e4e), which has one step, not "
                 f"{run.steps}; pass --steps 1, or add a ReStyle encoder with --then"
             )
         return model
-    first = load_inverter(run.model, compile="never")
+    first = load_inverter(run.model, compile="never", bound=run.bound)
     try:
-        return bootstrap(first, load_inverter(run.then, run.generator, compile="never"))
+        second = load_inverter(run.then, run.generator, compile="never", bound=run.bound)
+        return bootstrap(first, second)
     except CheckpointError:
         raise
     except ValueError as error:
@@ -59,10 +65,33 @@ def checkpoint_hashes(model: ReStyle | Bootstrap) -> dict[str, str]:
         first, second = checkpoint_hashes(model.first), checkpoint_hashes(model.second)
         return second | {f"first_{name}": digest for name, digest in first.items()}
     encoder = {**model.encoder.state_dict(), "latent_avg": model.latent_avg}
+    if model.bound is not None:
+        encoder |= model.bound.identity()
     return {
         "encoder_sha256": tensors_sha256(encoder),
         "generator_sha256": tensors_sha256(model.generator.state_dict()),
     }
+
+
+def bounds(model: ReStyle | Bootstrap) -> dict[str, float]:
+    """The bound of a model's latents in standard deviations of W, for a footer; nothing without one."""
+    if isinstance(model, Bootstrap):
+        first = {f"first_{name}": limit for name, limit in bounds(model.first).items()}
+        return first | bounds(model.second)
+    return {} if model.bound is None else {"bound": model.bound.limit}
+
+
+def advice(settings: Mapping[str, Any] | None) -> str:
+    """What to do, besides choosing another --out, to go on in a folder of these settings."""
+    version, commit = EARLIER_DEMOS.get(str((settings or {}).get("encoder_sha256")), ("", ""))
+    if not version:
+        return "pass --overwrite"
+    name = f"demo_v{version}.safetensors"
+    return (
+        f"pass --overwrite, or go on with version {version} of the demo, which made the folder: take it from "
+        f"the project's history (git show {commit}:encoders/weights/demo.safetensors > {name}) and pass "
+        f"--model {name}"
+    )
 
 
 def load_generating_model(

@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import tarfile
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,8 @@ DATA = Path(__file__).parent / "data"
 # Ray keeps exporting metrics from a process after ray.shutdown, and a process that ran tests died half
 # a minute later, just after a failed export. What is exported is tested in processes of their own.
 os.environ |= {"RAY_metrics_report_interval_ms": str(24 * 3600 * 1000)}
+# What is kept of tiny generators is nothing for the user's own cache.
+os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / "restyle-batch-tests")
 
 
 # Whoever asks for one of these starts Ray.

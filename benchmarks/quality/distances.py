@@ -9,10 +9,9 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from encoders.metrics.distances import ms_ssim, mse, psnr
-from encoders.metrics.dlib_face import DlibFace, load_dlib_face
+from encoders.metrics.dlib_face import DlibFace, load_dlib_face, similarity
 from pipeline.faces import detection
 from pipeline.faces.images import to_u8
 
@@ -24,7 +23,7 @@ class Distances:
     mse: float
     psnr: float
     ms_ssim: float
-    identity: float  # cosine of dlib's face descriptors
+    identity: float  # 1 - the distance of dlib's face descriptors
     sharpness: float  # mean gradient magnitude, in parts of the targets'
 
 
@@ -44,9 +43,9 @@ def measure(targets: Tensor, pictures: Sequence[Tensor]) -> list[Distances]:
 
 
 def identities(targets: Tensor, pictures: Sequence[Tensor]) -> list[float]:
-    """Mean cosine of dlib's descriptors, as `docs/quality.md` tabulates; each target is described once."""
+    """Mean of 1 - the distance of dlib's descriptors, face seen or not; each target is described once."""
     of_targets = _descriptors(targets)
-    return [float(cosine_similarity(of_targets, _descriptors(each)).mean()) for each in pictures]
+    return [float(similarity(of_targets, _descriptors(each)).mean()) for each in pictures]
 
 
 def _descriptors(images: Tensor) -> Tensor:

@@ -27,7 +27,9 @@ from benchmarks.quality.record import Method, Point, Record
 from benchmarks.quality.settings import Settings
 from encoders import ReStyle, load_inverter
 from encoders.optimization import spread
+from pipeline.config import REFINE
 
+REFINE_STEPS = (2, 5, REFINE["fast"], 20, REFINE["best"])
 # Added to the seed of the portraits, each for other random numbers.
 _OF_RENDERS, _OF_SAMPLES, _OF_PATCHES = 10, 20, 30
 
@@ -61,7 +63,10 @@ def run(settings: Settings, argv: Sequence[str]) -> tuple[Record, Pictures]:
     images = held_out.images.to(settings.device)
     results = _results(settings, model, single, images)
     encoded = results["encoder"]
+    refined = results["refined"]
     compared = {**results, "encoder": encoded.until(ENCODER_STEPS)}
+    del compared["refined"]
+    compared |= {name: refined.until(n) for name, n in REFINE.items()}
     _say("distances")
     start = model.average_image.cpu().expand_as(held_out.images)
     drawn = torch.cat([start[None], encoded.images])
@@ -108,7 +113,11 @@ def _results(
     )
     _say(f"hybrid, {settings.hybrid_steps} steps")
     before = found["encoder"].seconds[ENCODER_STEPS - 1]
-    found["hybrid"] = methods.refine(model, images, settings.batch, settings.hybrid_steps, before)
+    found["hybrid"] = methods.optimize_on(
+        model, images, settings.batch, settings.hybrid_steps, before
+    )
+    _say("refinement")
+    found["refined"] = methods.refine(model, images, settings.batch, REFINE_STEPS)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from encoders import Inversion, ReStyle
 from encoders.optimization import HYBRID, OptimizationConfig, hybrid, optimize
+from encoders.refinement import Refiner, cache
 
 Method = Callable[[Tensor], Inversion]
 
@@ -63,7 +64,32 @@ def search(model: ReStyle, images: Tensor, batch: int, n_steps: int) -> Result:
     return _result(steps, [seconds * step / n_steps for step in steps], found)
 
 
-def refine(model: ReStyle, images: Tensor, batch: int, n_steps: int, before: float) -> Result:
+def refine(model: ReStyle, images: Tensor, batch: int, marks: Sequence[int]) -> Result:
+    """The refinement of ``restyle invert --refine``, for several numbers of steps, each timed on its own."""
+    gradients = cache.gradients(model)  # once per generator, not per image
+    found = []
+    for n in marks:
+        refiner = Refiner(model, n, gradients=gradients)
+
+        def method(chunk: Tensor, refiner: Refiner = refiner) -> Inversion:
+            return refiner(model.invert(chunk, ENCODER_STEPS))
+
+        found.append(_run(method, images, batch))
+    last = [_last(each) for each, _ in found]
+    joined = Inversion(
+        latents=torch.stack([latents for latents, _ in last]),
+        images=found[-1][0].images,
+        thumbnails=torch.stack([thumbnails for _, thumbnails in last]),
+        target=images,
+    )
+    return _result(marks, [seconds for _, seconds in found], joined)
+
+
+def _last(found: Inversion) -> tuple[Tensor, Tensor]:
+    return found.latents[-1], found.thumbnails[-1]
+
+
+def optimize_on(model: ReStyle, images: Tensor, batch: int, n_steps: int, before: float) -> Result:
     """Latent optimisation from the encoder's answer, which took ``before`` seconds per image."""
     config = replace(HYBRID, n_steps=n_steps, keep_steps=_marks(n_steps))
     found, seconds = _run(lambda chunk: hybrid(model, chunk, ENCODER_STEPS, config), images, batch)

@@ -12,6 +12,7 @@ from benchmarks.quality.pictures import Pictures
 from benchmarks.quality.portraits import REGIONS
 from benchmarks.quality.record import NAMES, Record
 from benchmarks.quality.targets import SHOWN
+from pipeline.config import REFINE
 
 FOLDER, NOTES = "quality", "notes.md"
 _TEMPLATE = Path(__file__).parent / "page.md.jinja"
@@ -48,4 +49,5 @@ def markdown(record: Record, notes: str = "") -> str:
         disturbed=[row for row in record.robustness if row.strength],
         attributes=list(SHOWN.values()),
         five=ENCODER_STEPS,
+        refine=REFINE,
     )

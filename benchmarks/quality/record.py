@@ -29,6 +29,9 @@ NAMES = {
     "encoder": "ReStyle",
     "optimization": "optimisation",
     "hybrid": "hybrid",
+    "fast": "--refine fast",
+    "best": "--refine best",
+    "refined": "--refine N",
 }
 PLACES = ("out", "results")  # settings that say where to write, and nothing of the numbers
 
@@ -74,7 +77,7 @@ class Record:
     setup: Setup
     steps: list[Distances]  # of the average image, then after each step
     step_seconds: list[float]  # an image, of 1, 2, ... steps
-    methods: dict[str, Method]  # single_pass (if given), encoder (five steps), optimization, hybrid
+    methods: dict[str, Method]  # by the names above; encoder: five steps
     courses: dict[str, list[Point]]  # of the methods that take steps
     changes: Changes
     robustness: list[Disturbed]

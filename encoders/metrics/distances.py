@@ -28,6 +28,11 @@ def mse(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).square().mean(dim=(1, 2, 3))
 
 
+def best_steps(mse: Tensor) -> Tensor:
+    """The step (from 1) of least error of each image, the first of equal ones: [n_steps, N] -> [N] int64."""
+    return (mse <= mse.amin(dim=0)).int().argmax(dim=0) + 1
+
+
 def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, from `mse` and a peak of 2; at most MAX_PSNR. [N]."""
     least = DATA_RANGE**2 / 10 ** (MAX_PSNR / 10)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from encoders.bound import require_limit
 from encoders.style_encoder import ENCODERS
 from encoders.training.losses import LossConfig
 from generators.discriminator import STDDEV_GROUP
@@ -47,6 +48,12 @@ class EncoderTrainConfig(LossConfig):
     )
     start_from: str | None = setting(
         None, "Inverter file whose encoder to start from; its shape is kept.", NETWORKS
+    )
+    bound: float | None = setting(
+        None,
+        "Keep latents softly within so many standard deviations of W along each of its axes, in training "
+        "and in the saved file; 0: no bound. Default: the bound of --start-from.",
+        NETWORKS,
     )
     generator_name: str | None = setting(
         None,
@@ -124,6 +131,8 @@ class EncoderTrainConfig(LossConfig):
                     f"the discriminator compares images in groups of {STDDEV_GROUP}; pass a batch size, or "
                     f"parts of it, of at most {STDDEV_GROUP} or a multiple, not {n}"
                 )
+        if self.bound:
+            require_limit(self.bound)
         for name in ("view_rows", "view_columns"):
             if len(getattr(self, name)) not in (0, 2):
                 raise ValueError(f"{name} must be a first pixel and an end, like 64,448")

@@ -91,7 +91,8 @@ class DistillationConfig:
 def new_model(config: DistillationConfig) -> ReStyle:
     """A generator without noise and a U-Net for it, random or from a file, ready to be trained."""
     if config.start_from is not None:
-        model = load_inverter(config.start_from).train()
+        # Without a bound: its axes are those of a W that does not move.
+        model = load_inverter(config.start_from, bound=0).train()
         shape_of_file = model.generator.resolution, model.generator.config.z_dim
         if shape_of_file != (config.resolution, config.z_dim):
             raise ValueError(

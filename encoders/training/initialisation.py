@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from encoders import auxiliary
+from encoders import bound as bounds
 from encoders.backbones import RESNET34_STAGES, IRBackbone, ResNet34
+from encoders.bound import Bound
 from encoders.heads import CHANNELS, ProgressiveHeads, ProgressivePyramid
 from encoders.inverter_file import load_encoder
 from encoders.restyle import ReStyle, SinglePass
@@ -47,7 +49,7 @@ def new_model(config: EncoderTrainConfig, generator: Generator) -> ReStyle:
     size = input_size(view, generator.resolution, config.input_side)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        encoder = _encoder(config, generator, size)
+        encoder, kept = _encoder(config, generator, size)
     if isinstance(encoder, UNet) and size != (encoder.config.resolution,) * 2:
         raise ValueError(
             f"the U-Net of {config.start_from} sees {encoder.config.resolution} px, but the picture "
@@ -68,7 +70,10 @@ def new_model(config: EncoderTrainConfig, generator: Generator) -> ReStyle:
         )
     frozen = copy.deepcopy(generator).eval().requires_grad_(False)
     encoder.requires_grad_(True)
-    return kind(encoder, frozen, generator.latent_avg, size, view=view)
+    bound = bounds.chosen(kept, config.bound, frozen)
+    if bound is not None:
+        bound.is_kept = True
+    return kind(encoder, frozen, generator.latent_avg, size, view=view, bound=bound)
 
 
 def input_size(view: View, resolution: int, most: int) -> tuple[int, int]:
@@ -81,7 +86,8 @@ def input_size(view: View, resolution: int, most: int) -> tuple[int, int]:
 
 def _encoder(
     config: EncoderTrainConfig, generator: Generator, size: tuple[int, int]
-) -> UNet | StyleEncoder:
+) -> tuple[UNet | StyleEncoder, Bound | None]:
+    """The encoder to begin with, and the bound that its file has."""
     if config.start_from is not None:
         return load_encoder(config.start_from, generator)
     in_channels = SINGLE_PASS if config.single_pass else RESTYLE
@@ -91,7 +97,7 @@ def _encoder(
                 f"the U-Net sees square pictures, not {size[1]}x{size[0]}; pass a published encoder"
             )
         shape = size[0], generator.n_styles, generator.w_dim, in_channels
-        return UNet(UNetConfig(*shape, widths=config.widths, n_levels=config.n_levels))
+        return UNet(UNetConfig(*shape, widths=config.widths, n_levels=config.n_levels)), None
     if in_channels not in ENCODERS[config.encoder].in_channels:
         other = "without" if config.single_pass else "with"
         raise ValueError(f"{config.encoder} is trained {other} single_pass")
@@ -109,7 +115,7 @@ def _encoder(
     encoder = StyleEncoder(StyleEncoderConfig(config.encoder, generator.n_styles, in_channels))
     if path != RANDOM:
         _initialise(encoder.backbone, path)
-    return encoder
+    return encoder, None
 
 
 def _initialise(backbone: IRBackbone | ResNet34, path: str) -> None:

@@ -254,7 +254,7 @@ def _without_unused(model: ReStyle) -> ReStyle:
     encoder = copy.deepcopy(model.encoder)
     forget_unused(_progressive(encoder))
     kept = model.generator, model.latent_avg, model.input_size
-    return type(model)(encoder, *kept, view=model.view)
+    return type(model)(encoder, *kept, view=model.view, bound=model.bound)
 
 
 def _draw_in_half(*networks: nn.Module) -> None:

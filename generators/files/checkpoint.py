@@ -31,6 +31,7 @@ from generators.files import atomic, settings, torchfile
 from generators.files.pickled import DamagedPickle, RefusedPickle
 
 FORMAT_VERSION = 1
+WITH_BOUND = 2  # an inverter with a bound, which readers of version 1 would leave out
 METADATA_KEY = "restyle"
 HASH_BLOCK = 1 << 22
 MAX_MESSAGE = 1000
@@ -101,10 +102,10 @@ def _parse_header(path: Path, metadata: dict[str, str] | None) -> Header:
         header.require_types()
     except (TypeError, ValueError, RecursionError) as error:
         raise damaged_header(path, error) from None
-    if header.format_version > FORMAT_VERSION:
+    if header.format_version > WITH_BOUND:
         raise CheckpointError(
             f"{path} has format version {header.format_version}, this release reads up to "
-            f"{FORMAT_VERSION}; upgrade restyle-batch"
+            f"{WITH_BOUND}; upgrade restyle-batch"
         )
     return header
 

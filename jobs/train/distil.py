@@ -6,21 +6,37 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+import click
+
 from encoders.training.distillation import DistillationConfig, DistillationTrainer
 from jobs import flags
 from jobs.train.start import command, start
+from pipeline.training.config import RenderConfig
 
 
 @command(
+    "pipeline.training.config:RenderConfig",
     "encoders.training.distillation:DistillationConfig",
+    needs_shards=False,
     epilog="Example: restyle train distil 'portraits/*.tar' --out generator/",
 )
 def distil(shards: tuple[str, ...], out: str, **options: Any) -> None:
     """Train a generator and an encoder together on SHARDS whose samples carry their z (.npy).
 
-    What made the demo's generator: `restyle portraits` writes such shards. The files in --out:
-    last.safetensors (encoder and generator), last.generator.safetensors and
-    last.discriminator.safetensors. Running the same command again resumes.
+    What made the demo's generator: `restyle portraits` writes such shards, or --render draws the same
+    portraits as they are needed. The files in --out: last.safetensors (encoder and generator),
+    last.generator.safetensors and last.discriminator.safetensors. Running the same command again
+    resumes.
     """
     config = flags.build(DistillationConfig, options)
-    start(partial(DistillationTrainer, config), asdict(config), shards, out, options, config.z_dim)
+    rendered = flags.build(RenderConfig, options)
+    if not rendered.render and not shards:
+        raise click.UsageError(
+            "name the SHARDS to train on, or pass --render to draw the portraits"
+        )
+    if rendered.render and (shards or options["held_out"] or options["align"] == "face"):
+        raise click.UsageError(
+            "--render draws portraits instead of reading them: leave out SHARDS, --held-out and --align"
+        )
+    make, drawn = partial(DistillationTrainer, config), rendered if rendered.render else None
+    start(make, asdict(config), shards, out, options, config.z_dim, drawn)

@@ -14,33 +14,34 @@ import click
 from jobs import flags
 from jobs.printing import say
 from pipeline.storage import redact
-from pipeline.training.config import LoopConfig, WorkersConfig
+from pipeline.training.config import LoopConfig, RenderConfig, WorkersConfig
+from pipeline.training.rendered import shards as shards_of
 from pipeline.training.run import execute, find_shards
 
 # Of the loop, what decides the weights too.
 DECIDING = ("align", "chunk", "n_held_out")
 
 
-def command(config: str, **attributes: Any) -> Callable[[Any], click.Command]:
-    """A command on SHARDS with the flags of the loop, of the workers and of a trainer's config."""
+def command(
+    *configs: str, needs_shards: bool = True, **attributes: Any
+) -> Callable[[Any], click.Command]:
+    """A command on SHARDS with the flags of the loop, of the workers and of further configs."""
     training = "pipeline.training.config"
     made = flags.command(
         f"{training}:LoopConfig",
         f"{training}:WorkersConfig",
-        config,
+        *configs,
         renamed="pipeline.training.state:RENAMED",
         **attributes,
     )
 
     def decorate(function: Any) -> click.Command:
-        for decorator in (flags.out("Folder for checkpoints and logs."), _shards):
+        shards = click.argument("shards", nargs=-1, required=needs_shards)
+        for decorator in (flags.out("Folder for checkpoints and logs."), shards):
             function = decorator(function)
         return made(function)
 
     return decorate
-
-
-_shards = click.argument("shards", nargs=-1, required=True)
 
 
 def start(
@@ -50,6 +51,7 @@ def start(
     out: str,
     options: dict[str, Any],
     z_dim: int = 0,
+    rendered: RenderConfig | None = None,
 ) -> None:
     """Train with what the flags say.
 
@@ -57,17 +59,27 @@ def start(
         make: builds the trainer on a device.
         settings: of the trainer: what decides the weights, with n_batches, batch_size and seed.
         z_dim: of the vectors that samples carry; 0: none is wanted.
+        rendered: what is drawn instead of reading shards.
     """
-    own, held_out = find_shards(shards, options.pop("held_out"))
+    patterns = options.pop("held_out")
+    own, held_out = (shards_of(rendered), ()) if rendered else find_shards(shards, patterns)
     shared = {name: settings[name] for name in ("n_batches", "batch_size", "seed")}
+    shared |= {"z_dim": z_dim}  # a flag of some trainers too
     of_loop = {f.name: options[f.name] for f in fields(LoopConfig) if f.name in options}
     config = flags.build(
-        LoopConfig, of_loop | shared, out=out, shards=own, held_out=held_out, z_dim=z_dim
+        LoopConfig,
+        of_loop | shared,
+        out=out,
+        shards=own,
+        held_out=held_out,
+        z_dim=z_dim,
+        rendered=rendered,
     )
     decides = settings | {
         "shards": [redact(url) for url in own],
         "held_out": [redact(url) for url in held_out],
         **{name: getattr(config, name) for name in DECIDING},
+        **({"held_out_seed": rendered.held_out_seed} if rendered else {}),
     }
     notes = shlex.join(["restyle", *map(redact, sys.argv[1:])])
     execute(make, config, decides, flags.build(WorkersConfig, options), notes)

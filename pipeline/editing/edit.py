@@ -15,7 +15,7 @@ from pipeline.editing import expression
 from pipeline.editing.actor import RECORDED, EditorConfig
 from pipeline.editing.rows import Edits
 from pipeline.engine import run_folder
-from pipeline.engine.cluster import require_reachable
+from pipeline.engine.reachable import require_reachable
 from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError

@@ -5,66 +5,36 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from pipeline.config import ClusterConfig
+from pipeline.engine import private_ray
+from pipeline.engine.reachable import LOCAL, address_of, no_cluster, require_reachable
 from pipeline.errors import ConfigError
 
-CONNECT_TIMEOUT_S = 10.0
-LOCAL = "local"
 AGAIN = "run the same command again"
 # What keeps Ray from starting, by a word of its complaint, and what to do.
 ADVICE = {
     "home": "HOME is not set; set it to a folder that can be written to, such as HOME=/tmp",
     "getpwuid": "this user has no entry in /etc/passwd; set HOME and USER, such as HOME=/tmp USER=me",
     "af_unix": "the folder for temporary files has too long a name for sockets; set TMPDIR=/tmp",
+    "auth_token_path": "RAY_AUTH_TOKEN_PATH names a file that cannot be read or is empty; unset it, or write "
+    "a token into it",
     "permission": "set RAY_TMPDIR to a folder that this user can write to",
 }
 
 
-def require_reachable(asked: str | None) -> None:
-    """Refuse an address where nobody listens; Ray itself would end the process without an exception."""
-    host, _, port = _address(asked).rpartition("://")[2].partition(":")
-    if not port.isdigit():
-        return  # "local", or "auto", which Ray looks up and refuses by itself
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        raise _no_cluster(asked, error) from None
-
-
-def _address(asked: str | None) -> str:
-    """Without "local", Ray would join whatever cluster was started last on this machine."""
-    return asked or os.environ.get("RAY_ADDRESS") or LOCAL
-
-
-def _no_cluster(asked: str | None, error: Exception) -> ConfigError:
-    """Why there is no cluster, and what to do, which depends on who named it."""
-    why, address = " ".join(str(error).split())[:300], _address(asked)
-    if address == LOCAL:
-        advice = next((text for word, text in ADVICE.items() if word in why.lower()), AGAIN)
-        return ConfigError(f"Ray did not start here ({why}); {advice}")
-    if "token" in why.lower():
-        return ConfigError(
-            f"the Ray cluster at {address} refuses this user ({why}); set RAY_AUTH_MODE=token and the "
-            "cluster's RAY_AUTH_TOKEN"
-        )
-    if asked is None:
-        return ConfigError(
-            f"no Ray cluster answers at {address}, which RAY_ADDRESS in the environment names ({why}); unset "
-            "RAY_ADDRESS to run on this machine, or start the cluster"
-        )
-    return ConfigError(
-        f"no Ray cluster answers at {address} ({why}); start one with `ray start --head`, or leave "
-        "--address out to run on this machine"
-    )
+def _not_started(error: BaseException) -> ConfigError:
+    """Why Ray did not start on this machine."""
+    why = " ".join(str(error).split()).partition(". ")[0][:300]
+    advice = next((text for word, text in ADVICE.items() if word in why.lower()), AGAIN)
+    return ConfigError(f"Ray did not start here ({why}); {advice}")
 
 
 def worker_name() -> str:
@@ -90,13 +60,17 @@ def connect(config: ClusterConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     handler = signal.getsignal(signal.SIGTERM)
-    try:
-        _join(config.address)
-        _restore(handler)  # Ray has put its own
-        yield
-    finally:
-        ray.shutdown()
-        _restore(handler)  # and has taken away whatever was there
+    require_reachable(config.address)
+    with ExitStack() as own:
+        if address_of(config.address) == LOCAL:
+            own.enter_context(private_ray.guarded())
+        try:
+            _join(config.address)
+            _restore(handler)  # Ray has put its own
+            yield
+        finally:
+            ray.shutdown()
+            _restore(handler)  # and has taken away whatever was there
 
 
 def _restore(handler: Any) -> None:
@@ -119,18 +93,23 @@ def _away_from_the_users_files() -> Iterator[None]:
 
 
 def _join(asked: str | None) -> None:
-    address = _address(asked)
+    address = address_of(asked)
     handler = signal.getsignal(signal.SIGTERM)
+    ours: dict[str, Any] = {"_node_ip_address": private_ray.LOOPBACK, "include_dashboard": False}
     try:
-        with _away_from_the_users_files():
+        with ExitStack() as stack:
+            stack.enter_context(_away_from_the_users_files())
+            if address == LOCAL:
+                stack.enter_context(private_ray.on_loopback())
             ray.init(
                 address=address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                include_dashboard=False if address == LOCAL else None,
+                **(ours if address == LOCAL else {}),
             )
     except Exception as error:  # plain ones among them: processes that did not come up in time
-        raise _no_cluster(asked, error) from None
+        own = address == LOCAL
+        raise (_not_started(error) if own else no_cluster(asked, error)) from None
     except SystemExit:
         # Ray's handler of SIGTERM leaves without a word; the caller's may have one.
         if callable(handler):

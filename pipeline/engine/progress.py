@@ -280,6 +280,7 @@ class Throughput:
     n_ok: int
     wall_s: float  # without the start of Ray
     invert_s: float  # of the model alone, added up over the workers
+    refine_s: float  # the same of refinement
     n_workers: int  # at most in one run, with those that were replaced
     on_gpu: bool
 
@@ -289,8 +290,14 @@ class Throughput:
 
     @property
     def model_s_per_image(self) -> float:
-        """Seconds of one worker's model for one inverted row, all steps."""
-        return self.invert_s / max(1, self.n_ok)
+        """Seconds of one worker's model for one inverted row, all steps and refinement."""
+        return (self.invert_s + self.refine_s) / max(1, self.n_ok)
+
+    def seconds_until(self, step: int, n_loop: int) -> float:
+        """The same until a step: those of the loop (``n_loop``) are taken to be of one length."""
+        if step > n_loop:
+            return self.model_s_per_image
+        return self.invert_s / max(1, self.n_ok) * step / n_loop
 
 
 def throughput(out: str, fingerprint: str) -> Throughput | None:
@@ -304,6 +311,7 @@ def throughput(out: str, fingerprint: str) -> Throughput | None:
         n_ok=sum(run.n_by_status.get("ok", 0) for run in timed),
         wall_s=sum(run.seconds for run in timed),
         invert_s=sum(run.busy_s.get("invert", 0.0) for run in timed),
+        refine_s=sum(run.busy_s.get("refine", 0.0) for run in timed),
         n_workers=max(len(run.workers) for run in timed),
         on_gpu=all(" gpu " in worker and " gpu none " not in worker for worker in workers),
     )

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -217,12 +217,18 @@ class RunFolder(Folder):
                 self.write(SHARDS, _lines([r for r in records if r["url"] not in urls]))
         return sorted(urls)
 
-    def require_compatible(self, settings: Mapping[str, Any], overwrite: bool) -> None:
+    def require_compatible(
+        self,
+        settings: Mapping[str, Any],
+        overwrite: bool,
+        advice: Callable[[Mapping[str, Any]], str] = lambda _: "pass --overwrite",
+    ) -> None:
         """Refuse a folder of another run, or one that cannot be read.
 
         Args:
             settings: settings and checkpoint hashes; what the fingerprint is of.
             overwrite: another run's files are welcome, for they will be deleted.
+            advice: what to do besides choosing another --out, given the settings of the folder.
 
         Raises:
             ConfigError: it contains latents of a different run; the differences are named.
@@ -238,7 +244,7 @@ class RunFolder(Folder):
             )
         if old is not None:
             holds = f"{self} contains latents from a run"
-            require_same_settings(old, settings, holds, "pass --overwrite")
+            require_same_settings(old, settings, holds, advice(old))
         if old is None and self.committed():
             raise ConfigError(
                 f"{self} contains Parquet files that no run recorded; choose another --out, or pass "

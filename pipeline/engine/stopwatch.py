@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from threading import Lock
 
 WAIT = "wait"  # not busy: the device had nothing to do, for its input had not come
-ON_DEVICE = ("invert", "score")
+ON_DEVICE = ("invert", "refine", "score")
 # A device that waits for less than this part of the time is itself what decides the speed.
 HARDLY = 0.1
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from encoders.execution import Execution
+from encoders.execution import CudaGraph, Execution
+from encoders.refinement import Refiner
 from pipeline.config import Compile, RunConfig
 from pipeline.engine.cluster import gpu_share
 from pipeline.engine.quarantine import CrashRecorder
@@ -23,7 +24,7 @@ from pipeline.inversion.batches import N_AHEAD, BatchInverter
 from pipeline.inversion.scoring import Scorer
 from pipeline.latents import schema
 from pipeline.latents.schema import Row
-from pipeline.models import checkpoint_hashes, load_model
+from pipeline.models import bounds, checkpoint_hashes, load_model
 from pipeline.records import AlignedFace, Sample, Status, Task
 from pipeline.shards import labels, reader
 from pipeline.storage import redact
@@ -66,12 +67,17 @@ class InversionActor(Worker):
         generator = self.model.generator
         self.columns = schema.schema(run, generator.n_styles, generator.w_dim)
         n_images = config.batch_size or batch_size.ON_CPU
-        self.inverter = BatchInverter(self.model, run, self.scorer, n_images, config.n_ahead)
+        refiner = None
+        if run.refine:
+            refiner = Refiner(self.model, run.refine, self.scorer.objectives(run))
+        how = n_images, config.n_ahead, refiner
+        self.inverter = BatchInverter(self.model, run, self.scorer, *how)
         if config.batch_size is None and device != "cpu":
             self.inverter.batch_size = batch_size.on_gpu(self.inverter.attempt, gpu_share())
         # Only now: a search for the batch size must not compile for each size that it tries.
-        how = config.compile, config.is_long, self.inverter.batch_size
-        self.model.execution = Execution(*how)
+        self.model.execution = Execution(config.compile, config.is_long, self.inverter.batch_size)
+        if refiner is not None and device != "cpu" and config.compile != "never":
+            refiner.capture = CudaGraph
 
     def _require_same_weights(self, hashes: Mapping[str, str]) -> None:
         for name, value in hashes.items():
@@ -147,6 +153,7 @@ class Inversion:
             "model": run.model,
             "then": run.then,
             "generator": run.generator,
+            **bounds(model),
             "shard": self.shard,
             "latent_avg": base64.b64encode(latent_avg.tobytes()).decode(),
             "latent_avg_shape": list(latent_avg.shape),

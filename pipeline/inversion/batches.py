@@ -25,6 +25,7 @@ from torch import Tensor
 from encoders import Bootstrap
 from encoders.loop import Inversion
 from encoders.metrics.dlib_file import CHIP_SIDE
+from encoders.refinement import Refiner
 from encoders.restyle import ReStyle, from_pixels
 from pipeline.config import RunConfig
 from pipeline.engine.quarantine import CrashRecorder
@@ -72,6 +73,7 @@ class _Inverting:
     results: Download
     began: Any
     inverted: Any
+    refined: Any
     ended: Any
 
 
@@ -96,8 +98,9 @@ class BatchInverter:
         scorer: Scorer,
         batch_size: int,  # rows in a batch; failures among them are passed on
         n_ahead: int = N_AHEAD,  # 0: one stage after the other, in one thread
+        refiner: Refiner | None = None,
     ) -> None:
-        self._model, self._run, self._scorer = model, run, scorer
+        self._model, self._run, self._scorer, self._refiner = model, run, scorer, refiner
         self.batch_size, self._n_ahead = batch_size, n_ahead
         self._device = Device(model.latent_avg.device)
 
@@ -182,7 +185,7 @@ class BatchInverter:
         """Do with ``n`` grey pictures what is done with a batch; RuntimeError where they do not fit."""
         started = self._start(_Batch([], self._pixels(n).fill_(127)))
         if "thumbnails" in started.results.wait():
-            n_pairs = n * (self._run.steps if self._run.identity_steps == "all" else 1)
+            n_pairs = n * (self._run.n_entries if self._run.identity_steps == "all" else 1)
             grey = np.full((n_pairs, 2, CHIP_SIDE, CHIP_SIDE, 3), 127, np.uint8)
             self._device.beside(self._scorer.identities, grey)
 
@@ -193,9 +196,14 @@ class BatchInverter:
             pixels = self._device.upload(batch.pixels)
             result = self._model.invert_pixels(pixels, n_steps=self._run.steps)
             inverted = self._device.mark()
+            if self._refiner is not None:
+                result = self._refiner(result)
+            refined = self._device.mark()
             tensors = self._found(result, self._model.draw_kept)
             ended = self._device.mark()
-            return _Inverting(batch, self._device.download(tensors), began, inverted, ended)
+            return _Inverting(
+                batch, self._device.download(tensors), began, inverted, refined, ended
+            )
 
     def _found(self, result: Inversion, draw: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """What rows are made of, on the device; N images each, at the axis of `_IMAGE_AXIS`.
@@ -241,7 +249,9 @@ class BatchInverter:
         arrays = one.results.wait()
         precisions = self._done_again(batch.pixels, arrays)
         clock.add("invert", self._device.seconds(one.began, one.inverted))
-        clock.add("score", self._device.seconds(one.inverted, one.ended))
+        if self._refiner is not None:
+            clock.add("refine", self._device.seconds(one.inverted, one.refined))
+        clock.add("score", self._device.seconds(one.refined, one.ended))
         pixels = batch.pixels.numpy()
         metrics = self._scorer.by_image(arrays["metrics"], arrays["kept"])
         best = self._scorer.best(arrays["metrics"], arrays["kept"])
@@ -285,6 +295,8 @@ class BatchInverter:
         with self._device.turn:
             images = from_pixels(self._device.upload(pixels))
             exact = self._model.invert_exactly(images, self._run.steps)
+            if self._refiner is not None:
+                exact = self._refiner(exact, "fp32")
             draw = partial(self._model.draw_kept, precision="fp32")
             return self._device.download(self._found(exact, draw))
 

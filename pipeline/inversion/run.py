@@ -17,14 +17,14 @@ from generators.precision import dtype_of
 from pipeline import storage
 from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
 from pipeline.engine import audit, run_folder
-from pipeline.engine.cluster import require_reachable
+from pipeline.engine.reachable import require_reachable
 from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device, runs_here
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.inversion import batch_size
 from pipeline.inversion.actor import ActorConfig
 from pipeline.inversion.scoring import Scorer
-from pipeline.models import checkpoint_hashes, load_model
+from pipeline.models import advice, checkpoint_hashes, load_model
 from pipeline.records import RETRYABLE, Task
 from pipeline.shards import labels
 from pipeline.storage.pace import Limits
@@ -64,7 +64,7 @@ def plan_inversion(
     settings = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
     tasks = run_folder.tasks(shards, fingerprint(settings), forget)
     folder = RunFolder(out)
-    folder.require_compatible(settings, overwrite)
+    folder.require_compatible(settings, overwrite, advice)
     planned = folder.planned(tasks, overwrite)
     tasks, pending = planned.tasks, planned.pending
     redo: frozenset[str] = frozenset()

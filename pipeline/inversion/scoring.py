@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from encoders import Inversion, auxiliary
 from encoders.metrics import distances, dlib_face, identity
+from encoders.refinement import Objectives
 from generators.files.checkpoint import tensors_sha256
 from generators.precision import float32_products
 from pipeline.config import RunConfig
@@ -69,6 +70,16 @@ class Scorer:
         descriptors = self._dlib.describe(chips.flatten(0, 1)).view(len(chips), 2, -1)
         return dlib_face.similarity(descriptors[:, 0], descriptors[:, 1])
 
+    def objectives(self, run: RunConfig) -> Objectives:
+        """What a refinement makes small."""
+        added: list[tuple[float, Distance]] = []
+        if run.refine_lpips:
+            added.append((run.refine_lpips, self._distances["lpips"]))
+        if run.refine_identity:
+            alike = self._distances["identity"]
+            added.append((run.refine_identity, lambda a, b: 1 - alike(a, b)))
+        return Objectives(run.refine_near, tuple(added))
+
     def hashes(self) -> dict[str, str]:
         """Identity of the weights that measure, whatever files they came in."""
         return {
@@ -100,7 +111,7 @@ class Scorer:
                 together = thumbnails.is_cuda and name not in self._networks
                 of_metric[:] = _by_step(distance, thumbnails, result.target, together)
                 if name == "mse" and self._keeps_best:
-                    kept = best_steps(of_metric)
+                    kept = distances.best_steps(of_metric)
         return values, kept
 
     def best(self, values: np.ndarray, kept: np.ndarray) -> list[tuple[int | None, bool]]:
@@ -124,11 +135,6 @@ class Scorer:
                 named[name] = [None] * n_left_out + of_metric[n_left_out:n_kept]
             scores.append(named)
         return scores
-
-
-def best_steps(mse: Tensor) -> Tensor:
-    """The step (from 1) of least error of each image, the first of equal ones: [n_steps, N] -> [N] int64."""
-    return (mse <= mse.amin(dim=0)).int().argmax(dim=0) + 1
 
 
 def _by_step(distance: Distance, steps: Tensor, target: Tensor, together: bool) -> Tensor:

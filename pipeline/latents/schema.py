@@ -79,7 +79,7 @@ def schema(config: RunConfig, n_styles: int, w_dim: int) -> pa.Schema:
         _nested("latent", latent, (n_styles, w_dim)),
     ]
     if config.latents == "all":
-        fields.append(_nested("latents_by_step", latent, (config.steps, n_styles, w_dim)))
+        fields.append(_nested("latents_by_step", latent, (config.n_entries, n_styles, w_dim)))
     fields += [pa.field(name, pa.list_(pa.float32())) for name in config.metrics]
     fields += [
         pa.field("best_step", pa.int16()),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
+from pipeline.config import n_entries
 from pipeline.errors import ConfigError
 from pipeline.latents import columns as columns_
 from pipeline.latents.columns import Columns
@@ -36,7 +37,8 @@ class Selection:
         self._where = None if where is None else self._chosen(RowFilter(where, files.schema))
         sizes = [self.n_rows(group) for group in range(len(files.groups))]
         self.ends = np.cumsum([0, *sizes])[1:]  # of each group, among the rows that are meant
-        self._n_steps = files.footer.get("identity", {}).get("steps", 0)
+        settings = files.footer.get("identity", {})
+        self._n_steps = n_entries(settings) if "steps" in settings else 0
 
     def require(self, columns: Sequence[str]) -> None:
         """Raises ConfigError for a column that the files do not have."""

@@ -26,6 +26,7 @@ from pipeline.shards.packing import shard_name
 CHUNK = 64  # rendered at once
 # Seeds of two shards differ by one, those of two data sets by this.
 SEED_STRIDE = 1_000_000
+PER_SHARD = 2000  # samples, unless a number is given
 
 
 def write(

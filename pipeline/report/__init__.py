@@ -84,8 +84,7 @@ def collect(
         size = DEFAULT_INPUT_SIZE if renderer is None else renderer.input_size
         edited.show(content, renderer, limit, size, photos)
         return content
-    n_steps = run.settings["steps"]
-    measured = {metric(name): source.values(run, name, n_steps) for name in run.settings["metrics"]}
+    measured = {metric(name): source.values(run, name) for name in run.settings["metrics"]}
     by_metric = [statistics(m, values) for m, values in measured.items()]
     content.statistics = [s for s in by_metric if s is not None]
     content.choice = choose(source.statuses(run), measured, limit)
@@ -109,7 +108,7 @@ def _show(
     input_size = renderer.input_size if renderer is not None else DEFAULT_INPUT_SIZE
     seen = pictures.collect(rows, input_size, content.notes, photos, run.versions)
     n = len(choice.shown)
-    drawn = drawing.steps(rows[:n], renderer, run.settings["steps"])
+    drawn = drawing.steps(rows[:n], renderer, run.n_steps)
     cards = [
         Card(
             row,

@@ -53,11 +53,16 @@ def steps(
         if renderer is not None and row.get("latents_by_step") is not None:
             pictures = [*draw(renderer, row["latents_by_step"])]
         elif row.get("reconstruction") is not None:
-            pictures[-1] = saved(row["reconstruction"])
+            pictures[_kept(row, n_steps)] = saved(row["reconstruction"])
         elif renderer is not None and row.get("latent") is not None:
-            pictures[-1] = draw(renderer, row["latent"][None])[0]
+            pictures[_kept(row, n_steps)] = draw(renderer, row["latent"][None])[0]
         drawn.append(pictures)
     return drawn
+
+
+def _kept(row: dict[str, Any], n_steps: int) -> int:
+    """Where the picture of a row's latent stands: not last, where the best step was kept."""
+    return min(row.get("n_steps") or n_steps, n_steps) - 1
 
 
 def draw(renderer: LatentRenderer, latents: np.ndarray) -> list[Thumbnail]:

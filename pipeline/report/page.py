@@ -67,6 +67,11 @@ class Card:
     order: int = 0  # its number in the data set
 
     @property
+    def answer(self) -> Thumbnail | None:
+        """The picture of the step that was kept."""
+        return next((step for step in reversed(self.steps) if step is not None), None)
+
+    @property
     def n_bytes(self) -> int:
         """Of its pictures in the page."""
         edits = (picture for _, of_direction in self.edits for picture in of_direction)
@@ -133,7 +138,7 @@ def worst_first(cards: Sequence[Card]) -> list[Card]:
 
 def typical(cards: Sequence[Card], n: int = 10) -> list[Card]:
     """Some cards to open the page with: the middle of those with both pictures, neither worst nor best."""
-    whole = [card for card in cards if card.pictures.crop and card.steps and card.steps[-1]]
+    whole = [card for card in cards if card.pictures.crop and card.answer]
     first = (len(whole) - n) // 2
     return whole[max(0, first) : max(0, first) + n]
 
@@ -168,7 +173,7 @@ def _tiles(content: Content) -> list[Fact]:
         Fact(f"{run.n_samples:,}", f"images in {n_shards:,} shard{'s' * (n_shards != 1)}"),
         Fact(f"{run.n_ok:,}", f"{'faces' if is_aligned else 'images'} inverted"),
         Fact(f"{run.n_failed:,}", f"failed{share}"),
-        Fact(str(run.settings["steps"]), "steps each"),
+        Fact(_steps(run), "steps each"),
     ]
     if run.n_worse:
         facts.insert(3, Fact(f"{run.n_worse:,}", "got worse after their best step"))
@@ -187,6 +192,11 @@ def _tiles(content: Content) -> list[Fact]:
     return facts
 
 
+def _steps(run: Run) -> str:
+    refined = run.settings.get("refine")
+    return f"{run.settings['steps']} + {refined}" if refined else str(run.settings["steps"])
+
+
 def _settings(run: Run) -> dict[str, str]:
     """What the run was told, by label; "" where that says nothing. Of paths the last part only."""
     settings, footer = run.settings, run.footer
@@ -200,6 +210,7 @@ def _settings(run: Run) -> dict[str, str]:
         "generator": PurePath(footer.get("generator") or "").name,
         "encoder sha256": settings["encoder_sha256"],
         "generator sha256": settings["generator_sha256"],
+        "bound": f"{footer['bound']} standard deviations of W" if "bound" in footer else "",
         "latent": f"{shape}, {settings['latent_dtype']}",
         "latents kept": {"all": "every step", "best": "the best step of each row"}.get(
             settings["latents"], "last step"

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
+from pipeline.config import n_entries
 from pipeline.engine import audit
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
@@ -72,6 +73,11 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Settings and checkpoint hashes."""
         return self.footer["identity"]
+
+    @property
+    def n_steps(self) -> int:
+        """Of a row that was kept to the end; a refined answer counts as one more."""
+        return n_entries(self.settings)
 
     @property
     def versions(self) -> dict[str, str]:
@@ -158,7 +164,7 @@ def _record(file: pq.ParquetFile, path: str) -> dict[str, Any]:
     return record
 
 
-def values(run: Run, name: str, n_steps: int) -> np.ndarray:
+def values(run: Run, name: str) -> np.ndarray:
     """One metric of every row, [n_rows, n_steps] float32, NaN where a step was not measured.
 
     Behind the step that a row kept (``--latents best``) stands the value at that step.
@@ -166,6 +172,7 @@ def values(run: Run, name: str, n_steps: int) -> np.ndarray:
     Raises:
         ConfigError: the column does not fit the run's settings.
     """
+    n_steps = run.n_steps
     measured = np.full((run.n_rows, n_steps), np.nan, np.float32)
     start = 0
     for part in run.files:

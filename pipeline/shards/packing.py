@@ -97,7 +97,7 @@ def _files(root: Path, packed: Packed) -> Iterator[Path]:
         folders.sort()
         for name in names:
             path = Path(folder, name)
-            if path.is_file():
+            if os.path.isfile(path):  # False also for what nobody may look at
                 yield path
             elif path.is_symlink():
                 packed.dangling.append(path.relative_to(root).as_posix())

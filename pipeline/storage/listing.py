@@ -11,6 +11,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 from urllib.error import HTTPError
@@ -31,6 +32,7 @@ TAR_NAMES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 HTTP_TIMEOUT_S = 60
 # From so many shards named in one folder of a store on, one listing is cheaper than asking for each.
 N_WORTH_LISTING = 64
+N_LOOKED_AT = 10_000  # files of a folder without shards
 # What fsspec's packages say of a file's content, the surest first.
 FSSPEC_FIELDS = ("ETag", "etag", "blob_id", "md5", "checksum", "generation", "LastModified",
     "last_modified", "mtime", "updated", "created")  # fmt: skip
@@ -166,10 +168,12 @@ def _stated(names: Sequence[str]) -> dict[str, str | None]:
 
 
 def _no_tars(folder: Path) -> str:
-    n_images = sum(p.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS for p in folder.rglob("*"))
+    seen = list(islice(folder.rglob("*"), N_LOOKED_AT))  # a whole disk takes minutes
+    n_images = sum(p.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS for p in seen)
     if n_images:
+        at_least = "at least " if len(seen) == N_LOOKED_AT else ""
         return (
-            f"{folder} holds {n_images} images and no tar shards; "
+            f"{folder} holds {at_least}{n_images} images and no tar shards; "
             f"make shards of them first: restyle pack {folder} 'shards/%06d.tar'"
         )
     return f"no shard matches {folder}: the folder holds no .tar file"

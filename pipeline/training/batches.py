@@ -66,7 +66,7 @@ class Batches:
             samples = [sample for sample, _, _ in taken]
             yield Batch(
                 images=torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
-                z=torch.stack([_z(s, self._z_dim) for s in samples]) if self._z_dim else None,
+                z=torch.stack([vector(s, self._z_dim) for s in samples]) if self._z_dim else None,
                 keys=tuple(sample.key for sample in samples),
                 position=taken[-1][2],
                 n_failed=self._n_failed,
@@ -117,7 +117,7 @@ def _pool(settings: AlignSettings) -> Executor:
     return ProcessPoolExecutor(n, mp_context=get_context("spawn"))
 
 
-def _z(sample: Sample, z_dim: int) -> Tensor:
+def vector(sample: Sample, z_dim: int) -> Tensor:
     """The vector in a sample's .npy member, [z_dim]."""
     try:
         array = np.load(io.BytesIO(sample.fields["npy"]), allow_pickle=False)
@@ -150,7 +150,7 @@ def first_images(
         face = align_sample(sample, settings)[0]
         if face.image_u8 is not None:
             images.append(torch.from_numpy(face.image_u8).permute(2, 0, 1).float() / 127.5 - 1)
-            vectors += [_z(sample, z_dim)] if z_dim else []
+            vectors += [vector(sample, z_dim)] if z_dim else []
         if len(images) == n:
             break
     if not images:

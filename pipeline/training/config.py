@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pipeline.config import CLUSTER, setting
+from pipeline.errors import ConfigError
 from pipeline.training.stream import StreamConfig
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from generators.training.protocol import Validation
 
-DATA, RUN = "Data", "Run"  # headings of `--help`
+DATA, RENDERING, RUN = "Data", "Rendering", "Run"  # headings of `--help`
 N_RESTARTS = 3  # of a group that lost a worker
 
 
 class Trainer(Protocol):
     """What the loop drives: networks, their optimizers, and how one batch teaches them."""
+
+    device: torch.device
 
     @property
     def input_size(self) -> tuple[int, int]: ...  # height and width of the images it takes
@@ -29,6 +33,34 @@ class Trainer(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
     def save(self, path: Path, notes: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """Which portraits are drawn in place of those of shards."""
+
+    render: bool = setting(
+        False,
+        "Draw the portraits as they are needed, on the device that trains, instead of reading SHARDS: "
+        "the same ones as those of `restyle portraits`.",
+        RENDERING,
+    )
+    n_portraits: int = setting(60_000, "How many different ones.", RENDERING, least=1)
+    portraits_seed: int = setting(
+        41,
+        "Seed of the portraits to train on, as of `restyle portraits --seed`.",
+        RENDERING,
+        least=0,
+    )
+    held_out_seed: int = setting(
+        90, "Seed of the portraits to validate on; another one.", RENDERING, least=0
+    )
+
+    def __post_init__(self) -> None:
+        if self.portraits_seed == self.held_out_seed:
+            raise ConfigError(
+                f"--held-out-seed must differ from --portraits-seed, which is {self.portraits_seed} too"
+            )
 
 
 @dataclass(frozen=True)
@@ -45,6 +77,7 @@ class LoopConfig:
     batch_size: int = 1  # images on each worker
     seed: int = 0
     z_dim: int = 0  # of the vectors that samples carry as .npy; 0: none is wanted
+    rendered: RenderConfig | None = None  # what is drawn instead of reading shards
     n_held_out: int = setting(64, "Images to validate on.", DATA, least=1)
     align: Literal["none", "face"] = setting(
         "none", "none: the images are aligned already. face: align each as it is read.", DATA

@@ -9,16 +9,17 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 from generators.training import parallel
 from generators.training.protocol import NotFinite
 from pipeline.errors import ConfigError
 from pipeline.faces.prepare import AlignSettings
-from pipeline.training import state
+from pipeline.training import rendered, state
 from pipeline.training.batches import Batch, Batches, first_images
 from pipeline.training.config import LoopConfig, Trainer
 from pipeline.training.record import NullLogger, TrainingLogger
+from pipeline.training.rendered import RenderedBatches, RenderedStream
 from pipeline.training.stream import Position, SampleStream
 
 LAST, BEST, BAD_BATCH = "last.safetensors", "best.safetensors", "not_finite.{}.pt"
@@ -36,16 +37,12 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
         ConfigError: shards without images, or a state that cannot be read.
         NotFinite: a loss was no number; the batch is in ``not_finite.<worker>.pt``.
     """
-    folder, n_workers, is_first = Path(config.out), parallel.n_workers(), parallel.rank() == 0
+    folder, is_first = Path(config.out), parallel.rank() == 0
     settings = AlignSettings(config.align, "largest", *trainer.input_size)
-    held_out = SampleStream(config.stream(config.held_out))
-    images, z = first_images(held_out, config.n_held_out, settings, config.z_dim)
+    images, z = _held_out(config, settings, trainer.device)
     progress = _resume(trainer, folder)
-    stream = SampleStream(
-        config.stream(config.shards, parallel.rank(), n_workers), progress.position
-    )
+    stream, batches = _source(config, settings, trainer.device, progress.position)
     broken: set[str] = set()  # broken shards
-    batches = Batches(stream, config.batch_size, settings, config.z_dim)
     with closing(batches), closing(_record(folder, config, progress)) as record:
         for batch in islice(batches, config.n_batches - progress.global_step):
             terms = _step(trainer, batch, folder)
@@ -65,6 +62,29 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
                 _wait()
             if is_last or progress.global_step % config.checkpoint_every == 0:
                 _save(trainer, folder, progress, notes)
+
+
+def _held_out(
+    config: LoopConfig, settings: AlignSettings, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    if config.rendered is not None:
+        shape = config.n_held_out, settings.height, config.z_dim
+        return rendered.held_out(config.rendered, *shape, device)
+    stream = SampleStream(config.stream(config.held_out))
+    return first_images(stream, config.n_held_out, settings, config.z_dim)
+
+
+def _source(
+    config: LoopConfig, settings: AlignSettings, device: torch.device, begin: Position
+) -> tuple[SampleStream, Batches | RenderedBatches]:
+    """The samples of this worker from a place on, and their batches."""
+    of = config.stream(config.shards, parallel.rank(), parallel.n_workers())
+    if config.rendered is None:
+        stream = SampleStream(of, begin)
+        return stream, Batches(stream, config.batch_size, settings, config.z_dim)
+    drawn = RenderedStream(of, begin)
+    shape = config.batch_size, settings.height, config.z_dim
+    return drawn, RenderedBatches(drawn, *shape, device)
 
 
 @dataclass

@@ -96,7 +96,7 @@ class SampleStream:
 
     def of_shard(self, url: str) -> Iterator[Sample]:
         """This worker's samples of one shard, in stored order."""
-        source = reader.samples(url, self.config.fields)
+        source = self.read(url)
         if len(self.config.urls) < self.config.n_workers:
             source = islice(source, self.config.worker, None, self.config.n_workers)
         self._empty.add(url)
@@ -106,6 +106,10 @@ class SampleStream:
                 yield sample
         except ShardError as error:
             self.broken[url] = str(error)
+
+    def read(self, url: str) -> Iterator[Sample]:
+        """All samples of one shard, in stored order."""
+        return reader.samples(url, self.config.fields)
 
     def _emptiness(self) -> str:
         problems = "; ".join(list(self.broken.values())[:3])

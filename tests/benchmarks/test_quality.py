@@ -16,6 +16,7 @@ from benchmarks.quality.portraits import REGIONS, portraits
 from benchmarks.quality.readout import Reading, ReadOut, correlation
 from benchmarks.quality.samples import Samples
 from encoders import UNet, UNetConfig, load_inverter, save_inverter
+from encoders.refinement import curvature
 from encoders.restyle import SinglePass
 
 SMALL = (
@@ -37,6 +38,12 @@ def single_pass(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, single_pass):
     """A folder with the page, what it shows, and its numbers."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(curvature, "N_GRADIENTS", 256)  # seconds instead of many
+        return make(tmp_path_factory, single_pass)
+
+
+def make(tmp_path_factory, single_pass):
     folder = tmp_path_factory.mktemp("docs")
     (folder / "quality").mkdir()
     (folder / "quality" / "notes.md").write_text("It is **missed** because nobody trained it.")
@@ -51,7 +58,7 @@ def test_the_page_gives_a_verdict_on_every_target(made):
         (made / "quality.md").read_text(),
         json.loads((made / "quality.json").read_text()),
     )
-    assert len(numbers["targets"]) == 14
+    assert len(numbers["targets"]) == 18
     for target in numbers["targets"]:
         [row] = [line for line in page.splitlines() if line.startswith(f"| {target['name']} |")]
         assert target["wanted"] in row
@@ -77,6 +84,9 @@ def test_the_numbers_are_those_of_the_model(made):
     assert (
         methods["hybrid"] <= methods["encoder"] < methods["optimization"] < methods["single_pass"]
     )
+    assert methods["best"] < methods["fast"] < methods["encoder"]
+    assert methods["fast"] < methods["hybrid"]
+    assert [point["step"] for point in numbers["courses"]["refined"]] == [2, 5, 10, 20, 36]
     assert all(each["seconds"] > 0 for each in numbers["methods"].values())
     assert [point["step"] for point in numbers["courses"]["optimization"]] == [1, 2, 5, 10, 12]
     assert len(numbers["changes"]["styles"]) == 5
@@ -125,7 +135,8 @@ def test_verdicts_follow_from_the_numbers():
     assert targets.at_most("x", 0.88, 0.75).verdict == "missed by 0.13"
     assert targets.at_least("x", 0.8, 0.9).verdict == "missed by 0.1"
     methods = {"encoder": of(1.0), "optimization": of(0.5), "hybrid": of(0.4)}
-    seconds = {"encoder": 0.1, "optimization": 6.0}
+    methods |= {"fast": of(0.45), "best": of(0.35)}
+    seconds = {"encoder": 0.1, "optimization": 6.0, "fast": 0.41, "best": 0.9}
     smile = Reading("smile", 0.9, 0.45, 1.0, 1.0)
     judged = targets.judge(steps, methods, seconds, [smile], Samples(8, 1.0, 1.0, 1.0, 1.0, 0.5))
     verdicts = {target.name: target.verdict for target in judged}
@@ -133,6 +144,10 @@ def test_verdicts_follow_from_the_numbers():
     assert verdicts["MSE of 5 steps over that of optimisation"] == "missed by 0.2"
     assert verdicts["time of optimisation over that of 5 steps"] == "reached"
     assert verdicts["MSE of the hybrid over that of optimisation"] == "reached"
+    assert verdicts["MSE of --refine fast over that of optimisation"] == "reached"
+    assert verdicts["time of --refine fast over that of 5 steps"] == "missed by 0.1"
+    assert verdicts["MSE of --refine best over that of optimisation"] == "missed by 0.033"
+    assert verdicts["time of --refine best over that of 5 steps"] == "reached"
     assert verdicts["MSE of 5 steps over that of a single-pass encoder"].startswith("not measured")
     assert [v for name, v in verdicts.items() if name.startswith("smile")] == ["missed by 0.3"]
 

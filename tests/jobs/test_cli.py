@@ -1,6 +1,8 @@
 """The commands as a user types them: help, errors in one sentence, and what they print."""
 
+import os
 import signal
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -111,16 +113,33 @@ def test_a_generator_of_another_shape_is_refused(
     assert "use the generator that the encoder was trained with" in result.err
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "auto"])
-def test_an_unreachable_cluster_is_said(restyle, shard, tiny_inverter, address):
-    if address == "auto" and any(b"gcs_server" in line for line in command_lines()):
-        pytest.skip("auto would join the Ray cluster that runs on this machine")
+def test_an_unreachable_cluster_is_said(restyle, shard, tiny_inverter):
     result = restyle(
         "invert", shard, "--out", "out", "--model", tiny_inverter, "--align", "none",
-        "--address", address,
+        "--address", "127.0.0.1:1",
     )  # fmt: skip
     assert result.status == 2, result.err
-    assert f"no Ray cluster answers at {address}" in result.err
+    assert "no Ray cluster answers at 127.0.0.1:1" in result.err
+
+
+# Ray finds a cluster for "auto" among all processes that it sees: here it sees its own alone.
+ALONE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+
+
+def test_without_a_cluster_auto_finds_none(shard, tiny_inverter, tmp_path):
+    words = ["invert", shard, "--out", "out", "--model", str(tiny_inverter), "--align", "none"]
+    command = [sys.executable, "-m", "jobs", *words, "--address", "auto"]
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_TMPDIR": str(tmp_path)}
+    try:
+        subprocess.run([*ALONE, "true"], check=True, capture_output=True)
+        command = [*ALONE, *command]
+    except (OSError, subprocess.CalledProcessError):
+        if any(b"gcs_server" in line for line in command_lines()):
+            pytest.skip("auto would join the Ray cluster that runs on this machine")
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 2, result.stderr
+    assert "no Ray cluster answers at auto" in result.stderr
 
 
 def test_dry_run_writes_nothing(restyle, tmp_path, shard, tiny_inverter):

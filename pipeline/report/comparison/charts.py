@@ -100,9 +100,14 @@ def whiskers(compared: MetricComparison, runs: Sequence[Compared]) -> Whiskers:
 
 
 def tradeoff(compared: MetricComparison, runs: Sequence[Compared]) -> Tradeoff | None:
-    """Steps are taken to be of one length; None where no run was timed."""
+    """Steps of a loop are taken to be of one length; None where no run was timed."""
     timed = [
-        (i, run.name, run.throughput.model_s_per_image / run.run.settings["steps"], course)
+        (
+            i,
+            run.name,
+            [run.throughput.seconds_until(n, run.run.settings["steps"]) for n in course.steps],
+            course,
+        )
         for i, (run, course) in enumerate(zip(runs, compared.courses, strict=True))
         if run.throughput is not None and run.throughput.invert_s > 0
     ]
@@ -112,18 +117,18 @@ def tradeoff(compared: MetricComparison, runs: Sequence[Compared]) -> Tradeoff |
     means = [mean for _, _, _, course in timed for mean in course.means]
     low, high = min(means), max(means)
     room = (high - low) * 0.1 or abs(high) * 0.1 or 1.0
-    longest = max(seconds * course.steps[-1] for _, _, seconds, course in timed)
+    longest = max(seconds[-1] for _, _, seconds, _ in timed)
     x = Axis(0, longest * 1.06, LEFT, WIDTH - RIGHT)
     y = Axis(low - room, high + room, HEIGHT - BOTTOM, TOP)
     lines = []
     for i, name, seconds, course in timed:
         points = [
             (
-                x(seconds * step),
+                x(after),
                 y(mean),
-                f"{name}, step {step}: {metric.text(mean, unit=True)} after {seconds * step:.3g} s",
+                f"{name}, step {step}: {metric.text(mean, unit=True)} after {after:.3g} s",
             )
-            for step, mean in zip(course.steps, course.means, strict=True)
+            for step, after, mean in zip(course.steps, seconds, course.means, strict=True)
         ]
         lines.append(Line(i, name, points))
     title = "; ".join(line.points[-1][2] for line in lines)

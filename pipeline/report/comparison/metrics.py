@@ -65,7 +65,7 @@ def compare_metric(
     """None where no row was measured in every run."""
     values, courses = [], []
     for compared, numbers in zip(runs, common.numbers, strict=True):
-        column = source.values(compared.run, name, compared.run.settings["steps"])[numbers]
+        column = source.values(compared.run, name)[numbers]
         measured = np.flatnonzero(np.isfinite(column).any(axis=0))
         if not len(measured):
             return None

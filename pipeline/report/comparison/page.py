@@ -115,7 +115,7 @@ def _drawn(
         f"{compared.name}: {note}".replace(", pass --model", ", use `restyle report`")
         for note in missing
     ]
-    shown = [steps[-1] for steps in drawing.steps(rows, renderer, 1)]
+    shown = [steps[0] for steps in drawing.steps(rows, renderer, 1)]
     return shown, None if renderer is None else renderer.input_size
 
 

@@ -1,8 +1,14 @@
 """Where there is no cluster, one sentence says whose address it was and what to do."""
 
+import socket
+import tempfile
+import threading
+from pathlib import Path
+
 import pytest
 
 from pipeline.engine import cluster, driver
+from pipeline.engine.reachable import no_cluster, require_reachable
 from pipeline.errors import ConfigError
 
 DEAD = "127.0.0.1:1"
@@ -11,7 +17,7 @@ DEAD = "127.0.0.1:1"
 def test_an_address_that_was_passed(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:2")
     with pytest.raises(ConfigError, match=f"answers at {DEAD} .*leave --address out"):
-        cluster.require_reachable(DEAD)
+        require_reachable(DEAD)
 
 
 def test_an_address_of_the_environment(monkeypatch):
@@ -19,7 +25,61 @@ def test_an_address_of_the_environment(monkeypatch):
     with pytest.raises(
         ConfigError, match=f"answers at {DEAD}, which RAY_ADDRESS .*unset RAY_ADDRESS"
     ):
-        cluster.require_reachable(None)
+        require_reachable(None)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "host:abc", "ray://host:10001", ":6379"])
+def test_what_is_no_address(address):
+    with pytest.raises(ConfigError, match=f"{address} is not the address .*give HOST:PORT"):
+        require_reachable(address)
+
+
+def test_somebody_else_at_the_address():
+    """Ray would wait two minutes for it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(ConfigError, match="something other than Ray listens there"):
+            require_reachable(address)
+
+
+@pytest.fixture
+def temporary(monkeypatch):
+    """Say which folder is for temporary files."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    return lambda folder: monkeypatch.setenv("TMPDIR", str(folder))
+
+
+def test_folders_for_temporary_files(temporary, monkeypatch):
+    refused = {
+        "": "TMPDIR names no folder, but Ray needs a whole path; set TMPDIR=/tmp",
+        "here": "TMPDIR names here, but Ray needs a whole path",
+        "/tmp/"
+        + 40
+        * "x": r"too long a name for the sockets in it .at most \d\d characters.; set RAY_TMPDIR",
+    }
+    for folder, why in refused.items():
+        temporary(folder)
+        with pytest.raises(ConfigError, match=why):
+            require_reachable(None)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        temporary(f"{folder}/new")
+        require_reachable(None)
+        assert Path(folder, "new", "ray").is_dir()
+        Path(folder, "f").touch()
+        temporary(f"{folder}/f")
+        with pytest.raises(ConfigError, match="cannot be written to .Not a directory.; set RAY_"):
+            require_reachable(None)
+        monkeypatch.setenv("RAY_TMPDIR", f"{folder}/new")
+        require_reachable(None)
 
 
 @pytest.mark.parametrize(
@@ -28,22 +88,20 @@ def test_an_address_of_the_environment(monkeypatch):
         ("Could not determine home directory.", "HOME is not set; set it"),
         ("'getpwuid(): uid not found: 12345'", "no entry in /etc/passwd"),
         ("AF_UNIX path length cannot exceed 107 bytes: /very/long", "set TMPDIR=/tmp"),
+        ("RAY_AUTH_TOKEN_PATH is set but file cannot be opened", "unset it, or write a token"),
         ("[Errno 13] Permission denied: '/tmp/ray/session'", "set RAY_TMPDIR"),
         ("The current node timed out during startup", "run the same command again"),
     ],
 )
-def test_ray_that_does_not_start_here(complaint, advice, monkeypatch):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    text = str(cluster._no_cluster(None, RuntimeError(complaint)))
+def test_ray_that_does_not_start_here(complaint, advice):
+    text = str(cluster._not_started(RuntimeError(complaint)))
     assert text.startswith(f"Ray did not start here ({complaint}); ")
     assert advice in text
 
 
 def test_a_cluster_that_wants_another_token():
-    text = str(
-        cluster._no_cluster("host:1", RuntimeError("InvalidAuthToken: Authentication token"))
-    )
-    assert "set RAY_AUTH_MODE=token and the cluster's RAY_AUTH_TOKEN" in text
+    text = str(no_cluster("host:1", RuntimeError("InvalidAuthToken: Authentication token")))
+    assert "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the cluster's own token" in text
 
 
 def test_of_a_traceback_the_cause_is_kept():

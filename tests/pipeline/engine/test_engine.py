@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from pyarrow import fs as pafs
 
-from pipeline import LatentDataset
+from pipeline import LatentDataset, report
 from pipeline.engine import audit, progress
 from pipeline.errors import ConfigError
+from pipeline.report import comparison
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +145,31 @@ def test_batch_size_does_not_change_the_latents(invert, whole, shards, tmp_path)
     invert(shards, how={"batch_size": 1})
     one, many = (LatentDataset(out).latents() for out in (str(tmp_path / "out"), whole[1]))
     np.testing.assert_allclose(one, many, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_refinement_is_a_step_more_and_another_run(invert, whole, shards, tmp_path):
+    out = str(tmp_path / "out")
+    invert(shards, out, refine=3, latents="all")
+    refined, plain = LatentDataset(out), LatentDataset(whole[1])
+    for row, before in zip(refined, plain, strict=True):
+        assert row["status"] == before["status"]
+        if row["status"] == "ok":
+            assert row["latents_by_step"].shape == (3, 10, 16)
+            np.testing.assert_allclose(
+                row["latents_by_step"][:2], before["latents_by_step"], atol=1e-4
+            )
+            assert row["mse"][2] < min(row["mse"][:2])
+            assert (row["n_steps"], row["best_step"]) == (3, 3)
+    assert [found.problems for found in audit.verify(out, audit.files(out))] == [[]] * 4
+    assert report.write(out, tmp_path / "report.html").n_shown == 12
+    assert "Step 3 is the refined answer" in (tmp_path / "report.html").read_text()
+    compared = comparison.compare([whole[1], out])
+    assert [course.steps for course in compared.metrics[0].courses] == [[1, 2], [1, 2, 3]]
+    comparison.write(compared, tmp_path / "compare.html")
+    with pytest.raises(ConfigError, match="refine: 3 there, 4 now"):
+        invert(shards, out, refine=4, latents="all")
+    assert invert(shards, out, refine=3, latents="all").n_shards == 0
 
 
 def test_more_gpus_than_there_are_is_refused(invert, shards):

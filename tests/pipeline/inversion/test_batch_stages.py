@@ -12,6 +12,7 @@ import torch
 
 from encoders import load_inverter
 from encoders.metrics import distances
+from encoders.refinement import Refiner, curvature
 from pipeline import errors
 from pipeline.config import RunConfig
 from pipeline.engine import stopwatch
@@ -56,8 +57,8 @@ def faces():
 def inverter(model):
     """A function: an inverter of batches of three, of the tiny model or another."""
 
-    def make(n_ahead=2, model=model, size=SIZE, run=RUN):
-        return BatchInverter(model, run, Scorer(run), size, n_ahead)
+    def make(n_ahead=2, model=model, size=SIZE, run=RUN, refiner=None):
+        return BatchInverter(model, run, Scorer(run), size, n_ahead, refiner)
 
     return make
 
@@ -147,6 +148,32 @@ def test_of_each_row_the_best_step_is_kept(model, inverter, faces):
         assert abs(difference).max() <= 3  # of a batch and alone
     assert 1 in kept
     assert n_worse
+
+
+def test_a_refined_answer_is_a_step_more(model, inverter, faces):
+    run = replace(RUN, refine=4)
+    refiner = Refiner(model, 4, gradients=curvature.gradients(model, 64))
+    clock = Stopwatch()
+    refined, plain = (
+        [row for batch in found for row in batch]
+        for found in (
+            inverter(run=run, refiner=refiner).rows(iter(faces), clock),
+            inverter().rows(iter(faces), Stopwatch()),
+        )
+    )
+    assert clock.seconds["refine"] > 0
+    for row, before in zip(refined, plain, strict=True):
+        if row.status != Status.OK:
+            continue
+        assert (row.latents[:2] == before.latents).all()
+        assert {len(values) for values in row.metrics.values()} == {len(row.latents)} == {3}
+        assert row.metrics["mse"][2] < min(before.metrics["mse"])
+        assert (row.best_step, row.is_worse) == (3, False)
+        drawn = images.to_u8(model.draw_kept(torch.from_numpy(row.latents[-1:]))[0])
+        difference = images.decode(row.reconstruction).astype(int) - images.decode(
+            images.encode_jpeg(drawn)
+        )
+        assert abs(difference).max() <= 3  # of a batch and alone
 
 
 def test_what_the_model_answers_with_nan_is_a_row(model, inverter, faces):

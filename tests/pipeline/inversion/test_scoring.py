@@ -13,7 +13,7 @@ from encoders.restyle import Inversion
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.faces import detection
-from pipeline.inversion.scoring import Scorer, _by_step, best_steps
+from pipeline.inversion.scoring import Scorer, _by_step
 
 CROPS = Path(__file__).parents[2] / "data" / "alignment"
 
@@ -49,7 +49,7 @@ def test_what_leaves_the_range_counts_as_what_is_saved(result):
 
 def test_the_best_step_is_the_first_of_the_least_error():
     mse = torch.tensor([[3.0, 1.0, 2.0], [1.0, 1.0, 2.0], [1.0, 4.0, 1.0]])
-    assert best_steps(mse).tolist() == [2, 1, 3]
+    assert distances.best_steps(mse).tolist() == [2, 1, 3]
     scorer = Scorer(RunConfig(metrics=("mse",)))
     values, kept = mse[None].numpy(), np.array([3, 3, 3])
     assert scorer.best(values, kept) == [(2, False), (1, True), (3, False)]

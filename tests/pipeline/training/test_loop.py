@@ -12,8 +12,8 @@ from encoders.training.distillation import DistillationTrainer
 from generators.training.protocol import NotFinite
 from pipeline.errors import ConfigError
 from pipeline.portraits import shards as portrait_shards
-from pipeline.training import state
-from pipeline.training.config import LoopConfig
+from pipeline.training import rendered, state
+from pipeline.training.config import LoopConfig, RenderConfig
 from pipeline.training.loop import train
 
 TINY = tiny_trainings.distillation(discriminator_start=2)
@@ -60,6 +60,20 @@ class Interrupted(DistillationTrainer):
         if self.global_step == 4:
             raise Stop
         return super().step(images, z)
+
+
+def test_portraits_drawn_on_the_way_train_like_those_of_shards(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(rendered, "PER_SHARD", 12)
+    drawn = RenderConfig(True, 12, portraits_seed=1, held_out_seed=2)
+    changes = {"shards": rendered.shards(drawn), "held_out": (), "rendered": drawn, "n_batches": 3}
+    outs = [replace(config, out=str(tmp_path / name)) for name in ("read", "drawn")]
+    for out, change in zip(outs, ({"n_batches": 3}, changes), strict=True):
+        (tmp_path / out.out).mkdir()
+        train(DistillationTrainer(TINY), replace(out, **change), "test")
+    read, drawn = (
+        [e for e in log(tmp_path / n) if e["kind"] == "train"] for n in ("read", "drawn")
+    )
+    assert read[-1]["direct"] == pytest.approx(drawn[-1]["direct"], rel=1e-3)
 
 
 @pytest.mark.slow
