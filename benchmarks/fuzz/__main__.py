@@ -2,6 +2,7 @@
 
     python -m benchmarks.fuzz parquet --count 20000 --commands 100     goes on where the last run ended
     python -m benchmarks.fuzz parquet --only 1234                      one input again, with its traceback
+    python -m benchmarks.fuzz parquet --retry                          what fell, after it was mended
     python -m benchmarks.fuzz table                                    the table of docs/reliability.md
     python -m benchmarks.fuzz media --minutes 10                       tars and pictures (media.py)
 
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--commands", type=int, default=0, help="inputs through commands")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="from the first input on")
+    parser.add_argument("--retry", action="store_true", help="only what fell, after it was mended")
     parser.add_argument("--only", type=int, metavar="NUMBER", help="one input of the readers")
     args = parser.parse_args()
     if args.kind == "table":
@@ -46,7 +48,8 @@ def main() -> None:
     for kind in NAMES if args.kind == "all" else [args.kind]:
         for way, count in (("read", args.count), ("commands", args.commands)):
             found = record.Record(kind, way, args.seed) if args.again else None
-            found = supervisor.run(found or record.read(kind, way, args.seed), count)
+            found = found or record.read(kind, way, args.seed)
+            found = supervisor.retry(found) if args.retry else supervisor.run(found, count)
             n_fell += found.by_outcome["fell"]
             if found.n:
                 print(f"{kind} {way}: {found.n} tried, {dict(found.by_outcome)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.fuzz.outcome import ROOT, Outcome
 
 RESULTS = ROOT / "benchmarks" / "results" / "fuzz"
-MAX_TEXT = 400
+MAX_TEXT, MAX_NUMBERS = 400, 100
 
 
 @dataclass
@@ -21,6 +21,7 @@ class Fall:
     n: int
     first: int  # number of the first such input
     text: str
+    numbers: list[int] = field(default_factory=list)  # of the inputs, as many as are kept
 
 
 @dataclass
@@ -43,12 +44,20 @@ class Record:
             known = next((fall for fall in self.falls if fall.place == outcome.place), None)
             if known is None:
                 shown = outcome.text[:MAX_TEXT].encode("unicode_escape").decode()
-                self.falls.append(Fall(outcome.place, 1, self.n, shown))
+                self.falls.append(Fall(outcome.place, 1, self.n, shown, [self.n]))
             else:
                 known.n += 1
+                known.numbers += [self.n] * (len(known.numbers) < MAX_NUMBERS)
         if seconds > self.slowest_s:
             self.slowest_s, self.slowest = round(seconds, 2), self.n
         self.n += 1
+
+    def replace(self, fall: Fall, outcome: Outcome) -> None:
+        """An input of a fall was tried again, and ends otherwise now."""
+        fall.n -= 1
+        self.by_outcome["fell"] -= 1
+        self.by_outcome[outcome.name] += 1
+        self.falls = [fall for fall in self.falls if fall.n]
 
 
 def path(kind: str, way: str) -> Path:

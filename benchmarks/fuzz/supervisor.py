@@ -21,7 +21,7 @@ SILENT_S = {"read": 60, "commands": 120}  # the child ends by itself what takes 
 def run(found: Record, count: int) -> Record:
     """Try inputs until so many have been tried; the record is written every so often."""
     while found.n < count:
-        for outcome, seconds in _outcomes(found, min(count, found.n + PER_PROCESS)):
+        for outcome, seconds in _outcomes(found, found.n, min(count, found.n + PER_PROCESS)):
             found.add(outcome, seconds)
             if found.n % 200 == 0:
                 record.write(found)
@@ -29,9 +29,21 @@ def run(found: Record, count: int) -> Record:
     return found
 
 
-def _outcomes(found: Record, end: int) -> Iterator[tuple[Outcome, float]]:
-    """Of the next inputs, until `end` or the death of the process, which is the outcome of its last input."""
-    words = ["benchmarks.fuzz.child", found.kind, found.way, *map(str, (found.seed, found.n, end))]
+def retry(found: Record) -> Record:
+    """Try again what fell; what does not fall any more counts as what it is now."""
+    for fall in list(found.falls):
+        for number in list(fall.numbers):
+            [(outcome, _)] = _outcomes(found, number, number + 1)
+            if outcome.name != "fell":
+                fall.numbers.remove(number)
+                found.replace(fall, outcome)
+    record.write(found)
+    return found
+
+
+def _outcomes(found: Record, first: int, end: int) -> Iterator[tuple[Outcome, float]]:
+    """Of some inputs, until `end` or the death of the process, which is the outcome of its last input."""
+    words = ["benchmarks.fuzz.child", found.kind, found.way, *map(str, (found.seed, first, end))]
     folders = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     threads = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": folders}
     child = subprocess.Popen(
@@ -41,7 +53,7 @@ def _outcomes(found: Record, end: int) -> Iterator[tuple[Outcome, float]]:
         stdout=subprocess.PIPE,
     )
     assert child.stdout is not None
-    n_left, began = end - found.n, 0.0
+    n_left, began = end - first, 0.0
     while n_left:
         line = _line(child, SILENT_S[found.way])
         if line.startswith("{"):

@@ -40,8 +40,13 @@ def test_what_fell_is_told_by_its_place():
     for text in ("a", "b"):
         found.add(Outcome("fell", "KeyError pipeline/x.py:f", text), 0.5)
     found.add(Outcome("read"), 1.5)
-    assert found.falls == [record.Fall("KeyError pipeline/x.py:f", 2, 0, "a")]
+    [fall] = found.falls
+    assert fall == record.Fall("KeyError pipeline/x.py:f", 2, 0, "a", [0, 1])
     assert (found.n, found.slowest) == (3, 2)
+    found.replace(fall, Outcome("refused"))
+    assert (found.n, found.by_outcome) == (3, {"fell": 1, "refused": 1, "read": 1})
+    found.replace(fall, Outcome("read"))
+    assert found.falls == []
 
 
 def test_a_run_goes_on_where_it_ended(tmp_path, monkeypatch):
@@ -51,6 +56,12 @@ def test_a_run_goes_on_where_it_ended(tmp_path, monkeypatch):
     assert found.n == sum(found.by_outcome.values()) == 20
     assert record.read("run_files", "read", 3) == found
     assert record.read("run_files", "read", 4).n == 0
+    fall = record.Fall("mended since", 1, 5, "", [5])
+    found.falls.append(fall)
+    found.by_outcome.update(fell=1, read=-1)
+    again = supervisor.retry(found)
+    assert again.falls == []
+    assert sum(again.by_outcome.values()) == 20
 
 
 def test_what_is_written_elsewhere_and_what_is_started_is_seen(tmp_path):
