@@ -127,7 +127,7 @@ def test_numbers_are_of_all_rows_and_pictures_of_some(make_run):
     shown = [text for text in page.texts if text.startswith("more")]
     # Evenly spread over two row groups, which are read by the piece; the worst first.
     assert shown == [f"more{i * 1504 // 6}" for i in reversed(range(6))]
-    found = source.values(source.open_run(str(run.folder)), "psnr", N_STEPS)
+    found = source.values(source.open_run(str(run.folder)), "psnr")
     assert np.isfinite(found).all(1).sum() == 1504
     assert len(found) == 1506
 
