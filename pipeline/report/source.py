@@ -140,6 +140,12 @@ def open_run(latents: str) -> Run:
         run.n_samples += record["n_samples"]
         run.n_by_status.update(record["n_by_status"])
         run.n_worse += record.get("n_worse", 0)
+    for part in run.files if run.n_edits else ():
+        if part.n_rows % run.n_edits:
+            raise ConfigError(
+                f"{part.name} has {part.n_rows} rows, which are not {run.n_edits} edits of each of its "
+                "images; get the file again, or move it out of the folder"
+            )
     run.n_unfinished = len(audit.unfinished(latents, names))
     return run
 

@@ -68,7 +68,7 @@ def real_paths(urls: Iterable[str]) -> Iterator[str]:
     """What stays the same of an address under any name of it: of local ones the path without links."""
     folders: dict[str, str] = {}  # a hundred thousand shards lie in few
     for url in urls:
-        if is_remote(url):
+        if is_remote(url) or "\0" in url:  # no file can have such a name, but a record may say it
             yield url
             continue
         folder, _, name = url.rpartition("/")
