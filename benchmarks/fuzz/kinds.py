@@ -78,11 +78,6 @@ def attempt(kind: Kind, draw: Random, box: Path, originals: Any, shows: bool = F
         outcome = Outcome("read")  # --help, or problems that `verify` listed
     except USER_ERRORS as error:
         outcome = _refused(error)
-    except OSError as error:
-        # The command line says of these which file cannot be used, and why.
-        outcome = Outcome("refused") if error.filename is not None else _fell(error)
-        if shows:
-            traceback.print_exc()
     except (Exception, Hang, guard.Outside) as error:
         outcome = _fell(error)
         if shows:
@@ -95,8 +90,14 @@ def attempt(kind: Kind, draw: Random, box: Path, originals: Any, shows: bool = F
 def _read(kind: Kind, draw: Random, given: Path) -> None:
     if kind.readers and draw.random() < 0.5:
         draw.choice(kind.readers)(draw, given)
-    else:
+        return
+    try:
         cli.main(kind.words(draw, given), "restyle", standalone_mode=False)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # The command line says which file it is that cannot be used, and why.
+        raise ConfigError(f"{error.filename!r}: {error.strerror}") from None
 
 
 def _refused(error: BaseException) -> Outcome:

@@ -63,13 +63,15 @@ def _outcomes(found: Record, first: int, end: int) -> Iterator[tuple[Outcome, fl
             began = time.monotonic()
         else:
             break
-    status = child.poll()
-    child.kill()
-    child.wait()
+    try:
+        why = f"died with {child.wait(1 if n_left else 30)}"
+    except subprocess.TimeoutExpired:
+        why = f"silent for {SILENT_S[found.way]} s"
+        child.kill()
+        child.wait()
     if n_left:
         if not began:
             raise RuntimeError(f"the process of {found.kind} did not begin")
-        why = f"silent for {SILENT_S[found.way]} s" if status is None else f"died with {status}"
         yield Outcome("fell", f"the process was {why}"), time.monotonic() - began
 
 

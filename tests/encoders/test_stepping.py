@@ -12,7 +12,6 @@ from encoders.restyle import SinglePass
 from encoders.stepping import Start, Stepper
 from generators import Generator, GeneratorConfig
 
-
 GAIN = 0.002  # of which these images need 2 to 6 steps
 
 
