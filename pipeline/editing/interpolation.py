@@ -129,7 +129,10 @@ def _found(latents: str, keys: Sequence[str]) -> tuple[np.ndarray, dict]:
 def _some_keys(latents: str) -> list[str]:
     """The first few keys with a latent in the first file, for people."""
     with opened(*storage.filesystem(sources(latents)[0])) as source:
-        first = next(source.iter_batches(64, columns=["key", "status"]))
+        require_columns(source.schema_arrow, ("key", "status"), latents)
+        first = next(source.iter_batches(64, columns=["key", "status"]), None)
+    if first is None:
+        return []
     rows = zip(first["key"].to_pylist(), first["status"].to_pylist(), strict=True)
     return [plain_key(key) for key, status in rows if status == "ok"][:N_KEYS_NAMED]
 
