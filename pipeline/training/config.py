@@ -25,8 +25,6 @@ N_RESTARTS = 3  # of a group that lost a worker
 class Trainer(Protocol):
     """What the loop drives: networks, their optimizers, and how one batch teaches them."""
 
-    device: torch.device
-
     @property
     def input_size(self) -> tuple[int, int]: ...  # height and width of the images it takes
     @property
