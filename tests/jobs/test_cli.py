@@ -71,7 +71,7 @@ def failing_runs(tmp_path):
         "s.tar --out out --metrics mse,lpisp": "unknown metric 'lpisp'",
         "s.tar --out file/out": "cannot",
         "s.tar --out out --batch-size 100000000": "at most",
-        "s.tar --out out --steps 0": "--steps must be 1 to 1000",
+        "s.tar --out out --steps 0": "auto or a whole number from 1 to 1000, not 0",
         "s.tar --out out --gpus-per-actor 1": "there is none here",
         "s.tar --out out --gpus-per-actor 1.5": "must be a whole number above 1",
         "{0..1.tar --out out": "braces",
