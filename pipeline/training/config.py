@@ -33,6 +33,7 @@ class Trainer(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
     def save(self, path: Path, notes: str) -> None: ...
+    def effort_at(self, global_step: int) -> float: ...  # of the batch after so many, to compare
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ class LoopConfig:
     )
     validate_every: int = setting(500, "Batches between validations.", RUN, least=1)
     checkpoint_every: int = setting(500, "Batches between checkpoints.", RUN, least=1)
+    checkpoint_minutes: float = setting(
+        10.0, "Minutes after which a checkpoint is made, whatever the batches.", RUN, least=0
+    )
     log_every: int = setting(20, "Batches between lines of the log.", RUN, least=1)
 
     def stream(self, urls: tuple[str, ...], worker: int = 0, n_workers: int = 1) -> StreamConfig:
