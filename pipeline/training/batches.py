@@ -159,7 +159,11 @@ def first_images(
         if len(images) == n:
             break
     if not images:
+        share = stream.config.held_out_share
         reasons = "; ".join(stream.broken.values()) or "they hold no image"
+        reasons += f", or none in that share; pass more than --held-out-share {share:g}" * (
+            share > 0
+        )
         raise ConfigError(
             f"nothing to validate on in {redact(stream.config.urls[0])} and its like: {reasons}"
         )

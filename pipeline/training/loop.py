@@ -80,7 +80,7 @@ def _held_out(
     if config.rendered is not None:
         shape = config.n_held_out, settings.height, config.z_dim
         return rendered.held_out(config.rendered, *shape, device)
-    stream = SampleStream(config.stream(config.held_out))
+    stream = SampleStream(config.held_out_stream())
     return first_images(stream, config.n_held_out, settings, config.z_dim)
 
 
