@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -23,4 +22,4 @@ def generator(shards: tuple[str, ...], out: str, **options: Any) -> None:
     distance to held-out images. Running the same command again resumes.
     """
     config = flags.build(GeneratorTrainConfig, options)
-    start(partial(GeneratorTrainer, config), asdict(config), shards, out, options)
+    start(partial(GeneratorTrainer, config), config.settings(), shards, out, options)
