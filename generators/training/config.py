@@ -154,3 +154,22 @@ class GeneratorTrainConfig:
                 f"{path} is for {resolution} px and the training for {self.resolution} px; give both "
                 "the same resolution"
             )
+
+
+PRESETS = {
+    "stylegan2": GeneratorTrainConfig(),
+    # About half a second of one core a batch.
+    "cpu": GeneratorTrainConfig(
+        resolution=64,
+        channels=(96, 96, 96, 64, 32),
+        z_dim=128,
+        w_dim=128,
+        n_mapping_layers=4,
+        n_batches=10_000,
+        batch_size=16,
+        augment=True,
+        r1_gamma=0.1,
+        path_length_interval=8,
+        ema_half_life=5000,
+    ),
+}
