@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from encoders.loop import Networks, Steps, loop
+from encoders.loop import Networks, Step, Steps, loop, one_step
 from generators.precision import Precision, float32_products
 
 if TYPE_CHECKING:
@@ -146,17 +145,61 @@ class Execution:
             RuntimeError: from torch, out of memory among it; not what fails in compiling or capturing.
         """
         self._n_seen += len(target)
-        chosen = Plan(reason=self._broken) if self._broken else self._plan(target.device)
+
+        def of(networks: Sequence[Networks]) -> Run:
+            return partial(loop, models, networks, keep_images=keep_images)
+
+        found = self._run(models, of, (target,), ("loop", keep_images), precision)
+        n = len(target)
+        images = found.images[:, :n] if keep_images else found.images[:n]
+        return Steps(found.latents[:, :n], images, found.thumbnails[:, :n])
+
+    def step(
+        self,
+        model: ReStyle,
+        target: Tensor,
+        reconstruction: Tensor,
+        latents: Tensor,
+        precision: Precision | None = None,
+    ) -> Step:
+        """One step of the loop for images that are wherever they are; arguments as of `ReStyle.step`.
+
+        Raises:
+            RuntimeError: as above.
+        """
+
+        def of(networks: Sequence[Networks]) -> Run:
+            return partial(one_step, model, networks[0])
+
+        found = self._run([model], of, (target, reconstruction, latents), ("step",), precision)
+        return Step(*(tensor[: len(target)] for tensor in found))
+
+    def _run(
+        self,
+        models: Sequence[ReStyle],
+        of: Callable[[Sequence[Networks]], Run],
+        inputs: Sequence[Tensor],
+        kind: tuple,
+        precision: Precision | None,
+    ) -> Any:
+        """What a run of some networks makes of its inputs, in the fastest way that works.
+
+        Args:
+            of: from the networks of each model to the run.
+            inputs: their first axis counts images.
+            kind: of the run; with shapes and models, what one is ready for.
+        """
+        device = inputs[0].device
+        chosen = Plan(reason=self._broken) if self._broken else self._plan(device)
         self.used, self.reason = "eager", chosen.reason
         precision = precision or models[0].precision
         with float32_products(precision):
             if chosen.inductor or chosen.graph:
                 try:
-                    return self._fast(chosen, models, target, keep_images, precision)
+                    return self._fast(chosen, models, of, inputs, kind, precision)
                 except Exception as error:
                     self._fall_back(error)
-            networks = _networks(models, False, precision)
-            return loop(models, networks, target, keep_images)
+            return of(_networks(models, False, precision))(*inputs)
 
     def _plan(self, device: torch.device) -> Plan:
         if isinstance(self.wanted, Plan):
@@ -179,26 +222,26 @@ class Execution:
         self,
         chosen: Plan,
         models: Sequence[ReStyle],
-        target: Tensor,
-        keep_images: bool,
+        of: Callable[[Sequence[Networks]], Run],
+        inputs: Sequence[Tensor],
+        kind: tuple,
         precision: Precision,
-    ) -> Steps:
+    ) -> Any:
         networks = _networks(models, chosen.inductor, precision)
-        key = (tuple(target.shape[1:]), keep_images, len(models))
-        ready = self._fitting(key, networks, len(target))
+        n, device = len(inputs[0]), inputs[0].device
+        key = (kind, len(models), *(tuple(each.shape[1:]) for each in inputs))
+        ready = self._fitting(key, networks, n)
         is_new = ready is None
         if ready is None:
-            full = _filled_up(target, max(self._batch_size, len(target)))
-            run = _prepared(chosen, models, networks, full, keep_images, self._capture)
-            ready = _Ready(run, networks, len(full))
+            full = _filled_up(inputs, max(self._batch_size, n))
+            run = _prepared(chosen, of, networks, full, self._capture)
+            ready = _Ready(run, networks, len(full[0]))
             self._ready[key].append(ready)
-        outputs = ready.run(_filled_up(target, ready.n_images))
-        if is_new and target.is_cuda:
-            torch.cuda.synchronize(target.device)  # what failed in the first replay is to show here
+        outputs = ready.run(*_filled_up(inputs, ready.n_images))
+        if is_new and device.type == "cuda":
+            torch.cuda.synchronize(device)  # what failed in the first replay is to show here
         self.used = ", ".join(["compiled"] * chosen.inductor + ["CUDA graph"] * chosen.graph)
-        n = len(target)
-        images = outputs.images[:, :n] if keep_images else outputs.images[:n]
-        return Steps(outputs.latents[:, :n], images, outputs.thumbnails[:, :n])
+        return outputs
 
     def _fitting(self, key: tuple, networks: Sequence[Networks], n: int) -> _Ready | None:
         """The smallest batch that is ready for these networks and takes ``n`` images."""
@@ -214,26 +257,27 @@ class Execution:
 
 def _prepared(
     chosen: Plan,
-    models: Sequence[ReStyle],
+    of: Callable[[Sequence[Networks]], Run],
     networks: Sequence[Networks],
-    example: Tensor,
-    keep_images: bool,
+    examples: Sequence[Tensor],
     capture: Capture,
 ) -> Run:
-    """The loop compiled and captured as chosen, for batches of the size of the example."""
+    """The run compiled and captured as chosen, for batches of the size of the examples."""
     if chosen.inductor:
         # What networks keep for a size, they make when they see it first: not to be compiled in.
-        loop(models, networks, example)
-        by_compiler = {of: compiled(of) for of in dict.fromkeys(networks)}
-        networks = [by_compiler[of] for of in networks]
-    run: Run = partial(loop, models, networks, keep_images=keep_images)
-    return capture(run, example) if chosen.graph else run
+        of(networks)(*examples)
+        by_compiler = {each: compiled(each) for each in dict.fromkeys(networks)}
+        networks = [by_compiler[each] for each in networks]
+    run = of(networks)
+    return capture(run, *examples) if chosen.graph else run
 
 
-def _filled_up(target: Tensor, n: int) -> Tensor:
-    """With black images behind, up to ``n``."""
-    missing = n - len(target)
-    return F.pad(target, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else target
+def _filled_up(inputs: Sequence[Tensor], n: int) -> Sequence[Tensor]:
+    """With zeros behind, grey images among them, up to ``n``."""
+    missing = n - len(inputs[0])
+    if not missing:
+        return inputs
+    return [torch.cat([each, each.new_zeros(missing, *each.shape[1:])]) for each in inputs]
 
 
 def _networks(

@@ -200,7 +200,7 @@ def contents(
         latent_avg = tensors["latent_avg"]
         bound = None
         if "bound" in config:
-            w_dim = latent_avg.shape[-1]
+            w_dim = latent_avg.shape[-1] if latent_avg.ndim else 0
             bound = bounds.from_file(config["bound"], _below(tensors, _BOUND), w_dim)
         if with_generator and "generator" in config:
             own = GeneratorConfig(**config["generator"])

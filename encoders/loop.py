@@ -26,6 +26,8 @@ class Inversion:
     images: Tensor
     thumbnails: Tensor  # those of every step at the encoder's input size, [n_steps, N, 3, h, w]
     target: Tensor  # the given images at that size, [N, 3, h, w]: what distances compare with
+    # Of each image, how many of the steps it took, [N] int64; behind them stands its last again. None: all.
+    n_taken: Tensor | None = None
 
 
 class Steps(NamedTuple):
@@ -34,6 +36,14 @@ class Steps(NamedTuple):
     latents: Tensor
     images: Tensor
     thumbnails: Tensor
+
+
+class Step(NamedTuple):
+    """What one step computes."""
+
+    latents: Tensor  # [N, n_styles, w_dim] float32
+    images: Tensor  # [N, 3, H, W]
+    thumbnails: Tensor  # the same at the encoder's input size, [N, 3, h, w]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +73,21 @@ def loop(
     thumbnails: list[Tensor] = []
     current, reconstruction = models[0].start(len(target), networks[0])
     for model, of in zip(models, networks, strict=True):
-        current = model.step(target, reconstruction, current, of)
-        image = model.draw(current, of)
-        reconstruction = model.to_input(image)
+        current, image, reconstruction = one_step(model, of, target, reconstruction, current)
         latents.append(current)
         thumbnails.append(reconstruction)
         drawn = [*drawn, image] if keep_images else [image]
     images = torch.stack(drawn) if keep_images else drawn[0]
     return Steps(torch.stack(latents), images, torch.stack(thumbnails))
+
+
+def one_step(
+    model: ReStyle, networks: Networks, target: Tensor, reconstruction: Tensor, latents: Tensor
+) -> Step:
+    """From latents and what is drawn of them to the next; arguments as of `ReStyle.step`."""
+    latents = model.step(target, reconstruction, latents, networks)
+    images = model.draw(latents, networks)
+    return Step(latents, images, model.to_input(images))
 
 
 def require_arguments(images: Tensor, n_steps: int, max_steps: int | None) -> None:

@@ -110,7 +110,13 @@ class NamedInt(Whole):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """The parsed value; click calls this."""
-        return super().convert(self._names.get(value, value), param, ctx)
+        if value in self._names:
+            return self._names[value]
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            words = f"{', '.join(self._names)} or a whole number from {self.min} to {self.max}"
+            self.fail(f"{words}, not {str(value)[:MAX_SHOWN]}", param, ctx)
 
 
 class Flag(click.Option):

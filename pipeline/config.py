@@ -31,6 +31,8 @@ RUN_FOLDER = "_run"
 # too, and rows say their precision. 3: reconstructions are clamped, then measured; identity by dlib is
 # 1 - distance, rows say their best step, and arrays are lists of any length outside.
 PROTOCOL = 3
+AUTO = -1  # for a number of steps: as many as an image needs
+AUTO_GAIN = 0.01  # of its mse, by which a step must lower it for another to follow
 MAX_STEPS = 1000  # of the residual loop: all their thumbnails are held
 MAX_REFINE = 10_000
 REFINE_WEIGHTS = ("refine_near", "refine_lpips", "refine_identity")
@@ -69,7 +71,23 @@ class RunConfig:
     generator: str | None = setting(
         None, "Generator file to use instead of the (last) checkpoint's own.", MODEL
     )
-    steps: int = setting(5, "Passes of the residual loop.", MODEL)
+    steps: int = setting(
+        5,
+        "Passes of the residual loop, or auto: each image stops when its error falls by less than "
+        f"{AUTO_GAIN:.0%}.",
+        MODEL,
+        least=1,
+        most=MAX_STEPS,
+        words={"auto": AUTO},
+    )
+    max_steps: int = setting(
+        10, "Steps of an image at most, with --steps auto.", MODEL, least=1, most=MAX_STEPS
+    )
+    init: Literal["average", "random"] = setting(
+        "average",
+        "Where the loop starts. random: a latent of W for each row, drawn by its key.",
+        MODEL,
+    )
     bound: float | None = setting(
         None,
         "Keep latents softly within so many standard deviations of W along each of its axes; 0: no bound. "
@@ -137,8 +155,12 @@ class RunConfig:
     )
     # The columns that they make, by name: `pipeline.shards.labels`.
     labels: Mapping[str, str] = field(default_factory=dict)
+    auto: bool = False  # whether images take steps of their own, up to `steps`
 
     def __post_init__(self) -> None:
+        if self.steps == AUTO:
+            object.__setattr__(self, "steps", self.max_steps)
+            object.__setattr__(self, "auto", True)
         object.__setattr__(self, "metrics", tuple(self.metrics))
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown:
@@ -159,7 +181,23 @@ class RunConfig:
             raise ConfigError(f"--bound must be 0 to {MAX_BOUND}, not {self.bound:g}")
         if self.latents == "best" and "mse" not in self.metrics:
             raise ConfigError("--latents best is chosen by mse; add mse to --metrics")
+        self._require_stepwise()
         self._require_refinement()
+
+    def _require_stepwise(self) -> None:
+        if self.init not in ("average", "random"):
+            raise ConfigError(f"--init is average or random, not {self.init}")
+        for is_asked, option in (
+            (self.auto, "--steps auto"),
+            (self.init == "random", "--init random"),
+        ):
+            if is_asked and self.then is not None:
+                raise ConfigError(f"{option} is for one model; leave out --then, or {option}")
+        if self.auto and self.latents == "all":
+            raise ConfigError(
+                "--latents all needs the same number of steps for every row; pass --steps N, or "
+                "--latents best"
+            )
 
     def _require_refinement(self) -> None:
         if not 0 <= self.refine <= MAX_REFINE:
@@ -184,7 +222,7 @@ class RunConfig:
 
     def settings(self) -> dict[str, Any]:
         """The settings that the fingerprint covers: paths are left out, the weights' hashes count."""
-        left_out = (*PATHS, "keep_fields", "labels", "bound")
+        left_out = (*PATHS, "keep_fields", "labels", "bound", "auto", "max_steps", "init")
         if not self.refine:
             left_out += ("refine", *REFINE_WEIGHTS)
         chosen = {name: value for name, value in asdict(self).items() if name not in left_out}
@@ -193,6 +231,8 @@ class RunConfig:
         if self.keep_fields:
             kept = {"keep_fields": list(self.keep_fields), **self.labels}
         kept |= {} if self.bound is None else {"bound": float(self.bound)}
+        kept |= {"auto": AUTO_GAIN} if self.auto else {}
+        kept |= {} if self.init == "average" else {"init": self.init}
         return {**chosen, "metrics": list(self.metrics), "protocol": PROTOCOL, **kept}
 
 

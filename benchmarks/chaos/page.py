@@ -35,7 +35,7 @@ def section() -> str:
 
 
 def _fuzzed() -> list[str]:
-    """A line on damaged input, where `python -m benchmarks.fuzz` has left its numbers."""
+    """A line on damaged input, where `python -m benchmarks.fuzz media` has left its numbers."""
     path = RESULTS / "fuzz.json"
     if not path.exists():
         return []
@@ -45,7 +45,7 @@ def _fuzzed() -> list[str]:
         "an error that was not foreseen"
         for kind in ("tars", "pictures")
     ]
-    return ["", f"Damaged input (`python -m benchmarks.fuzz`): {'; '.join(parts)}."]
+    return ["", f"Damaged input (`python -m benchmarks.fuzz media`): {'; '.join(parts)}."]
 
 
 def _row(trial: dict[str, Any], n_shards: int) -> str:

@@ -88,12 +88,14 @@ class Refiner:
             latents = torch.cat([self._refined(*chunk, networks, precision) for chunk in chunks])
             images = self.model.draw(latents, networks)
             thumbnails = self.model.to_input(images)
-        return Inversion(
-            torch.cat([found.latents, latents[None]]),
-            images,
-            torch.cat([found.thumbnails, thumbnails[None]]),
-            found.target,
-        )
+            n = found.n_taken
+            return Inversion(
+                _after(found.latents, latents, n),
+                images,
+                _after(found.thumbnails, thumbnails, n),
+                found.target,
+                None if n is None else n + 1,
+            )
 
     def _chunk(self, n: int, device: torch.device) -> int:
         """Images at once; memory that derivatives take is no matter of the batch size of the networks."""
@@ -183,6 +185,15 @@ class Refiner:
             RuntimeWarning,
             stacklevel=5,
         )
+
+
+def _after(steps: Tensor, last: Tensor, n_taken: Tensor | None) -> Tensor:
+    """Steps [T, N, ...] with one more behind those that each image took, [T + 1, N, ...]."""
+    longer = torch.cat([steps, last[None]])
+    if n_taken is None:
+        return longer
+    is_behind = torch.arange(len(longer), device=n_taken.device)[:, None] >= n_taken
+    return torch.where(is_behind.view(*is_behind.shape, *[1] * (last.ndim - 1)), last, longer)
 
 
 def _best(latents: Tensor, thumbnails: Tensor, target: Tensor) -> Tensor:

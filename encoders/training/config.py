@@ -81,6 +81,12 @@ class EncoderTrainConfig(LossConfig):
     )
     progressive_every: int = setting(2000, "Batches from each further style to the next.", TRAINING)
     disturb: float = setting(0.0, "Share of the images that the encoder sees disturbed.", TRAINING)
+    strange: float = setting(
+        0.0,
+        "Share of the images that are turned, stretched, moved and disturbed beyond what the generator can "
+        "draw, and asked for as they then are.",
+        TRAINING,
+    )
     flip: bool = setting(False, "Mirror half of the images, which makes their z useless.", TRAINING)
     precision: str = setting(
         "fp32", "Of encoder and synthesis: fp32 or bf16; losses are float32.", TRAINING
@@ -118,9 +124,13 @@ class EncoderTrainConfig(LossConfig):
         for name in ("n_batches", "batch_size", "accumulate", "n_steps", "progressive_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("disturb", "ramp"):
+        for name in ("disturb", "strange", "ramp"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, not {getattr(self, name)}")
+        if self.disturb + self.strange > 1:
+            raise ValueError(
+                "disturb and strange are shares of the same images: at most 1 together"
+            )
         if self.flip and self.pull:
             raise ValueError("a mirrored image has no z to pull to; pass --no-flip, or --pull 0")
         if self.accumulate > self.batch_size:

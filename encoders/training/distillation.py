@@ -90,6 +90,9 @@ class DistillationTrainer:
     def _has_discriminator(self) -> bool:
         return bool(self.config.adversarial) and self.global_step >= self.config.discriminator_start
 
+    def need(self) -> None:
+        """Memory of a batch: it has not been measured for all that this can be made of."""
+
     def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]:
         """Train on one batch.
 

@@ -10,6 +10,11 @@ _GAIN, _SHIFT = (0.75, 1.25), 0.15  # of each colour
 _TEXTURE = 0.15  # most of the standard deviation of each texture
 _CELLS = (4, 16)  # textures of so many cells a side, and one of single pixels
 _PATCH = 0.15  # most of a patch's half side, as a share of the image's
+_TURN, _STRETCH, _MOVE = (
+    0.2,
+    0.15,
+    0.12,
+)  # most of an angle, of each axis' scale, of half the image's side
 
 
 def disturb(images: Tensor, draw: torch.Generator) -> Tensor:
@@ -40,6 +45,27 @@ def disturb(images: Tensor, draw: torch.Generator) -> Tensor:
     )
     picture = images * gain + shift + texture
     return (picture * (1 - patch) + colour * patch).clamp(-1, 1)
+
+
+def estrange(images: Tensor, draw: torch.Generator) -> Tensor:
+    """The images turned, stretched and moved, then disturbed: what no generator of such images can draw.
+
+    Args:
+        images, draw: as in `disturb`.
+    """
+    n, device = len(images), draw.device
+    turn, across, down, right, up = (
+        (2 * torch.rand(n, generator=draw, device=device) - 1) * most
+        for most in (_TURN, _STRETCH, _STRETCH, _MOVE, _MOVE)
+    )
+    cos, sin = turn.cos(), turn.sin()
+    rows = [
+        torch.stack([cos * (1 + across), -sin * (1 + down), right], dim=1),
+        torch.stack([sin * (1 + across), cos * (1 + down), up], dim=1),
+    ]
+    matrix = torch.stack(rows, dim=1).to(images.device, images.dtype)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return disturb(F.grid_sample(images, grid, padding_mode="border", align_corners=False), draw)
 
 
 def _patch(size: int, middle: Tensor, half: Tensor) -> Tensor:

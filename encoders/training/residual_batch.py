@@ -9,7 +9,7 @@ from torch import Tensor
 
 from encoders.restyle import ReStyle
 from encoders.training.config import EncoderTrainConfig
-from encoders.training.disturbance import disturb
+from encoders.training.disturbance import disturb, estrange
 from generators.training.parallel import rank
 
 
@@ -63,6 +63,9 @@ def parts_of(
     seen = target
     if n_clean < n:
         seen = torch.cat([target[:n_clean], disturb(target[n_clean:], draw)])
+    if n_strange := round(config.strange * n):
+        strange = estrange(target[:n_strange], draw)
+        seen, target = (torch.cat([strange, of[n_strange:]]) for of in (seen, target))
     latents, reconstruction = model.start(n)
     if config.init == "random":
         z_dim = generator.config.z_dim

@@ -79,6 +79,9 @@ class EncoderTrainer:
             return self.model.view.size(self.model.generator.resolution)
         return self.model.input_size
 
+    def need(self) -> None:
+        """Memory of a batch: it has not been measured for all that this can be made of."""
+
     def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]:
         """Train on one batch.
 

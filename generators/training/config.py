@@ -108,12 +108,16 @@ class GeneratorTrainConfig:
             )
         if self.augment_ramp < 1:
             raise ValueError(f"augment_ramp must be at least 1, not {self.augment_ramp}")
-        part, remainder = divmod(self.batch_size, self.accumulate)
-        if remainder or (part > 4 and part % 4):
+        if not self.divides(self.accumulate):
             raise ValueError(
                 f"a batch of {self.batch_size} in {self.accumulate} parts: the discriminator compares "
                 "images in groups of 4, so make each part at most 4 images or a multiple of 4"
             )
+
+    def divides(self, n_parts: int) -> bool:
+        """Whether a batch can be computed in so many parts."""
+        part, remainder = divmod(self.batch_size, n_parts)
+        return not remainder and (part <= 4 or not part % 4)
 
     def networks(self) -> tuple[Generator, Discriminator]:
         """Both networks on the CPU, from their files or with random weights that the seed decides.

@@ -30,6 +30,7 @@ from generators.training.adversarial import (
 from generators.training.augmentation import Augmentation
 from generators.training.config import PRECISIONS, GeneratorTrainConfig
 from generators.training.finite import FiniteCheck
+from generators.training.memory import Need, peak_bytes
 from generators.training.parallel import (
     average,
     average_gradients,
@@ -98,6 +99,20 @@ class GeneratorTrainer:
     def input_size(self) -> tuple[int, int]:
         """Height and width of the images."""
         return (self.config.resolution, self.config.resolution)
+
+    def need(self) -> Need:
+        """Memory of a batch, and with which ``--accumulate`` it is less."""
+        config = self.config
+        channels = self.generator.config.channels, self.discriminator.config.channels
+        itemsize = PRECISIONS[config.precision].itemsize
+
+        def needed(n_parts: int) -> int:
+            n_images = config.batch_size // n_parts
+            return peak_bytes(channels, (self.generator, self.discriminator), n_images, itemsize)
+
+        more = [k for k in range(config.accumulate + 1, config.batch_size + 1) if config.divides(k)]
+        instead = tuple((f"--accumulate {k}", needed(k)) for k in more)
+        return Need(needed(config.accumulate), instead)
 
     def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]:
         """Train both networks on one batch.

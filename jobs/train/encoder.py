@@ -52,7 +52,11 @@ def encoder(shards: tuple[str, ...], out: str, generator: str, preset: str, **op
     config = flags.build(EncoderTrainConfig, options, PRESETS[preset])
     network = load_generator(generator)
     settings = asdict(config) | {"generator_sha256": tensors_sha256(network.state_dict())}
-    if config.bound is None:  # named only where it is set, so that folders from before it go on
-        del settings["bound"]
+    for name in (
+        "bound",
+        "strange",
+    ):  # named only where set, so that folders from before them go on
+        if not settings[name]:
+            del settings[name]
     z_dim = network.config.z_dim if config.pull else 0
     start(_Maker(config, generator), settings, shards, out, options, z_dim)

@@ -73,7 +73,6 @@ def start(
         shards=data.own,
         held_out=data.held_out,
         held_out_share=data.share,
-        z_dim=z_dim,
         rendered=rendered,
     )
     decides = settings | {

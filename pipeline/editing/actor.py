@@ -25,6 +25,7 @@ from pipeline.latents.writer import ROW_GROUP_IMAGE_BYTES, ROW_GROUP_ROWS
 from pipeline.models import DrawConfig, LatentRenderer
 from pipeline.records import Task
 from pipeline.storage import redact
+from pipeline.storage.filesystems import require_regular
 
 RECORDED = ("fingerprint", "identity", "shard", "n_samples")  # in the footer of a source
 
@@ -73,6 +74,7 @@ class EditorActor(Worker):
         """Open a file of latents to be edited; it is closed with the block."""
         with _naming(task.source):
             files, path = storage.filesystem(task.source)
+            require_regular(files, path)
             file = files.open_input_file(path)
         with file:
             with _naming(task.source):

@@ -19,7 +19,7 @@ from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.names import plain_key
 from pipeline.latents.record import require_columns
-from pipeline.latents.schema import dense
+from pipeline.latents.schema import dense, stacked
 from pipeline.models import DrawConfig, LatentRenderer, load_generating_model
 
 N_KEYS_NAMED = 5  # in a message
@@ -45,7 +45,9 @@ class PathConfig(DrawConfig):
             raise ConfigError("a path needs two points: name another key, or two --strengths")
         if (self.direction is None) != (not self.strengths):
             raise ConfigError("--direction and --strengths go together")
-        if not np.isfinite(np.asarray(self.strengths, np.float32)).all():
+        with np.errstate(over="ignore"):
+            strengths = np.asarray(self.strengths, np.float32)
+        if not np.isfinite(strengths).all():
             raise ConfigError("--strengths takes finite numbers, no larger than latents can hold")
         n_frames = len(self.keys) * max(1, len(self.strengths)) * self.steps
         if n_frames > MAX_FRAMES:
@@ -121,19 +123,16 @@ def _found(latents: str, keys: Sequence[str]) -> tuple[np.ndarray, dict]:
                 f"{storage.redact(latents)} holds no latent with the key {key!r}; a key is the name of an "
                 f"image in its shard, without the extension, such as {', '.join(_some_keys(latents))}"
             )
-    points = [rows[key][1] for key in keys]
-    if len({point.shape for point in points}) > 1:
-        raise ConfigError(
-            f"the latents of {', '.join(keys)} are of different shapes; `restyle verify` on their "
-            "folder lists what is damaged"
-        )
-    return np.stack(points), record
+    return stacked([rows[key][1] for key in keys]), record
 
 
 def _some_keys(latents: str) -> list[str]:
     """The first few keys with a latent in the first file, for people."""
     with opened(*storage.filesystem(sources(latents)[0])) as source:
-        first = next(source.iter_batches(64, columns=["key", "status"]))
+        require_columns(source.schema_arrow, ("key", "status"), latents)
+        first = next(source.iter_batches(64, columns=["key", "status"]), None)
+    if first is None:
+        return []
     rows = zip(first["key"].to_pylist(), first["status"].to_pylist(), strict=True)
     return [plain_key(key) for key, status in rows if status == "ok"][:N_KEYS_NAMED]
 

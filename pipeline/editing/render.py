@@ -23,7 +23,7 @@ from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.names import RowNames, plain_key, shard_folder
 from pipeline.latents.record import SHAPES, require_columns
-from pipeline.latents.schema import dense
+from pipeline.latents.schema import dense, stacked
 from pipeline.models import DrawConfig, LatentRenderer
 from pipeline.shards.photos import SourcePhotos
 
@@ -196,7 +196,7 @@ def _write(
         version = "" if is_edited else record.get("input_identity", "")
         photos = SourcePhotos(record["shard"], images.decode_or_none, config.photos, version)
     for chunk in chunks:
-        drawn = renderer.draw(np.stack([job.row["latent"] for job in chunk]))
+        drawn = renderer.draw(stacked([job.row["latent"] for job in chunk]))
         for job, picture in zip(chunk, drawn, strict=True):
             if photos is not None:
                 photo = photos.of(job.row)

@@ -20,6 +20,7 @@ from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.schema import dense
+from pipeline.storage.filesystems import require_regular
 from pipeline.storage.urls import redacted_message
 
 BATCH_ROWS = 1024
@@ -141,6 +142,7 @@ def verify(out: str, names: Sequence[str]) -> Iterator[FileAudit]:
     for name in names:
         audit, is_too_old = FileAudit(name), False
         try:
+            require_regular(folder.files, folder.at(name))
             with folder.files.open_input_file(folder.at(name)) as file:
                 parquet = pq.ParquetFile(file)
                 is_too_old = _is_too_old_a_reader(parquet.schema_arrow)

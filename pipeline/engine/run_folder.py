@@ -281,10 +281,12 @@ class RunFolder(Folder):
             ConfigError: see :meth:`require_compatible`; another run may have come first.
         """
         self.require_compatible(settings, overwrite)
-        records = self.shards() or []
+        settings_json = _lines(dict(settings))
         with as_config_error("write to", self.address):
+            if not self.write_first(SETTINGS, settings_json):
+                self.require_compatible(settings, overwrite)  # it may have come a moment ago
+            records = [] if overwrite else self.shards() or []
             if overwrite:
-                records = []
                 for name in self.committed():
                     self.delete(name)
             by_url = {item["url"]: item for item in records if item["url"] not in gone}
@@ -297,7 +299,7 @@ class RunFolder(Folder):
             left = [r for r in by_url.values() if asked.get(r["output"], r["url"]) == r["url"]]
             if self.read(CARD) is None:  # somebody may have written a better one
                 self.write(CARD, CARD_CONTENT)
-            self.write(SETTINGS, _lines(dict(settings)))
+            self.write(SETTINGS, settings_json)
             self.write(SHARDS, _lines(left))
 
 

@@ -138,10 +138,12 @@ class Worker(ABC):
         stopwatch = Stopwatch()
         recorder = None if search is None else CrashRecorder(self._config.out, task.output, search)
         with self.start(task, stopwatch, recorder) as work:
+            before = storage.state(task.source)
             writer = ShardWriter(self._config.out, task.output, work.shard, work.columns)
             try:
                 counts = self._write(work, writer, stopwatch)
-                if storage.version(task.source, retry_unreachable=True) != task.version:
+                same = storage.version(task.source, retry_unreachable=True) == task.version
+                if not same or storage.state(task.source) != before:
                     raise ShardError(
                         f"{redact(task.source)} has changed since the run began; run again"
                     )

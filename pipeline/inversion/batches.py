@@ -11,29 +11,29 @@ Between two stages wait a few batches at most (`pipeline.inversion.prefetch`).
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from encoders import Bootstrap
-from encoders.loop import Inversion
 from encoders.metrics.dlib_file import CHIP_SIDE
 from encoders.refinement import Refiner
-from encoders.restyle import ReStyle, from_pixels
+from encoders.restyle import ReStyle
 from pipeline.config import RunConfig
 from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import WAIT, Stopwatch
 from pipeline.engine.tasks import Crash
 from pipeline.faces import images
 from pipeline.inversion.batch_size import too_large
-from pipeline.inversion.device import Device, Download, images_to_u8
+from pipeline.inversion.computation import IMAGE_AXIS, Computation, Computing, Given
+from pipeline.inversion.device import Device
 from pipeline.inversion.feed import Chips
 from pipeline.inversion.prefetch import ahead
 from pipeline.inversion.scoring import Scorer
@@ -46,15 +46,6 @@ T = TypeVar("T")
 N_AHEAD = 2  # batches that wait between two stages
 # And for their chips: CPU workers come to them after what was sent to be aligned before.
 N_CUTTING = 8
-# Of what a batch is fetched as, the axis that counts its images.
-_IMAGE_AXIS = {
-    "latents": 1,
-    "metrics": 2,
-    "kept": 0,
-    "is_finite": 0,
-    "thumbnails": 1,
-    "images": 0,
-}
 
 
 @dataclass(frozen=True)
@@ -62,19 +53,15 @@ class _Batch:
     """Rows that go through the stages together."""
 
     faces: list[AlignedFace]  # and failures, which are passed on
-    pixels: Tensor  # of the faces, [N, h, w, 3] uint8
+    given: Given  # what there is of the faces
 
 
 @dataclass(frozen=True)
 class _Inverting:
-    """A batch that the device has been given; times are marks of the device (`Device.mark`)."""
+    """A batch that the device has been given."""
 
     batch: _Batch
-    results: Download
-    began: Any
-    inverted: Any
-    refined: Any
-    ended: Any
+    computing: Computing
 
 
 @dataclass(frozen=True)
@@ -100,9 +87,10 @@ class BatchInverter:
         n_ahead: int = N_AHEAD,  # 0: one stage after the other, in one thread
         refiner: Refiner | None = None,
     ) -> None:
-        self._model, self._run, self._scorer, self._refiner = model, run, scorer, refiner
+        self._model, self._run, self._scorer = model, run, scorer
         self.batch_size, self._n_ahead = batch_size, n_ahead
         self._device = Device(model.latent_avg.device)
+        self._computation = Computation(model, run, scorer, self._device, refiner)
 
     def rows(
         self, faces: Iterator[AlignedFace], clock: Stopwatch, recorder: CrashRecorder | None = None
@@ -132,11 +120,12 @@ class BatchInverter:
             yield self._batch(batch)
 
     def _batch(self, faces: list[AlignedFace]) -> _Batch:
-        crops = [face.image_u8 for face in faces if face.image_u8 is not None]
-        pixels = self._pixels(len(crops))
-        if crops:
+        usable = [face for face in faces if face.image_u8 is not None]
+        pixels = self._pixels(len(usable))
+        if usable:
+            crops = [face.image_u8 for face in usable if face.image_u8 is not None]
             np.stack(crops, out=pixels.numpy())
-        return _Batch(faces, pixels)
+        return _Batch(faces, Given(pixels, self._computation.z_of(usable)))
 
     def _pixels(self, n: int) -> Tensor:
         return self._device.host((n, *self._model.input_size, 3), torch.uint8)
@@ -147,7 +136,11 @@ class BatchInverter:
         self, batches: Iterator[_Batch], clock: Stopwatch, recorder: CrashRecorder | None
     ) -> Iterator[_Batch | _Inverting]:
         torch.set_num_threads(torch.get_num_threads())  # which each thread has to be told
-        for batch in self._waiting(batches, clock):
+        waiting = self._waiting(batches, clock)
+        if self._computation.is_stepwise and recorder is None:
+            yield from self._streaming(waiting)
+            return
+        for batch in waiting:
             if recorder is not None:
                 # Tried alone and forgotten: only whole batches add up in the same order as ever.
                 for face in recorder.suspected(batch.faces):
@@ -155,7 +148,26 @@ class BatchInverter:
                     alone = self._fetch(self._invert(self._batch([face])), Stopwatch())
                     self._identify(alone, Stopwatch())
                 recorder.note(batch.faces[0].index, batch.faces[-1].index)
-            yield self._invert(batch) if len(batch.pixels) else batch
+            yield self._invert(batch) if len(batch.given.pixels) else batch
+
+    def _streaming(self, batches: Iterator[_Batch]) -> Iterator[_Batch | _Inverting]:
+        """The same where the images of several batches are under way together."""
+        under_way = deque[_Batch]()
+
+        def given() -> Iterator[Given]:
+            for batch in batches:
+                under_way.append(batch)
+                if len(batch.given.pixels):
+                    yield batch.given
+
+        results = self._computation.stream(given(), self.batch_size)
+        while True:
+            found = self._fitting(self.batch_size, lambda: next(results, None))
+            while under_way and (found is None or not len(under_way[0].given.pixels)):
+                yield under_way.popleft()
+            if found is None:
+                return
+            yield _Inverting(under_way.popleft(), found)
 
     def _waiting(self, batches: Iterator[_Batch], clock: Stopwatch) -> Iterator[_Batch]:
         """The batches; the time in which the device had nothing to do is added to the stage "wait"."""
@@ -169,7 +181,10 @@ class BatchInverter:
 
     def _invert(self, batch: _Batch) -> _Inverting:
         """Have the device invert and measure a batch, and begin to fetch what it finds."""
-        return self._fitting(len(batch.pixels), lambda: self._start(batch))
+        return self._fitting(
+            len(batch.given.pixels),
+            lambda: _Inverting(batch, self._computation.batch(batch.given)),
+        )
 
     def _fitting(self, n: int, work: Callable[[], T]) -> T:
         """What the device makes of ``n`` images; OutOfMemory where it has no room for them."""
@@ -183,52 +198,12 @@ class BatchInverter:
 
     def attempt(self, n: int) -> None:
         """Do with ``n`` grey pictures what is done with a batch; RuntimeError where they do not fit."""
-        started = self._start(_Batch([], self._pixels(n).fill_(127)))
-        if "thumbnails" in started.results.wait():
+        z = self._computation.z_of([AlignedFace(0, "", Status.OK)] * n)
+        given = Given(self._pixels(n).fill_(127), z)
+        if "thumbnails" in self._computation.batch(given).results.wait():
             n_pairs = n * (self._run.n_entries if self._run.identity_steps == "all" else 1)
             grey = np.full((n_pairs, 2, CHIP_SIDE, CHIP_SIDE, 3), 127, np.uint8)
             self._device.beside(self._scorer.identities, grey)
-
-    @torch.inference_mode()
-    def _start(self, batch: _Batch) -> _Inverting:
-        with self._device.turn:
-            began = self._device.mark()
-            pixels = self._device.upload(batch.pixels)
-            result = self._model.invert_pixels(pixels, n_steps=self._run.steps)
-            inverted = self._device.mark()
-            if self._refiner is not None:
-                result = self._refiner(result)
-            refined = self._device.mark()
-            tensors = self._found(result, self._model.draw_kept)
-            ended = self._device.mark()
-            return _Inverting(
-                batch, self._device.download(tensors), began, inverted, refined, ended
-            )
-
-    def _found(self, result: Inversion, draw: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        """What rows are made of, on the device; N images each, at the axis of `_IMAGE_AXIS`.
-
-        draw: latents [N, n_styles, w_dim] -> their images [N, 3, H, W].
-        """
-        thumbnails = result.thumbnails
-        metrics, kept = self._scorer.measure(result)
-        tensors = {
-            "latents": result.latents,  # [n_steps, N, n_styles, w_dim]
-            "metrics": metrics,  # [n_metrics, n_steps, N]
-            "kept": kept,  # [N], the step whose latent is the row's
-            "is_finite": result.latents.isfinite().all(dim=(0, 2, 3))
-            & thumbnails.isfinite().all(dim=(0, 2, 3, 4)),
-        }
-        chosen = (kept - 1, torch.arange(len(kept), device=kept.device))
-        if self._scorer.wants_chips:  # [1 or n_steps, N, h, w, 3]
-            every = self._run.identity_steps == "all"
-            tensors["thumbnails"] = images_to_u8(thumbnails if every else thumbnails[chosen][None])
-        if self._run.save_images:  # [N, H, W, 3]
-            # Drawn once more, for the images of every step would take much memory.
-            best = self._run.latents == "best"
-            images = draw(result.latents[chosen]) if best else result.images
-            tensors["images"] = images_to_u8(images)
-        return tensors
 
     # The third.
 
@@ -246,13 +221,10 @@ class BatchInverter:
         rows = [Row(face, face.status, face.error) for face in bare]
         if isinstance(one, _Batch):
             return _Fetched(rows, [], Chips([]))
-        arrays = one.results.wait()
-        precisions = self._done_again(batch.pixels, arrays)
-        clock.add("invert", self._device.seconds(one.began, one.inverted))
-        if self._refiner is not None:
-            clock.add("refine", self._device.seconds(one.inverted, one.refined))
-        clock.add("score", self._device.seconds(one.refined, one.ended))
-        pixels = batch.pixels.numpy()
+        arrays = one.computing.results.wait()
+        precisions = self._done_again(batch.given, arrays)
+        self._add_times(one.computing, clock)
+        pixels = batch.given.pixels.numpy()
         metrics = self._scorer.by_image(arrays["metrics"], arrays["kept"])
         best = self._scorer.best(arrays["metrics"], arrays["kept"])
         came_out, drawn = [], []
@@ -276,29 +248,27 @@ class BatchInverter:
                     row.reconstruction = images.encode_jpeg(arrays["images"][i])
         return _Fetched(rows, came_out, Chips(drawn))
 
-    def _done_again(self, pixels: Tensor, arrays: dict[str, np.ndarray]) -> list[str]:
+    def _add_times(self, computing: Computing, clock: Stopwatch) -> None:
+        between = self._device.seconds
+        clock.add("invert", between(computing.began, computing.inverted))
+        if self._computation.refiner is not None:
+            clock.add("refine", between(computing.inverted, computing.refined))
+        clock.add("score", between(computing.refined, computing.ended))
+
+    def _done_again(self, given: Given, arrays: dict[str, np.ndarray]) -> list[str]:
         """What float16 cannot hold is computed in float32 and put in its place; each image's precision."""
-        precisions = [str(self._run.precision)] * len(pixels)
+        precisions = [str(self._run.precision)] * len(given.pixels)
         overflown = np.flatnonzero(~arrays["is_finite"])
         if self._run.precision != "fp16" or not len(overflown):
             return precisions
         for i in overflown:  # one by one: in float32 a batch might not fit
-            exact = self._exactly(pixels[i : i + 1]).wait()
-            for name, axis in _IMAGE_AXIS.items():
+            z = None if given.z is None else given.z[i : i + 1]
+            exact = self._computation.exactly(Given(given.pixels[i : i + 1], z)).wait()
+            for name, axis in IMAGE_AXIS.items():
                 if name in arrays:
                     np.moveaxis(arrays[name], axis, 0)[i] = np.moveaxis(exact[name], axis, 0)[0]
             precisions[i] = "fp32"
         return precisions
-
-    @torch.inference_mode()
-    def _exactly(self, pixels: Tensor) -> Download:
-        with self._device.turn:
-            images = from_pixels(self._device.upload(pixels))
-            exact = self._model.invert_exactly(images, self._run.steps)
-            if self._refiner is not None:
-                exact = self._refiner(exact, "fp32")
-            draw = partial(self._model.draw_kept, precision="fp32")
-            return self._device.download(self._found(exact, draw))
 
     # The fourth.
 

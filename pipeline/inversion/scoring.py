@@ -100,6 +100,8 @@ class Scorer:
         thumbnails = result.thumbnails.clamp(-1, 1)
         values = thumbnails.new_full((len(self._metrics), n_steps, n), torch.nan)
         kept = torch.full((n,), n_steps, device=thumbnails.device)
+        if result.n_taken is not None:
+            kept = result.n_taken
         with float32_products():
             # mse is the first of them, so that the step that is kept is known to the others.
             for of_metric, name in zip(values, self._metrics, strict=True):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.errors import ConfigError
 from pipeline.latents.schema import dense, is_nested, numbers_type, value_shape
 
 
@@ -69,7 +70,10 @@ class Pictures:
         data = self.values[row]
         if data is None:
             return None
-        pixels = torch.from_numpy(images.decode(data))
+        try:
+            pixels = torch.from_numpy(images.decode(data))
+        except images.ImageError as error:
+            raise ConfigError(f"the picture in a row cannot be shown: {error}") from None
         return pixels.permute(2, 0, 1).float().div_(127.5).sub_(1)
 
 

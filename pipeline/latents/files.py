@@ -23,7 +23,7 @@ from pipeline.errors import ConfigError
 from pipeline.latents.record import footer
 from pipeline.latents.schema import is_nested, numbers_type, value_shape
 from pipeline.storage import urls
-from pipeline.storage.filesystems import listed
+from pipeline.storage.filesystems import listed, require_regular
 
 N_WAITING_THREADS = 16  # footers and small columns: in an object store all waiting
 N_READ_THREADS = min(4, os.cpu_count() or 1)
@@ -115,6 +115,7 @@ def opened(
         ConfigError: it is damaged, or gone.
     """
     try:
+        require_regular(source, path)
         file = source.open_input_file(path)
         parquet = pq.ParquetFile(file, pre_buffer=pre_buffer)
     except Exception as error:  # of whatever library the store is reached by

@@ -12,6 +12,8 @@ from pipeline.storage.urls import path_of
 
 # Bytes of a key's part and of a direction in a name, so that with all that is added it has fewer than 255.
 MAX_PART, MAX_DIRECTION = 120, 80
+# Halves of letters, other than those that stand for the bytes of a name that is not UTF-8.
+_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def plain_key(key: str) -> str:
@@ -19,7 +21,8 @@ def plain_key(key: str) -> str:
 
     Of a name that is not UTF-8, rows hold its bytes escaped; from a command line they come as they are.
     """
-    return key.removeprefix("./").encode(errors="surrogateescape").decode(errors="backslashreplace")
+    whole = _HALVES.sub("?", key.removeprefix("./"))
+    return whole.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 class RowNames:

@@ -117,10 +117,11 @@ def footer(metadata: pq.FileMetaData, path: str = "a Parquet file") -> dict[str,
         latent_avg(record)
         if record:
             _require_columns(metadata.schema.to_arrow_schema())
+            _require_rows(metadata)
     except ValueError as error:
         raise DamagedRecord(
-            f"{redact(path)} has a damaged footer, or one of a different version ({error}); get the file "
-            "again, or move it out of the folder"
+            f"{redact(path)} is damaged, or of a different version ({error}); get the file again, or move it "
+            "out of the folder"
         ) from None
     return record
 
@@ -281,3 +282,10 @@ def _require_columns(columns: pa.Schema) -> None:
     for name, shape in SHAPES.items():
         if name in names and value_shape(columns.field(name)) not in (None, shape):
             raise ValueError(f"an array of the column {name} is not {shape[0]} by {shape[1]}")
+
+
+def _require_rows(metadata: pq.FileMetaData) -> None:
+    """Raise a ValueError where the number of rows is not what the row groups have."""
+    n_rows = sum(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    if n_rows != metadata.num_rows:
+        raise ValueError(f"its row groups have {n_rows} rows, and it says {metadata.num_rows}")

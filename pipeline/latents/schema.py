@@ -227,6 +227,19 @@ def dense(array: pa.Array, shape: Sequence[int] | None = None) -> np.ndarray:
     return array.to_numpy(zero_copy_only=False).reshape(sizes)
 
 
+def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of several rows as one, [N, ...].
+
+    Raises:
+        ConfigError: their shapes differ.
+    """
+    if len({array.shape for array in arrays}) > 1:
+        raise ConfigError(
+            "latents are of different shapes; `restyle verify` on their folder lists what is damaged"
+        )
+    return np.stack(arrays)
+
+
 def _length(array: pa.Array, expected: int | None) -> int:
     """The one length of all lists."""
     if pa.types.is_fixed_size_list(array.type):

@@ -140,6 +140,12 @@ def open_run(latents: str) -> Run:
         run.n_samples += record["n_samples"]
         run.n_by_status.update(record["n_by_status"])
         run.n_worse += record.get("n_worse", 0)
+    for part in run.files if run.n_edits else ():
+        if part.n_rows % run.n_edits:
+            raise ConfigError(
+                f"{part.name} has {part.n_rows} rows, which are not {run.n_edits} edits of each of its "
+                "images; get the file again, or move it out of the folder"
+            )
     run.n_unfinished = len(audit.unfinished(latents, names))
     return run
 
@@ -167,12 +173,13 @@ def _record(file: pq.ParquetFile, path: str) -> dict[str, Any]:
 def values(run: Run, name: str) -> np.ndarray:
     """One metric of every row, [n_rows, n_steps] float32, NaN where a step was not measured.
 
-    Behind the step that a row kept (``--latents best``) stands the value at that step.
+    Behind the last step of a row (``--latents best``, ``--steps auto``) stands the value at that step.
 
     Raises:
         ConfigError: the column does not fit the run's settings.
     """
     n_steps = run.n_steps
+    may_be_shorter = run.settings["latents"] == "best" or "auto" in run.settings
     measured = np.full((run.n_rows, n_steps), np.nan, np.float32)
     start = 0
     for part in run.files:
@@ -182,7 +189,7 @@ def values(run: Run, name: str) -> np.ndarray:
                 places = start + np.flatnonzero(np.asarray(column.is_valid()))
                 rows = column.drop_null()
                 lengths = rows.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
-                if not _fit(lengths, n_steps, run.settings["latents"] == "best"):
+                if not _fit(lengths, n_steps, may_be_shorter):
                     raise ConfigError(
                         f"{part.name}: {name} does not hold {n_steps} values per row; the file is "
                         "damaged, so delete it and run the same `restyle invert` again"

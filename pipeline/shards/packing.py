@@ -105,7 +105,7 @@ def _files(root: Path, packed: Packed) -> Iterator[Path]:
 
 def _remove_later(pattern: str, n_shards: int, packed: Packed) -> None:
     """Delete the shards behind the last one that an earlier packing left."""
-    for shard in _later(pattern, n_shards) if "%" in pattern else ():
+    for shard in _later(pattern, n_shards) if _has_number(pattern) else ():
         if _is_packed(shard):
             shard.unlink()
             packed.removed.append(str(shard))
@@ -163,17 +163,20 @@ def _key(relative: Path, taken: set[str]) -> str:
     return key
 
 
+def _has_number(pattern: str) -> bool:
+    return NUMBER.search(pattern.replace("%%", "")) is not None
+
+
 def shard_name(pattern: str, index: int, several: bool) -> Path:
     """The path of one shard; ConfigError for a pattern that cannot name ``several``, or no tar."""
     if is_remote(pattern):
         raise ConfigError(
             f"shards are written to this machine, not to {redact(pattern)}; copy them there afterwards"
         )
-    fixed = pattern.replace("%%", "")
-    n_numbers = len(NUMBER.findall(fixed))
-    if "%" in NUMBER.sub("", fixed) or n_numbers > 1 or (several and not n_numbers):
+    rest, n_numbers = NUMBER.subn("", pattern.replace("%%", ""))
+    if "%" in rest or n_numbers > 1 or (several and not n_numbers):
         raise ConfigError(f"the pattern {pattern} must hold one number, such as shards/%06d.tar")
-    name = pattern % index if n_numbers else pattern.replace("%%", "%")
+    name = pattern % ((index,) * n_numbers)
     if not name.endswith(".tar"):
         raise ConfigError(f"the pattern {pattern} must end in .tar")
     return Path(name)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import storage
-from pipeline.errors import ShardError
+from pipeline.errors import ConfigError, ShardError
 from pipeline.shards import reader
 from pipeline.storage.listing import TAR_NAMES
 
@@ -95,8 +95,11 @@ def trusted(shard: str, photos: str | None, version: str) -> str:
 
     Raises:
         SourceUnusable: it is neither.
+        ConfigError: ``photos`` is a command, which would be given a name of the data set.
     """
     if photos is not None:
+        if photos.startswith(storage.PIPE):
+            raise ConfigError("--photos takes a folder or an address of shards, not a command")
         name = PurePosixPath(shard.partition("?")[0]).name
         if "::" in name or not name.endswith(TAR_NAMES):
             raise SourceUnusable(shard, "does not have the name of a tar file")

@@ -119,6 +119,17 @@ def listed(files: pafs.FileSystem, selector: pafs.FileSelector, url: str) -> lis
     return infos
 
 
+def require_regular(files: pafs.FileSystem, path: str) -> None:
+    """Refuse a pipe or a device: opening one may wait for ever, and none can be read twice.
+
+    Raises:
+        OSError: it is one.
+    """
+    is_local = isinstance(files, pafs.LocalFileSystem)
+    if is_local and os.path.exists(path) and not os.path.isfile(path):
+        raise OSError("it is not a regular file; copy what it holds to a disk")
+
+
 def make_folder(files: pafs.FileSystem, path: str) -> None:
     """A folder to write into, where the place has folders; object stores have none to make."""
     if isinstance(files, pafs.LocalFileSystem | pafs.PyFileSystem):

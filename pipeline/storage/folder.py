@@ -98,6 +98,28 @@ class Folder:
                 self.files.delete_file(part)
             raise
 
+    def write_first(self, name: str, content: bytes) -> bool:
+        """Write a file that is not there yet; False where somebody was first.
+
+        Of two that come at once, on a disk one alone is the first; in a store both may be.
+        """
+        if self.read(name) is not None:
+            return False
+        if not self.is_local:
+            self.write(name, content)
+            return True
+        part = f"{name}.{uuid.uuid4().hex}"
+        self.write(part, content)
+        try:
+            os.link(self.at(part), self.at(name))
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            self.write(name, content)
+        finally:
+            self.delete(part)
+        return True
+
     def delete(self, name: str) -> None:
         """Delete a file. Raises what the library raises."""
         self.files.delete_file(self.at(name))

@@ -68,7 +68,7 @@ def real_paths(urls: Iterable[str]) -> Iterator[str]:
     """What stays the same of an address under any name of it: of local ones the path without links."""
     folders: dict[str, str] = {}  # a hundred thousand shards lie in few
     for url in urls:
-        if is_remote(url):
+        if is_remote(url) or "\0" in url:  # no file can have such a name, but a record may say it
             yield url
             continue
         folder, _, name = url.rpartition("/")
@@ -292,6 +292,18 @@ def version(url: str, retry_unreachable: bool = False) -> str:
         return ""
     ask = _timely_http_version if url.startswith(HTTP) else _file_version
     return _ask(lambda: ask(url), url, "reach", retry_unreachable)
+
+
+def state(url: str) -> tuple[int, ...]:
+    """What a local file's every change shows in, also one whose date was set back; () of other sources.
+
+    Not its version: a copy with the same date is the same shard, and has another state.
+    """
+    if not is_remote(url):
+        with suppress(OSError):
+            facts = os.stat(url)
+            return facts.st_dev, facts.st_ino, facts.st_size, facts.st_ctime_ns
+    return ()
 
 
 def _file_version(url: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import urllib.request
 from collections.abc import Callable
@@ -10,10 +9,8 @@ from contextlib import suppress
 from typing import Any, Protocol
 from urllib.error import HTTPError
 
-from pyarrow import fs as pafs
-
 from pipeline.errors import ShardError
-from pipeline.storage.filesystems import filesystem
+from pipeline.storage.filesystems import filesystem, require_regular
 from pipeline.storage.listing import HTTP_TIMEOUT_S, version
 from pipeline.storage.urls import redact
 
@@ -44,7 +41,10 @@ class FileSource:
 
     def at(self, offset: int) -> Any:
         files, path = filesystem(self.url)
-        _require_regular(files, path, self.url)
+        try:
+            require_regular(files, path)
+        except OSError as error:
+            raise ShardError(f"{redact(self.url)} cannot be read: {error}") from None
         file = files.open_input_file(path)
         try:
             # Stores tell their etag as they open; for the others it is asked for.
@@ -58,13 +58,6 @@ class FileSource:
             file.close()
             raise
         return file
-
-
-def _require_regular(files: pafs.FileSystem, path: str, url: str) -> None:
-    """Refuse a pipe or a device: opening one may wait for ever, and none can be read twice."""
-    is_local = isinstance(files, pafs.LocalFileSystem)
-    if is_local and os.path.exists(path) and not os.path.isfile(path):
-        raise ShardError(f"{redact(url)} is not a regular file; pass a tar that lies on a disk")
 
 
 class HttpSource:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from generators.training.memory import Need
     from generators.training.protocol import Validation
 
 DATA, RENDERING, RUN = "Data", "Rendering", "Run"  # headings of `--help`
@@ -24,10 +25,11 @@ N_RESTARTS = 3  # of a group that lost a worker
 class Trainer(Protocol):
     """What the loop drives: networks, their optimizers, and how one batch teaches them."""
 
-    device: torch.device
-
     @property
     def input_size(self) -> tuple[int, int]: ...  # height and width of the images it takes
+    @property
+    def device(self) -> torch.device: ...
+    def need(self) -> Need | None: ...  # memory of a batch; None: not known
     def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]: ...
     def validate(self, images: Tensor, z: Tensor | None = None) -> Validation: ...
     def state_dict(self) -> dict[str, Any]: ...

@@ -16,7 +16,7 @@ from generators.training import parallel
 from generators.training.protocol import NotFinite
 from pipeline.errors import ConfigError
 from pipeline.faces.prepare import AlignSettings
-from pipeline.training import rendered, state
+from pipeline.training import memory, rendered, state
 from pipeline.training.batches import Batch, Batches, first_images
 from pipeline.training.config import LoopConfig, Trainer
 from pipeline.training.interruption import Interruption
@@ -46,6 +46,9 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
     settings = AlignSettings(config.align, "largest", *trainer.input_size)
     held_out = _held_out(config, settings, trainer.device)
     progress = _resume(trainer, folder)
+    n_before = progress.global_step
+    if not n_before:  # a run that goes on has shown that it fits
+        memory.require(trainer.need(), torch.device(trainer.device))
     stream, batches = _source(config, settings, trainer.device, progress.position)
     broken: set[str] = set()  # broken shards
     with closing(batches), closing(_record(folder, config, progress, trainer)) as record:
@@ -57,21 +60,39 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
                 record.note(f"the training is saved after {n:,} of {config.n_batches:,} batches")
 
         with Interruption(save) as interruption:
-            for batch in islice(batches, config.n_batches - progress.global_step):
+            for batch in islice(batches, config.n_batches - n_before):
                 with interruption.held_back():
+                    begun = time.monotonic()
                     terms = _step(trainer, batch, folder)
                     progress.global_step += 1
                     progress.position = batch.position
+                    if progress.global_step == n_before + 1:
+                        n_left = config.n_batches - progress.global_step
+                        seconds = time.monotonic() - begun
+                        device = torch.device(trainer.device)
+                        record.note(memory.first_batch(seconds, n_left, device))
                     record.batch(progress.global_step, terms, _counts(batch, stream))
                     for url in stream.broken.keys() - broken:
                         record.note(f"{stream.broken[url]}; the samples before it are used")
                         broken.add(url)
-                    if _is_due(progress, config, config.validate_every):
-                        _validate(trainer, held_out, folder, progress, record, notes)
-                    if _is_due(progress, config, config.checkpoint_every) or _is_time(
-                        progress, config, trainer.device
-                    ):
-                        _save(trainer, folder, progress, notes)
+                    _after(trainer, held_out, folder, progress, record, config, notes)
+
+
+def _after(
+    trainer: Trainer,
+    held_out: tuple[Tensor, Tensor | None],
+    folder: Path,
+    progress: _Progress,
+    record: TrainingLogger | NullLogger,
+    config: LoopConfig,
+    notes: str,
+) -> None:
+    """What is due behind a batch: a validation, a checkpoint."""
+    if _is_due(progress, config, config.validate_every):
+        _validate(trainer, held_out, folder, progress, record, notes)
+    saves = _is_due(progress, config, config.checkpoint_every)
+    if saves or _is_time(progress, config, torch.device(trainer.device)):
+        _save(trainer, folder, progress, notes)
 
 
 def _held_out(

@@ -9,10 +9,11 @@ import torch
 
 from encoders import UNet, load_inverter
 from encoders.metrics.distances import mse
+from encoders.training.residual_batch import parts_of, random_source
 from encoders.training.trainer import PRESETS, EncoderTrainConfig, EncoderTrainer, NotFinite
 from generators import Generator, GeneratorConfig
 
-TINY = tiny_trainings.encoder()
+TINY, CPU = tiny_trainings.encoder(), torch.device("cpu")
 
 
 @pytest.fixture
@@ -217,6 +218,18 @@ def test_disturbed_images_are_seen_and_clean_ones_asked_for(make, shapes_batch):
     assert all(torch.equal(target, images) for target in asked)
     assert all(torch.equal(one[:2], images[:2]) for one in seen)
     assert all((one[2:] - images[2:]).abs().mean() > 0.03 for one in seen)
+
+
+def test_strange_images_are_seen_and_asked_for(make, shapes_batch):
+    trainer, images = make(strange=0.5, disturb=0.25), shapes_batch(4)
+    [part] = parts_of(images, None, trainer.model, trainer.config, random_source(0, 0, CPU))
+    assert torch.equal(part.seen[:3], part.target[:3])
+    assert ((part.seen[:2] - images[:2]).abs().mean(dim=(1, 2, 3)) > 0.05).all()
+    assert torch.equal(part.target[2:], images[2:])
+    assert (part.seen[3] - images[3]).abs().mean() > 0.03
+    assert part.seen.abs().max() <= 1
+    [again] = parts_of(images, None, trainer.model, trainer.config, random_source(0, 0, CPU))
+    assert torch.equal(part.seen, again.seen)
 
 
 def test_pictures_of_a_view_are_compared_at_the_encoders_size(make, shapes_batch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from encoders import ReStyle, bootstrap, execution
+from encoders import ReStyle, bootstrap, bound, execution
 from encoders.execution import Execution, Plan
 from encoders.loop import Steps
 from generators import Generator, GeneratorConfig
@@ -81,8 +81,9 @@ def assert_same(found, expected, error=1e-6):
 
 
 @pytest.mark.slow
-def test_compiled_equals_eager_alone_and_in_batches_that_are_filled_up(make):
-    eager, compiled = make(), make(compile="always")
+def test_compiled_equals_eager_alone_and_in_batches_that_are_filled_up(make, networks):
+    limits = bound.of_generator(networks[1], 2.0)
+    eager, compiled = make(bound=limits), make(compile="always", bound=limits)
     given = images(4)
     expected = eager.invert(given, n_steps=3)
     assert_same(compiled.invert(given, n_steps=3), expected)

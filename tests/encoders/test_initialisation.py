@@ -154,6 +154,7 @@ def test_a_published_encoder_asks_for_the_file_it_begins_with(kind, says):
         ({"precision": "fp16"}, "precision must be one of fp32, bf16, not 'fp16'"),
         ({"n_steps": 0}, "n_steps must be at least 1, not 0"),
         ({"disturb": 2.0}, "disturb is a share from 0 to 1, not 2.0"),
+        ({"disturb": 0.6, "strange": 0.5}, "at most 1 together"),
         ({"accumulate": 17}, "a batch of 16 has no 17 parts"),
     ],
 )

@@ -81,6 +81,21 @@ def test_every_type_loads_strictly_and_runs(write, tmp_path, kind, in_channels):
 
 
 @pytest.mark.slow
+def test_the_prefix_of_data_parallel_is_taken_off(make, tmp_path):
+    content = make("BackboneEncoderUsingLastLayerIntoW", 3)
+    state = content["state_dict"]
+    torch.save(content, tmp_path / "plain.pt")
+    torch.save(
+        {**content, "state_dict": {f"module.{name}": t for name, t in state.items()}},
+        tmp_path / "wrapped.pt",
+    )
+    plain, wrapped = (load_inverter(tmp_path / f"{n}.pt") for n in ("plain", "wrapped"))
+    assert list(wrapped.state_dict()) == list(plain.state_dict())
+    for name, tensor in wrapped.state_dict().items():
+        assert torch.equal(tensor, plain.state_dict()[name])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_is_within_40_db(write, precision):
     path = write("Encoder4Editing", 3)

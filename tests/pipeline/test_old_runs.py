@@ -3,6 +3,7 @@
 `protocol1` is from commit 451b687, `protocol2` and its `edits2` from 3858898, before the rooms; `protocol3`
 and its `edits3` are from 8421aaa, with lists in lists and clamped pictures. All are from the shards
 `pipe:cat 0.tar` and `pipe:cat 1.tar` (three samples each, one of them damaged) by `tiny.safetensors`.
+`demo_v1` is from a871218, of the first shard by version 1 of the demo.
 """
 
 import shutil
@@ -16,6 +17,7 @@ import pytest
 
 from pipeline import LatentDataset, report
 from pipeline.config import ClusterConfig, RunConfig
+from pipeline.editing.edit import EditConfig, plan_edit
 from pipeline.engine import audit
 from pipeline.errors import ConfigError
 from pipeline.inversion.run import plan_inversion
@@ -69,6 +71,24 @@ def test_one_of_an_older_protocol_is_not_continued(old, folder):
         ConfigError, match="begun by another release.*can be read, edited and report"
     ):
         plan_inversion(SHARDS, folder, RunConfig(**SETTINGS), ClusterConfig())
+
+
+def test_a_folder_of_the_first_demo_is_read_edited_and_reported(old):
+    """Its generator is still the demo's."""
+    assert [found.problems for found in audit.verify("demo_v1", audit.files("demo_v1"))] == [[]]
+    assert report.write("demo_v1", old / "report.html").n_shown == 2
+    edit = EditConfig(directions=("demo:smile",), strengths=(1.0,))
+    plan = plan_edit("demo_v1", str(old / "edits"), edit, ClusterConfig())
+    assert len(plan.pending) == 1
+
+
+def test_going_on_in_a_folder_of_the_first_demo_says_how_to_get_it(old):
+    run = RunConfig(align="none", steps=2, metrics=("mse",))
+    with pytest.raises(ConfigError) as refused:
+        plan_inversion(SHARDS[:1], "demo_v1", run, ClusterConfig())
+    said = str(refused.value)
+    assert "git show c6b263e:encoders/weights/demo.safetensors > demo_v1.safetensors" in said
+    assert "--model demo_v1.safetensors" in said
 
 
 @pytest.mark.ray

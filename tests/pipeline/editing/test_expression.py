@@ -83,6 +83,11 @@ def test_refusals(smile):
     for layers in ("", "²", "1,,2"):
         with pytest.raises(ConfigError, match="does not name layers"):
             expression.parse_layers(layers)
+    for digits in ("9" * 10, "9" * 5000):
+        with pytest.raises(ConfigError, match="there is no component 9+; they are counted from 0"):
+            expression.parse(f"sefa:{digits}")
+    with pytest.raises(ConfigError, match="factor .* is too large"):
+        expression.parse("9" * 400 + "*smile.pt")
     with pytest.raises(ConfigError, match="takes .NAME=.*not ''"):
         expression.parse("")
     with pytest.raises(ConfigError, match="two directions are named 'smile'"):

@@ -115,3 +115,20 @@ def test_refusals(latents, tmp_path, monkeypatch):
         PathConfig(("0/1",))
     with pytest.raises(ConfigError, match="go together"):
         PathConfig(("0/1", "1/2"), direction="smile.pt")
+
+
+@pytest.mark.parametrize(
+    ("keys", "settings", "says"),
+    [
+        (("a", "b"), {"steps": 999_999_999_999}, "frames is too long, 36,000 are the most"),
+        (
+            ("a",),
+            {"direction": "x.pt", "strengths": (1.0, 1e300)},
+            "no larger than latents can hold",
+        ),
+        (("a",), {"direction": "x.pt", "strengths": (1.0, float("nan"))}, "finite"),
+    ],
+)
+def test_a_path_that_cannot_be_drawn(keys, settings, says):
+    with pytest.raises(ConfigError, match=says):
+        PathConfig(keys, **settings)

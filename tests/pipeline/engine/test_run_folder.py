@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -187,6 +189,14 @@ def test_fingerprints_follow_settings_not_paths():
         assert fingerprint(RunConfig(**change).settings()) != fingerprint(RunConfig().settings())
 
 
+def test_a_bound_is_a_setting_only_where_it_is_asked_for():
+    assert "bound" not in RunConfig().settings()
+    assert [RunConfig(bound=s).settings()["bound"] for s in (0, 3)] == [0.0, 3.0]
+    for limit in (-1, float("nan"), 1e9):
+        with pytest.raises(ConfigError, match="--bound must be 0 to 1000"):
+            RunConfig(bound=limit)
+
+
 def test_differences_shorten_hashes():
     text = difference({"model": "a" * 64}, {"model": "b" * 64})
     assert text == f"model: {'a' * 12}… there, {'b' * 12}… now"
@@ -198,3 +208,26 @@ def test_unknown_metrics_and_step_counts_are_refused():
     assert RunConfig(metrics=("psnr", "mse", "mse")) == RunConfig(metrics=("mse", "psnr"))
     with pytest.raises(ConfigError, match="1 to 1000"):
         RunConfig(steps=0)
+
+
+def test_of_two_runs_that_come_at_once_one_is_refused(shards, tmp_path):
+    asked = run_folder.tasks(shards, RUN)
+    for number in range(20):
+        out = str(tmp_path / f"out{number}")
+        both = threading.Barrier(2)
+
+        def begin(steps, out=out, both=both):
+            both.wait()
+            try:
+                RunFolder(out).write_run_record({"steps": steps}, asked, overwrite=False)
+            except ConfigError as error:
+                return str(error)
+            return steps
+
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(begin, (2, 3)))
+        [steps] = [answer for answer in answers if isinstance(answer, int)]
+        [why] = [answer for answer in answers if isinstance(answer, str)]
+        assert "different settings (steps: " in why
+        assert RunFolder(out).settings() == {"steps": steps}
+        assert not list((tmp_path / f"out{number}" / "_run").glob("settings.json.*"))

@@ -1,5 +1,6 @@
 """What all kinds of workers share, shown by a third kind, which is as small as one can be."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -172,3 +173,20 @@ def test_a_worker_whose_device_is_broken_leaves_the_pool(tmp_path, device, statu
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (status, "")
     assert done.stdout == ("of this task\n" if device == "well" else "")
+
+
+def test_a_source_whose_date_was_set_back_is_an_error(data, tmp_path, monkeypatch):
+    shard = tmp_path / "s.tar"
+    worker, task = work_on(str(shard), tmp_path / "out")
+    read = reader.samples
+
+    def changed_meanwhile(url):
+        yield from read(url)
+        dates = shard.stat()
+        shard.write_bytes(data[:-1] + b"x")
+        os.utime(shard, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+
+    monkeypatch.setattr(reader, "samples", changed_meanwhile)
+    with pytest.raises(ShardError, match="has changed since the run began"):
+        worker.process(task)
+    assert not list((tmp_path / "out").glob("*.parquet"))

@@ -36,13 +36,14 @@ def shard(tmp_path_factory, write_tar, photo):
 def start(joined, one_thread, shard, tiny_inverter, tmp_path):
     """A function: a loaded actor, its task and its folder."""
 
-    def make(out="out", batch_size=None, **changes):
+    def make(out="out", batch_size=None, bound=None, **changes):
         config = RunConfig(
             str(tiny_inverter),
             align="none",
             metrics=("mse", "identity"),
             steps=2,
             keep_fields=("json",),
+            bound=bound,
         )
         how = ClusterConfig(batch_size=batch_size)
         prepared = run.plan_inversion([shard], str(tmp_path / out), config, how)
@@ -54,11 +55,13 @@ def start(joined, one_thread, shard, tiny_inverter, tmp_path):
     return make
 
 
-@pytest.mark.parametrize(("asked", "used"), [(None, 8), (3, 3)])
-def test_the_footer_names_the_batch_size_that_was_used(start, asked, used):
-    actor, task, out = start(batch_size=asked)
+@pytest.mark.parametrize(("asked", "used", "bound"), [(None, 8, None), (3, 3, 2.5)])
+def test_the_footer_names_the_batch_size_that_was_used_and_the_bound(start, asked, used, bound):
+    actor, task, out = start(batch_size=asked, bound=bound)
     report = actor.process(task)
-    assert footer(pq.read_metadata(out / task.output))["batch_size"] == used
+    said = footer(pq.read_metadata(out / task.output))
+    assert said["batch_size"] == used
+    assert said.get("bound") == said["identity"].get("bound") == bound
     assert report.seconds["wait"] > 0
     assert report.n_by_status == {"ok": 11, "decode_error": 2}
     assert LatentDataset(str(out)).table()["label_age"].to_pylist() == list(range(N))

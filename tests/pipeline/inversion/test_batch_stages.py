@@ -4,7 +4,7 @@ import re
 import threading
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -13,13 +13,14 @@ import torch
 from encoders import load_inverter
 from encoders.metrics import distances
 from encoders.refinement import Refiner, curvature
+from encoders.stepping import Start, Stepper
 from pipeline import errors
-from pipeline.config import RunConfig
+from pipeline.config import AUTO, RunConfig
 from pipeline.engine import stopwatch
 from pipeline.engine.quarantine import CrashRecorder, CrashSearch
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.faces import images
-from pipeline.inversion import batch_size, batches
+from pipeline.inversion import batch_size, batches, computation
 from pipeline.inversion.batches import BatchInverter
 from pipeline.inversion.scoring import Scorer
 from pipeline.records import AlignedFace, Status
@@ -111,6 +112,13 @@ def test_rows_are_those_of_one_batch_after_the_other_to_the_bit(model, inverter,
     assert min(clock.seconds.values()) > 0
 
 
+def assert_shows_its_latent(model, row):
+    drawn = images.to_u8(model.draw_kept(torch.from_numpy(row.latents[-1:]))[0])
+    expected = images.decode(images.encode_jpeg(drawn)).astype(int)
+    # Of a batch and alone: rounding apart.
+    assert abs(images.decode(row.reconstruction) - expected).max() <= 3
+
+
 def test_of_each_row_the_best_step_is_kept(model, inverter, faces):
     class Worsening(Other):
         """Whose later steps are far off for every second image."""
@@ -141,11 +149,7 @@ def test_of_each_row_the_best_step_is_kept(model, inverter, faces):
         assert (row.is_worse, all_.is_worse) == (False, mse[-1] > 1.05 * min(mse))
         n_worse += all_.is_worse
         np.testing.assert_array_equal(row.latents[-1], all_.latents[step - 1])
-        drawn = images.to_u8(model.draw_kept(torch.from_numpy(row.latents[-1:]))[0])
-        difference = images.decode(row.reconstruction).astype(int) - images.decode(
-            images.encode_jpeg(drawn)
-        )
-        assert abs(difference).max() <= 3  # of a batch and alone
+        assert_shows_its_latent(model, row)
     assert 1 in kept
     assert n_worse
 
@@ -169,11 +173,71 @@ def test_a_refined_answer_is_a_step_more(model, inverter, faces):
         assert {len(values) for values in row.metrics.values()} == {len(row.latents)} == {3}
         assert row.metrics["mse"][2] < min(before.metrics["mse"])
         assert (row.best_step, row.is_worse) == (3, False)
-        drawn = images.to_u8(model.draw_kept(torch.from_numpy(row.latents[-1:]))[0])
-        difference = images.decode(row.reconstruction).astype(int) - images.decode(
-            images.encode_jpeg(drawn)
+        assert_shows_its_latent(model, row)
+
+
+def rows_of(inverter, faces, **more):
+    clock = Stopwatch()
+    found = [row for batch in inverter(**more).rows(iter(faces), clock) for row in batch]
+    assert [row.face.index for row in found] == [face.index for face in faces]
+    return found
+
+
+@pytest.mark.parametrize("n_ahead", [0, 2])
+def test_with_auto_each_row_has_the_steps_that_it_needs(
+    make_inverter, inverter, faces, n_ahead, monkeypatch
+):
+    model, gain = load_inverter(make_inverter(seed=2)), 0.001
+    monkeypatch.setattr(computation, "AUTO_GAIN", gain)  # which a model of random weights passes
+    run = replace(RUN, steps=AUTO, max_steps=6)
+    assert (run.steps, run.auto) == (6, True)
+    found = rows_of(inverter, faces, model=model, run=run, n_ahead=n_ahead)
+    fixed = rows_of(inverter, faces, model=model, run=replace(RUN, steps=6))
+    lengths = set()
+    for row, whole in zip(found, fixed, strict=True):
+        assert row.status == whole.status
+        if row.status != Status.OK:
+            continue
+        mse = whole.metrics["mse"]
+        falls = [after < (1 - gain) * before for before, after in pairwise(mse)]
+        n = falls.index(False) + 2 if False in falls else 6
+        lengths.add(n)
+        assert len(row.latents) == n
+        np.testing.assert_allclose(row.latents, whole.latents[:n], atol=1e-5)
+        assert row.metrics["mse"] == pytest.approx(mse[:n], rel=1e-4)
+        assert {len(values) for values in row.metrics.values()} == {n}
+        assert_shows_its_latent(model, row)
+    assert len(lengths) > 1, "they differ"
+
+
+def test_auto_refined_and_the_best_step(model, inverter, faces):
+    run = replace(RUN, steps=AUTO, max_steps=6, refine=3, latents="best")
+    refiner = Refiner(model, 3, gradients=curvature.gradients(model, 64))
+    plain = rows_of(inverter, faces, run=replace(RUN, steps=AUTO, max_steps=6))
+    for row, before in zip(rows_of(inverter, faces, run=run, refiner=refiner), plain, strict=True):
+        if row.status == Status.OK:
+            assert row.best_step == len(row.latents) == len(before.latents) + 1
+            np.testing.assert_allclose(row.latents[:-1], before.latents, atol=1e-5)
+            assert row.metrics["mse"][-1] < min(before.metrics["mse"])
+
+
+def test_a_random_start_is_the_rows_own(model, inverter, faces):
+    run = replace(RUN, init="random")
+    found, again = (rows_of(inverter, faces, run=run, size=size) for size in (3, 4))
+    starts = []
+    for row, other in zip(found, again, strict=True):
+        if row.status != Status.OK:
+            continue
+        np.testing.assert_allclose(row.latents, other.latents, atol=1e-5)
+        z = computation.z_of(row.face, 16)
+        w = model.generator.mapping(z[None])[0]
+        starts.append(w)
+        given = torch.from_numpy(images.decode(row.aligned_image)).permute(2, 0, 1)[None]
+        [alone] = Stepper(model, 1, 2)(
+            [Start(given.float() / 127.5 - 1, w[None, None].expand(1, 10, -1))]
         )
-        assert abs(difference).max() <= 3  # of a batch and alone
+        np.testing.assert_allclose(row.latents, alone.latents[:, 0], atol=1e-5)
+    assert len({tuple(w.tolist()) for w in starts}) == len(starts)
 
 
 def test_what_the_model_answers_with_nan_is_a_row(model, inverter, faces):

@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError
 from pipeline.inversion import run
 from pipeline.inversion.actor import InversionActor
 from pipeline.inversion.batches import BatchInverter
+from pipeline.inversion.computation import Computation
 from pipeline.inversion.scoring import Scorer
 from pipeline.latents import footer, schema
 from pipeline.records import AlignedFace, Status
@@ -80,7 +81,7 @@ def test_a_row_that_float16_cannot_hold_is_done_again_in_float32(overflowing, ro
 
 def test_bfloat16_is_not_done_again_and_nan_in_float32_stays_a_failure(rows, monkeypatch):
     again = []
-    monkeypatch.setattr(BatchInverter, "_exactly", lambda *_: again.append(1))
+    monkeypatch.setattr(Computation, "exactly", lambda *_: again.append(1))
     assert [row.precision for row in rows("bf16")] == ["bf16"] * 5
     assert not again
 

@@ -1,13 +1,19 @@
 """The packaged demo model keeps its promise: on portraits never trained on, every step is closer."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from encoders import load_inverter
 from encoders.metrics.distances import mse
-from pipeline.portraits import render, sample
+from pipeline.faces import detection
+from pipeline.faces.images import to_u8
+from pipeline.faces.prepare import AlignSettings, align_sample
+from pipeline.portraits import render, rendering, sample
+from pipeline.records import Sample
 
 N_PORTRAITS, N_STEPS = 64, 5
 UNSEEN_SEED = 2_000_000_011  # training and its own check use others
@@ -21,6 +27,16 @@ def model():
 @pytest.fixture(scope="module")
 def portraits():
     return render(sample(N_PORTRAITS, UNSEEN_SEED), 64, "aligned")
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """The NASA photo as it is aligned, mirrored, grey and dark, [4, 3, 64, 64]."""
+    data = (Path(rendering.__file__).parent / "astronaut.jpg").read_bytes()
+    [face] = align_sample(Sample(0, "astronaut", data), AlignSettings("face", "largest", 64, 64))
+    photo = torch.from_numpy(face.image_u8).permute(2, 0, 1).float() / 127.5 - 1
+    grey = photo.mean(dim=0, keepdim=True).expand(3, -1, -1)
+    return torch.stack([photo, photo.flip(-1), grey, 0.6 * photo - 0.4])
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +57,18 @@ def test_a_portrait_is_nearest_to_its_own_reconstruction(portraits, by_step):
     flat, drawn = portraits.flatten(1), by_step[-1].flatten(1)
     nearest = torch.cdist(drawn, flat).argmin(dim=1)
     assert (nearest == torch.arange(N_PORTRAITS)).float().mean() > 0.95
+
+
+@pytest.mark.slow
+def test_a_real_photo_stays_a_drawn_likeness(model, photos):
+    """It gets better or stays; to dlib's detector, every step shows a face."""
+    drawn = model.invert(photos, N_STEPS).thumbnails
+    errors = torch.stack([mse(step.clamp(-1, 1), photos) for step in drawn])
+    assert (errors[-1] < 0.95 * errors[0]).all(), errors
+    assert (errors[-1] <= 1.05 * errors.min(dim=0).values).all(), errors
+    size = (detection.ALIGNED_SIDE, detection.ALIGNED_SIDE)
+    for image in F.interpolate(drawn.flatten(0, 1), size, mode="bilinear", antialias=True):
+        assert detection.detect(to_u8(image))
 
 
 @pytest.mark.slow

@@ -49,3 +49,15 @@ def test_edits_are_shown_beside_their_source(make_run, tmp_path):
     assert "source-run" in page.texts
     with pytest.raises(ConfigError, match="edited holds edits; compare the inversions"):
         comparison.compare([str(run.folder), str(tmp_path / "edited")])
+
+
+@pytest.mark.parametrize("strengths", [[1.0], [-2.0, 0.0, 2.0, 3.0, 4.0]])
+def test_strengths_that_do_not_fit_the_rows_are_refused(make_run, tmp_path, strengths):
+    edit_of(make_run(latents="all"), tmp_path / "edited", names=("smile",))
+    path = tmp_path / "edited" / "photos.parquet"
+    table = pq.read_table(path).slice(1)
+    footer = json.loads(pq.read_metadata(path).metadata[b"restyle"])
+    footer["identity"]["edit_strengths"] = [*strengths, 9.0]
+    pq.write_table(table.replace_schema_metadata({b"restyle": json.dumps(footer)}), path)
+    with pytest.raises(ConfigError, match="which are not .* edits of each"):
+        report.write(tmp_path / "edited", tmp_path / "edited.html")

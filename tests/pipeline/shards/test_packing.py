@@ -5,6 +5,7 @@ import tarfile
 
 import pytest
 
+from pipeline.errors import ConfigError
 from pipeline.shards import packing, reader
 
 
@@ -80,3 +81,31 @@ def test_the_reader_drops_nothing_that_is_packed(tmp_path, photo):
     found = list(reader.samples(packed.shards[0]))
     assert {sample.status for sample in found} == {"ok"}
     assert len({sample.key for sample in found}) == packed.n_images == len(folders) * len(names)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "p%c.tar", "p%s%d.tar", "p%d%d.tar", "p%.tar", "p%x.tar", "p%999999999d.tar", "p%*d.tar",
+        "s3://bucket/%d.tar", "pipe:cat > %d.tar", "http://host/%d.tar", "%d.tgz", "p%(a)d.tar",
+    ],
+)  # fmt: skip
+def test_a_pattern_that_cannot_name_shards(photos, tmp_path, monkeypatch, pattern):
+    monkeypatch.chdir(tmp_path)
+    for samples in (100, 2):
+        with pytest.raises(ConfigError, match="pattern|written to this machine"):
+            packing.pack(str(photos), pattern, samples)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_names_that_mean_something_elsewhere_are_names_here(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for pattern, name in (("a:b/%d.tar", "a:b/0.tar"), ("%%d.tar", "%d.tar"), ("#?.tar", "#?.tar")):
+        packed = packing.pack(str(photos), pattern, 100)
+        assert packed.shards == [name]
+        assert (tmp_path / name).is_file()
+
+
+def test_a_name_that_is_too_long_is_one_sentence(photos, tmp_path):
+    with pytest.raises(ConfigError, match="File name too long"):
+        packing.pack(str(photos), str(tmp_path / ("x" * 300 + "%d.tar")), 100)

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from pipeline import storage
-from pipeline.errors import ShardError
+from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
 from pipeline.shards.photos import SourcePhotos, trusted
 
@@ -105,6 +105,12 @@ def test_with_a_place_only_the_name_of_a_shard_is_taken(server, shard, tmp_path)
         == "s3://mine/shards/s.tar?region=eu"
     )
     assert seen == []
+
+
+def test_a_place_is_no_command_which_would_be_given_a_name_of_the_data_set():
+    for place in ("pipe:", "pipe:cat"):
+        with pytest.raises(ConfigError, match="not a command"):
+            SourcePhotos("x;touch ran/s.tar", images.decode_or_none, photos=place)
 
 
 def test_a_file_of_this_machine_is_read_if_it_is_what_was_inverted(shard):

@@ -1,6 +1,6 @@
 """Damaged tars and pictures for as long as wanted: how many were tried, and what became of them.
 
-    python -m benchmarks.fuzz --minutes 10
+    python -m benchmarks.fuzz media --minutes 10
 
 The cases and what must hold of them are those of the suite (tests/fuzzing.py), other ones each time.
 Writes benchmarks/results/fuzz.json; exit status 1 where anything did not hold.
@@ -25,11 +25,11 @@ from typing import Any
 import PIL
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 import fuzzing  # noqa: E402
 
-RESULTS = Path(__file__).parent / "results" / "fuzz.json"
+RESULTS = ROOT / "benchmarks" / "results" / "fuzz.json"
 ROUND = 200  # examples drawn under one seed
 
 
