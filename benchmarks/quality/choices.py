@@ -1,4 +1,4 @@
-"""What else a run may choose: steps by image, a random start, how near to the encoder a refined latent stays."""
+"""What else a run may choose: steps by image, a random start, how near to the encoder refinement stays."""
 
 from __future__ import annotations
 
