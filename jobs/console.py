@@ -96,6 +96,17 @@ def print_found(plan: RunPlan) -> None:
         )
 
 
+def print_not_retried(plan: RunPlan) -> None:
+    """Which shards have rows that `--retry-failed` would try again, if it reached them."""
+    if plan.left:
+        say(
+            f"warning: {n_of(len(plan.left), 'finished shard')} with crashed or not_finite rows not retried, "
+            f"because not named here, or gone ({plan.left[0]}{', ...' if len(plan.left) > 1 else ''}): "
+            "those rows stay as they are",
+            err=True,
+        )
+
+
 def print_forgotten(urls: list[str], dry_run: bool) -> None:
     """Which shards were taken back."""
     if not urls:

@@ -106,11 +106,17 @@ class NamedInt(Whole):
 
     def __init__(self, names: Mapping[str, int], least: int | None, most: int | None) -> None:
         super().__init__(least, most)
-        self._names, self.name = names, "|".join([*names, "N"])
+        self._names = names
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """The parsed value; click calls this."""
-        return super().convert(self._names.get(value, value), param, ctx)
+        if value in self._names:
+            return self._names[value]
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            words = f"{', '.join(self._names)} or a whole number from {self.min} to {self.max}"
+            self.fail(f"{words}, not {str(value)[:MAX_SHOWN]}", param, ctx)
 
 
 class Flag(click.Option):
@@ -266,6 +272,8 @@ def _option(field: Field, hint: Any, default: Any, is_plain: bool) -> Flag:
         # What a preset switches on, a flag must be able to switch off.
         declared[0] = f"--{name}" if is_plain and not default else f"--{name}/--no-{name}"
         attributes = {"is_flag": True}
+    if "words" in metadata:
+        attributes["metavar"] = f"[{'|'.join(metadata['words'])}|N]"
     if metadata.get("many"):
         attributes = {"multiple": True}
     shown = _shown(default)

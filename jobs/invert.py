@@ -81,6 +81,7 @@ def invert(
     )
     console.print_labels(plan)
     console.print_found(plan)
+    console.print_not_retried(plan)
     console.warn_of_demo_model(plan, config.model)
     if dry_run:
         console.print_plan(plan)

@@ -7,12 +7,13 @@ from pathlib import Path
 import jinja2
 
 from benchmarks.quality import figures, pictures, robustness
+from benchmarks.quality.choices import EDIT, MOST, STRENGTH
 from benchmarks.quality.methods import ENCODER_STEPS
 from benchmarks.quality.pictures import Pictures
 from benchmarks.quality.portraits import REGIONS
 from benchmarks.quality.record import NAMES, Record
 from benchmarks.quality.targets import SHOWN
-from pipeline.config import REFINE
+from pipeline.config import AUTO_GAIN, REFINE
 
 FOLDER, NOTES = "quality", "notes.md"
 _TEMPLATE = Path(__file__).parent / "page.md.jinja"
@@ -50,4 +51,8 @@ def markdown(record: Record, notes: str = "") -> str:
         attributes=list(SHOWN.values()),
         five=ENCODER_STEPS,
         refine=REFINE,
+        gain=AUTO_GAIN,
+        most=MOST,
+        edit=EDIT,
+        strength=STRENGTH,
     )

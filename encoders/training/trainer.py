@@ -228,6 +228,10 @@ class EncoderTrainer:
         averages = ["average"] if self.config.ema_half_life else []
         return ["encoder", "optimizer", "discriminators", *averages]
 
+    def effort_at(self, global_step: int) -> float:
+        """What the batch after `global_step` takes: its residual steps."""
+        return self.config.n_steps_at(global_step)
+
     def state_dict(self) -> dict[str, Any]:
         """All that continues to the same weights: tensors, numbers and containers of them."""
         parts = {SAVED_AS.get(n, n): getattr(self, n).state_dict() for n in self._parts}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -51,6 +51,23 @@ class GeneratorTrainConfig:
         0.9, "Share of the images whose styles come from two vectors.", TRAINING
     )
     flip: bool = setting(False, "Mirror half of the real images.", TRAINING)
+    augment: bool = setting(
+        False,
+        "Change what the discriminator sees at random, the more the more it overfits (ADA, arXiv "
+        "2006.06676); for sets below about 30,000 images.",
+        TRAINING,
+    )
+    augment_target: float = setting(
+        0.6,
+        "Mean sign of the discriminator's scores of real images that augmentation aims at: 0 is a guess, 1 a "
+        "set known by heart.",
+        TRAINING,
+    )
+    augment_ramp: int = setting(
+        100_000,
+        "Images over which the probability of each change can rise from 0 to 1; the paper's is 500,000.",
+        TRAINING,
+    )
     precision: str = setting("fp32", "Precision of feature maps: fp32 or bf16.", TRAINING)
     ema_half_life: int = setting(
         10_000, "Images after which a weight counts half in the average.", TRAINING
@@ -85,6 +102,12 @@ class GeneratorTrainConfig:
         for name in ("batch_size", "accumulate", "r1_interval", *path):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.augment_target < 1:
+            raise ValueError(
+                f"augment_target must be from 0 to below 1, not {self.augment_target:g}"
+            )
+        if self.augment_ramp < 1:
+            raise ValueError(f"augment_ramp must be at least 1, not {self.augment_ramp}")
         if not self.divides(self.accumulate):
             raise ValueError(
                 f"a batch of {self.batch_size} in {self.accumulate} parts: the discriminator compares "
@@ -118,6 +141,11 @@ class GeneratorTrainConfig:
                 discriminator = Discriminator(DiscriminatorConfig(self.resolution, widths))
         return generator.requires_grad_(True), discriminator.requires_grad_(True)
 
+    def settings(self) -> dict[str, Any]:
+        """What decides the weights; augmentation is named only where it is used, so older folders go on."""
+        unused = () if self.augment else ("augment", "augment_target", "augment_ramp")
+        return {name: value for name, value in asdict(self).items() if name not in unused}
+
     def _shape(self) -> GeneratorConfig:
         sizes = {name: getattr(self, name) for name in ("z_dim", "w_dim", "n_mapping_layers")}
         if self.channels:
@@ -130,3 +158,22 @@ class GeneratorTrainConfig:
                 f"{path} is for {resolution} px and the training for {self.resolution} px; give both "
                 "the same resolution"
             )
+
+
+PRESETS = {
+    "stylegan2": GeneratorTrainConfig(),
+    # About half a second of one core a batch.
+    "cpu": GeneratorTrainConfig(
+        resolution=64,
+        channels=(96, 96, 96, 64, 32),
+        z_dim=128,
+        w_dim=128,
+        n_mapping_layers=4,
+        n_batches=10_000,
+        batch_size=16,
+        augment=True,
+        r1_gamma=0.1,
+        path_length_interval=8,
+        ema_half_life=5000,
+    ),
+}

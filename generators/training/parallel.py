@@ -49,6 +49,15 @@ def average(value: Tensor) -> Tensor:
     return total / n_workers()
 
 
+def first_says(answer: bool, device: torch.device) -> bool:
+    """The first worker's answer, on all of them, which all must ask at the same place."""
+    if n_workers() == 1:
+        return answer
+    shared = torch.tensor(int(answer), device=device)
+    distributed.broadcast(shared, src=0)
+    return bool(shared)
+
+
 def broadcast_parameters(module: nn.Module) -> None:
     """Give every worker the first one's parameters and buffers; nothing on a single one."""
     if n_workers() == 1:

@@ -27,6 +27,7 @@ from generators.training.adversarial import (
     path_length,
     r1_penalty,
 )
+from generators.training.augmentation import Augmentation
 from generators.training.config import PRECISIONS, GeneratorTrainConfig
 from generators.training.finite import FiniteCheck
 from generators.training.memory import Need, peak_bytes
@@ -90,6 +91,7 @@ class GeneratorTrainer:
         rate = config.discriminator_learning_rate
         self.discriminator_optimizer = adam(self.discriminator, rate, every)
         self.path_mean = torch.zeros((), device=device)
+        self.augmentation = Augmentation(config.augment_target, config.augment_ramp)
         self.global_step = self.n_images = 0
         self.draw = torch.Generator(self.device)
 
@@ -120,7 +122,8 @@ class GeneratorTrainer:
                 4 images or a multiple of 4.
             z: what this step's fakes are drawn from, [N, z_dim]; None: drawn at random.
 
-        Returns: losses and mean scores; of "r1" and "path_length" only where they were due.
+        Returns: losses and mean scores; of "r1" and "path_length" only where they were due; with augmentation
+            the mean sign of the scores of real images, and the probability that follows from it.
 
         Raises:
             NotFinite: a gradient is infinite or no number. Neither its update was made nor any after it; for
@@ -134,7 +137,9 @@ class GeneratorTrainer:
                 mirrored = self._uniform(len(images))[:, None, None, None] < 0.5
                 images = torch.where(mirrored, images.flip(3), images)
             parts = self._parts(images, z)
-            self._update(self.discriminator, self._logistic_of_discriminator, parts, check)
+            terms = self._update(self.discriminator, self._logistic_of_discriminator, parts, check)
+            if config.augment:
+                check.report({"real_sign": average(terms["real_sign"])})
             if config.r1_gamma and self.global_step % config.r1_interval == 0:
                 self._update(self.discriminator, self._r1, parts, check)
             self._update(self.generator, self._logistic_of_generator, parts, check)
@@ -144,7 +149,11 @@ class GeneratorTrainer:
                 path_mean = average(terms["path_mean"])
         values = check.fetch()
         self.path_mean = path_mean
-        self._follow(len(images) * n_workers())
+        n = len(images) * n_workers()
+        self._follow(n)
+        if config.augment:
+            self.augmentation.follow(values["real_sign"], n)
+            values["augment_p"] = self.augmentation.p
         self.global_step += 1
         return values
 
@@ -180,21 +189,27 @@ class GeneratorTrainer:
         w_plus = mixed_styles(self.generator, z, self._codes(n), self.draw, self.config.mixing)
         return w_plus, self.generator.synthesis(w_plus, noise="random")
 
+    def _seen(self, images: Tensor) -> Tensor:
+        """What the discriminator is shown of images."""
+        return self.augmentation(images, self.draw) if self.config.augment else images
+
     def _logistic_of_discriminator(self, real: Tensor, z: Tensor | None) -> tuple[Tensor, Terms]:
         with torch.no_grad():
             _, fake = self._fakes(len(real), z)
-        real_scores, fake_scores = self.discriminator(real), self.discriminator(fake)
+        real_scores, fake_scores = (self.discriminator(self._seen(x)) for x in (real, fake))
         loss = discriminator_loss(real_scores, fake_scores)
         means = {"real_score": real_scores.mean(), "fake_score": fake_scores.mean()}
+        if self.config.augment:
+            means["real_sign"] = real_scores.detach().sign().mean()
         return loss, {"discriminator": loss, **means}
 
     def _r1(self, real: Tensor, _: Tensor | None) -> tuple[Tensor, Terms]:
-        penalty = r1_penalty(self.discriminator, real)
+        penalty = r1_penalty(self.discriminator, self._seen(real))
         return self.config.r1_gamma / 2 * self.config.r1_interval * penalty, {"r1": penalty}
 
     def _logistic_of_generator(self, real: Tensor, z: Tensor | None) -> tuple[Tensor, Terms]:
         _, fake = self._fakes(len(real), z)
-        loss = generator_loss(self.discriminator(fake))
+        loss = generator_loss(self.discriminator(self._seen(fake)))
         return loss, {"generator": loss}
 
     def _path_length(self, real: Tensor, z: Tensor | None) -> tuple[Tensor, Terms]:
@@ -262,11 +277,19 @@ class GeneratorTrainer:
         rows = min(GRID_ROWS, len(images) // columns)
         drawn = fakes[: rows * columns].unflatten(0, (rows, columns)).cpu()
         grid = torch.cat([images[None, :columns].float().cpu(), drawn])
-        return Validation({"swd": distances}, sum(distances) / len(distances), grid)
+        # Levels of a Laplacian pyramid: the finest details first, in the end what is left of the images.
+        scales = tuple(f"{self.config.resolution >> level}px" for level in range(len(distances)))
+        return Validation({"swd": distances}, sum(distances) / len(distances), grid, scales)
+
+    def effort_at(self, global_step: int) -> float:
+        """What the batch after ``global_step`` takes; on average all take the same."""
+        return 1.0
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs to make the same steps: plain data and tensors, not copied."""
         parts = {name: getattr(self, name).state_dict() for name in STATEFUL}
+        if self.config.augment:
+            parts["augmentation"] = self.augmentation.state_dict()
         return parts | {key: getattr(self, name) for name, key in COUNTERS.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -275,6 +298,8 @@ class GeneratorTrainer:
             getattr(self, name).load_state_dict(state[name])
         for name, key in COUNTERS.items():
             setattr(self, name, state[key])
+        if self.config.augment:
+            self.augmentation.load_state_dict(state["augmentation"])
         self.path_mean = self.path_mean.to(self.device)
 
     def save(self, path: str | os.PathLike, notes: str) -> None:

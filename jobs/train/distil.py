@@ -34,9 +34,11 @@ def distil(shards: tuple[str, ...], out: str, **options: Any) -> None:
         raise click.UsageError(
             "name the SHARDS to train on, or pass --render to draw the portraits"
         )
-    if rendered.render and (shards or options["held_out"] or options["align"] == "face"):
+    of_shards = shards, options["held_out"], options["held_out_share"], options["align"] == "face"
+    if rendered.render and any(of_shards):
         raise click.UsageError(
-            "--render draws portraits instead of reading them: leave out SHARDS, --held-out and --align"
+            "--render draws portraits instead of reading them: leave out SHARDS, --held-out, "
+            "--held-out-share and --align"
         )
     make, drawn = partial(DistillationTrainer, config), rendered if rendered.render else None
     start(make, asdict(config), shards, out, options, config.z_dim, drawn)

@@ -16,7 +16,7 @@ from jobs.printing import say
 from pipeline.storage import redact
 from pipeline.training.config import LoopConfig, RenderConfig, WorkersConfig
 from pipeline.training.rendered import shards as shards_of
-from pipeline.training.run import execute, find_shards
+from pipeline.training.run import Shards, execute, find_shards
 
 # Of the loop, what decides the weights too.
 DECIDING = ("align", "chunk", "n_held_out")
@@ -61,8 +61,8 @@ def start(
         z_dim: of the vectors that samples carry; 0: none is wanted.
         rendered: what is drawn instead of reading shards.
     """
-    patterns = options.pop("held_out")
-    own, held_out = (shards_of(rendered), ()) if rendered else find_shards(shards, patterns)
+    patterns, share = options.pop("held_out"), options.pop("held_out_share")
+    data = Shards(shards_of(rendered)) if rendered else find_shards(shards, patterns, share)
     shared = {name: settings[name] for name in ("n_batches", "batch_size", "seed")}
     shared |= {"z_dim": z_dim}  # a flag of some trainers too
     of_loop = {f.name: options[f.name] for f in fields(LoopConfig) if f.name in options}
@@ -70,14 +70,16 @@ def start(
         LoopConfig,
         of_loop | shared,
         out=out,
-        shards=own,
-        held_out=held_out,
+        shards=data.own,
+        held_out=data.held_out,
+        held_out_share=data.share,
         rendered=rendered,
     )
     decides = settings | {
-        "shards": [redact(url) for url in own],
-        "held_out": [redact(url) for url in held_out],
+        "shards": [redact(url) for url in data.own],
+        "held_out": [redact(url) for url in data.held_out],
         **{name: getattr(config, name) for name in DECIDING},
+        **({"held_out_share": data.share} if data.share else {}),
         **({"held_out_seed": rendered.held_out_seed} if rendered else {}),
     }
     notes = shlex.join(["restyle", *map(redact, sys.argv[1:])])

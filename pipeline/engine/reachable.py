@@ -24,7 +24,7 @@ SOCKET = "ray/session_2026-12-01_12-00-00_000000_{}/sockets/plasma_store"
 # HTTP/2, which Ray's head speaks: what a client says first, and the kind of frame that answers it.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 N_HEADER_BYTES, KIND, SETTINGS = 9, 3, 4
-ELSEWHERE = "set RAY_TMPDIR to a folder that this user can write to, such as RAY_TMPDIR=/tmp"
+N_PROBE_BYTES = 2**17  # Ray starts with little more
 
 
 def address_of(asked: str | None) -> str:
@@ -87,11 +87,14 @@ def require_temporary_folder() -> None:
     try:
         own = Path(folder) / "ray"
         own.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=own):
-            pass
+        with tempfile.NamedTemporaryFile(dir=own) as probe:
+            probe.write(bytes(N_PROBE_BYTES))
+            probe.flush()
     except OSError as error:
+        example = "" if folder == "/tmp" else ", such as RAY_TMPDIR=/tmp"
         raise ConfigError(
-            f"{where}, which cannot be written to ({error.strerror}); {ELSEWHERE}"
+            f"{where}, which cannot be written to ({error.strerror}); set RAY_TMPDIR to a folder with room "
+            f"that this user can write to{example}"
         ) from None
 
 
@@ -150,7 +153,7 @@ def no_cluster(asked: str | None, error: BaseException) -> ConfigError:
     if "token" in str(error).lower():
         return _refused(asked, error)
     do = "start the cluster" if asked is None else "start one with `ray start --head`"
-    at = f"{address_of(asked)}{_named(asked)}"
+    at = f"{address_of(asked)}{_named(asked)}".rstrip(",")
     return ConfigError(
         f"no Ray cluster answers at {at} ({_line(error)}); {do}{_or_run_here(asked)}"
     )

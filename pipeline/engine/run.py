@@ -35,6 +35,9 @@ class RunPlan:
     redo: frozenset[str] = frozenset()  # files that are there and to be replaced
     concurrent_run: str = ""  # who else is writing to the folder now
     found: Found = field(default_factory=Found)  # of shards that moved since they were inverted
+    left: tuple[
+        str, ...
+    ] = ()  # shards with rows to be tried again that nobody asked for, or that are gone
 
 
 def execute(plan: RunPlan, cluster: ClusterConfig, progress: Progress) -> Summary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -68,20 +68,27 @@ def plan_inversion(
     planned = folder.planned(tasks, overwrite)
     tasks, pending = planned.tasks, planned.pending
     redo: frozenset[str] = frozenset()
+    left: tuple[str, ...] = ()
     if retry_failed and not overwrite:
-        undone = {t.output for t in pending}
-        done = [t.output for t in tasks if t.output not in undone]
-        redo = frozenset(audit.with_rows(out, done, RETRYABLE))
-        wanted = redo | undone
+        redo, left = _to_redo(folder, {t.output for t in tasks})
+        wanted = redo | {t.output for t in pending}
         pending = [t for t in tasks if t.output in wanted]
     if not dry_run:
         folder.require_writable()
         require_reachable(cluster.address)
     workers = actor_config(config, out, settings, cluster, tasks)
     other = concurrent_run(out, overwrite)
+    found = planned.found
     return RunPlan(
-        workers, out, tasks, pending, settings, overwrite, redo, other, found=planned.found
+        workers, out, tasks, pending, settings, overwrite, redo, other, found=found, left=left
     )
+
+
+def _to_redo(folder: RunFolder, asked: Set[str]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Files with rows that may be tried again: those asked for, and the shards of those that are not."""
+    files = set(audit.with_rows(folder.address, folder.committed(), RETRYABLE))
+    others = [r["url"] for r in folder.shards() or [] if r["output"] in files - asked]
+    return frozenset(files & asked), tuple(others)
 
 
 def _label_columns(

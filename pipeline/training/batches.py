@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -114,7 +115,10 @@ def _pool(settings: AlignSettings) -> Executor:
     n = max(1, (n_cpus or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if settings.mode == "none":
         return ThreadPoolExecutor(n)
-    return ProcessPoolExecutor(n, mp_context=get_context("spawn"))
+    # Ctrl-C reaches them too, but how a training ends is for its own process to say.
+    ignore = signal.SIGINT, signal.SIG_IGN
+    context = get_context("spawn")
+    return ProcessPoolExecutor(n, context, initializer=signal.signal, initargs=ignore)
 
 
 def vector(sample: Sample, z_dim: int) -> Tensor:
@@ -149,12 +153,17 @@ def first_images(
     for sample in _one_epoch(stream):
         face = align_sample(sample, settings)[0]
         if face.image_u8 is not None:
-            images.append(torch.from_numpy(face.image_u8).permute(2, 0, 1).float() / 127.5 - 1)
+            pixels = torch.tensor(face.image_u8)  # a copy: the array may be read-only
+            images.append(pixels.permute(2, 0, 1).float() / 127.5 - 1)
             vectors += [vector(sample, z_dim)] if z_dim else []
         if len(images) == n:
             break
     if not images:
+        share = stream.config.held_out_share
         reasons = "; ".join(stream.broken.values()) or "they hold no image"
+        reasons += f", or none in that share; pass more than --held-out-share {share:g}" * (
+            share > 0
+        )
         raise ConfigError(
             f"nothing to validate on in {redact(stream.config.urls[0])} and its like: {reasons}"
         )

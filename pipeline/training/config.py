@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -35,6 +35,7 @@ class Trainer(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
     def save(self, path: Path, notes: str) -> None: ...
+    def effort_at(self, global_step: int) -> float: ...  # of the batch after so many, to compare
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,14 @@ class LoopConfig:
     out: str  # folder for checkpoints and logs, on storage that all workers share
     shards: tuple[str, ...]
     held_out: tuple[str, ...] = setting(
-        (), "Shards to validate on. Default: the last shard.", DATA, many=True
+        (), "Shards to validate on. Default: the last of several shards.", DATA, many=True
+    )
+    held_out_share: float = setting(
+        0.0,
+        "Share of the samples to validate on instead, chosen by a hash of their keys. Default: 0.1 of a "
+        "single shard.",
+        DATA,
+        least=0,
     )
     # The next three are settings of the trainer.
     n_batches: int = 1
@@ -89,12 +97,26 @@ class LoopConfig:
     )
     validate_every: int = setting(500, "Batches between validations.", RUN, least=1)
     checkpoint_every: int = setting(500, "Batches between checkpoints.", RUN, least=1)
+    checkpoint_minutes: float = setting(
+        10.0, "Minutes after which a checkpoint is made, whatever the batches.", RUN, least=0
+    )
     log_every: int = setting(20, "Batches between lines of the log.", RUN, least=1)
 
+    def __post_init__(self) -> None:
+        if self.held_out_share >= 1:
+            raise ConfigError(
+                f"--held-out-share must be below 1, or nothing is trained on, not {self.held_out_share:g}"
+            )
+
     def stream(self, urls: tuple[str, ...], worker: int = 0, n_workers: int = 1) -> StreamConfig:
-        """What one worker reads of these shards."""
+        """What one worker reads of these shards to train on."""
         fields = frozenset({"npy"} if self.z_dim else ())
-        return StreamConfig(urls, self.seed, worker, n_workers, self.chunk, fields)
+        share = self.held_out_share
+        return StreamConfig(urls, self.seed, worker, n_workers, self.chunk, fields, share)
+
+    def held_out_stream(self) -> StreamConfig:
+        """What is read to validate on."""
+        return replace(self.stream(self.held_out), held_out=True)
 
 
 # Builds a trainer on a device; it travels to the workers.

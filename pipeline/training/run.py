@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +18,42 @@ from pipeline.training.loop import train
 
 # Settings that may change between two stretches of a run without changing what it learns.
 MAY_DIFFER = frozenset({"out", "log_every", "checkpoint_every"})
+SHARE_OF_ONE = 0.1  # of the samples of a single shard that is held out
+
+
+@dataclass(frozen=True)
+class Shards:
+    """What is trained on, and what is validated on."""
+
+    own: tuple[str, ...]
+    held_out: tuple[str, ...] = ()
+    share: float = 0.0  # of the samples that is held out, where both are the same shards
 
 
 def find_shards(
-    patterns: Sequence[str], held_out: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Shards to train on and shards to validate on; without a pattern for those the last one.
+    patterns: Sequence[str], held_out: Sequence[str] = (), share: float | None = None
+) -> Shards:
+    """Shards to train on and shards to validate on.
+
+    Without a pattern for those or a share of the samples it is the last shard, or a share of the only one.
 
     Raises:
-        ConfigError: nothing matches, or there is one shard for both.
+        ConfigError: nothing matches, every shard is held out, or both ways are asked for.
     """
     shards = tuple(storage.expand(patterns))
     if held_out:
+        if share:
+            raise ConfigError(
+                "--held-out names shards and --held-out-share takes samples of all of them; pass one"
+            )
         wanted = tuple(storage.expand(held_out))
         others = tuple(url for url in shards if url not in wanted)
         if not others:
             raise ConfigError("every shard is held out; pass other shards to train on")
-        return others, wanted
-    if len(shards) < 2:
-        raise ConfigError(
-            "one shard cannot be trained and validated on; pass --held-out SHARD, or more shards (the last "
-            "one is then held out)"
-        )
-    return shards[:-1], shards[-1:]
+        return Shards(others, wanted)
+    if not share and len(shards) > 1:
+        return Shards(shards[:-1], shards[-1:])
+    return Shards(shards, shards, share or SHARE_OF_ONE)
 
 
 def execute(

@@ -6,6 +6,7 @@ stream goes on exactly where it stopped after reading at most one shard again, w
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,18 @@ class StreamConfig:
     n_workers: int = 1
     chunk: int = 2048  # samples shuffled together, held as undecoded bytes
     fields: frozenset[str] = frozenset()  # further members wanted of a sample, by extension
+    held_out_share: float = 0.0  # of all samples, by their keys
+    held_out: bool = False  # whether that share comes, or the others do
+
+    def wants(self, key: str) -> bool:
+        """Whether a sample belongs to this stream."""
+        return not self.held_out_share or is_held_out(key, self.held_out_share) == self.held_out
+
+
+def is_held_out(key: str, share: float) -> bool:
+    """Whether a sample is never trained on: by its key alone, whatever else a set holds or is given."""
+    digest = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 @dataclass
@@ -96,7 +109,7 @@ class SampleStream:
 
     def of_shard(self, url: str) -> Iterator[Sample]:
         """This worker's samples of one shard, in stored order."""
-        source = self.read(url)
+        source: Iterator[Sample] = (s for s in self.read(url) if self.config.wants(s.key))
         if len(self.config.urls) < self.config.n_workers:
             source = islice(source, self.config.worker, None, self.config.n_workers)
         self._empty.add(url)

@@ -49,6 +49,7 @@ def test_what_fell_is_told_by_its_place():
     assert found.falls == []
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "RESULTS", tmp_path)
     supervisor.run(record.read("run_files", "read", 3), 10)

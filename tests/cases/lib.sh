@@ -27,6 +27,10 @@ skip() { # skip WHY
   exit 77
 }
 
+unforeseen() { # whether out.txt holds an error that nobody has words for
+  grep -q -e Traceback -e 'error that it does not know' out.txt
+}
+
 limited() { # limited GIB SECONDS COMMAND...: its status in $rc (137: killed), its output in out.txt, the last line in $said
   python3 "$CASES/limited.py" "$@" > out.txt 2>&1
   rc=$?
@@ -35,14 +39,14 @@ limited() { # limited GIB SECONDS COMMAND...: its status in $rc (137: killed), i
 
 refused() { # refused GIB SECONDS COMMAND...: status 2 and a sentence
   limited "$@"
-  if [ "$rc" != 2 ] || grep -q Traceback out.txt; then
+  if [ "$rc" != 2 ] || unforeseen; then
     wrong "status 2 and one sentence of $(words "${@:3}")" "status $rc: $said"
   fi
 }
 
 told() { # told GIB SECONDS COMMAND...: refused, or done without what is damaged; never a traceback, nor too much
   limited "$@"
-  if [ "$rc" != 0 ] && [ "$rc" != 2 ] || grep -q Traceback out.txt; then
+  if [ "$rc" != 0 ] && [ "$rc" != 2 ] || unforeseen; then
     wrong "a result or one sentence of $(words "${@:3}")" "status $rc: $said"
   fi
 }

@@ -86,6 +86,7 @@ def test_a_tiny_gan_learns_discs_of_two_colours():
     after = trainer.validate(unseen)
     assert after.score < before.score / 2.5  # of four seeds the worst came to 1 / 4.5
     assert after.distances["swd"] == [after.score]
+    assert after.named() == {"swd/16px": after.score}
     assert after.grid.shape == (4, 8, 3, 16, 16)
     assert torch.equal(after.grid[0], unseen[:8])
     assert after.score == trainer.validate(unseen).score

@@ -71,7 +71,6 @@ def failing_runs(tmp_path):
         "s.tar --out out --metrics mse,lpisp": "unknown metric 'lpisp'",
         "s.tar --out file/out": "cannot",
         "s.tar --out out --batch-size 100000000": "at most",
-        "s.tar --out out --steps 0": "--steps must be 1 to 1000",
         "s.tar --out out --gpus-per-actor 1": "there is none here",
         "s.tar --out out --gpus-per-actor 1.5": "must be a whole number above 1",
         "{0..1.tar --out out": "braces",
@@ -147,6 +146,13 @@ def test_dry_run_writes_nothing(restyle, tmp_path, shard, tiny_inverter):
     assert result.status == 0, result.err
     assert "1 shard, 1 to do" in result.out
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("steps", ["0", "-1", "1001", "many"])
+def test_steps_are_a_number_or_auto(restyle, steps):
+    result = restyle("invert", "s.tar", "--out", "out", "--dry-run", "--steps", steps)
+    assert result.status == 2
+    assert f"auto or a whole number from 1 to 1000, not {steps}" in result.err
 
 
 @pytest.mark.parametrize("size", ["0", "many", "-1", "2.5"])

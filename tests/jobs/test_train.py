@@ -128,7 +128,8 @@ def test_killed_without_warning_it_goes_on_to_the_same_bytes(folder):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("encoder portraits/0.tar --out x", "pass --held-out"),
+        ("encoder portraits/0.tar --out x --held-out-share 1", "must be below 1"),
+        ("distil --out x --render --held-out-share 0.1", "--held-out-share and --align"),
         ("encoder nothing/*.tar --out x", "no shard matches"),
         (
             "encoder portraits/*.tar --out x --preset unet-adversarial --widths 8,8,8,8",

@@ -65,7 +65,7 @@ def lines(out):
 
 @pytest.mark.slow
 def test_samples_that_crash_are_rows_and_are_retried_on_request(
-    invert, make_shards, mended, tmp_path
+    invert, make_shards, mended, tiny_inverter, tmp_path
 ):
     shards = make_shards(3, 6, {(0, 2): CYAN, (1, 5): MAGENTA})
     out = tmp_path / "out"
@@ -87,6 +87,11 @@ def test_samples_that_crash_are_rows_and_are_retried_on_request(
     mended.touch()
     try:
         assert invert(shards, how=how).n_shards == 0  # a finished shard stays as it is
+        config = RunConfig(model=str(tiny_inverter), align="none", metrics=("mse",), steps=2)
+        first = [str(shards / "000.tar")]
+        prepared = run.plan_inversion(first, str(out), config, ClusterConfig(), retry_failed=True)
+        assert len(prepared.pending) == 1
+        assert prepared.left == (str(shards / "001.tar"),)  # with a crashed row, but not named
         again = invert(shards, how=how, retry_failed=True)
     finally:
         mended.unlink()

@@ -1,6 +1,9 @@
 """The training loop: it goes on to the same weights, keeps the best, and stops loudly."""
 
 import json
+import os
+import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,10 +14,13 @@ from encoders import load_inverter
 from encoders.training.distillation import DistillationTrainer
 from generators.training.protocol import NotFinite
 from pipeline.errors import ConfigError
+from pipeline.faces.images import decode
 from pipeline.portraits import shards as portrait_shards
 from pipeline.training import rendered, state
 from pipeline.training.config import LoopConfig, RenderConfig
+from pipeline.training.interruption import Interruption
 from pipeline.training.loop import train
+from pipeline.training.pace import Pace, duration
 
 TINY = tiny_trainings.distillation(discriminator_start=2)
 
@@ -97,6 +103,100 @@ def test_an_interrupted_run_ends_with_the_same_bytes(config, tmp_path):
         assert one == two, name
 
 
+class Signalled(DistillationTrainer):
+    """A trainer that Ctrl-C comes to in the middle of its fifth batch."""
+
+    def step(self, images, z=None):
+        if self.global_step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().step(images, z)
+
+
+def test_ctrl_c_saves_and_a_run_goes_on_to_the_same_bytes(config, tmp_path, capfd):
+    whole = replace(config, out=str(tmp_path / "whole"))
+    parts = replace(config, out=str(tmp_path / "parts"), checkpoint_every=100)
+    for each in (whole, parts):
+        (tmp_path / each.out).mkdir()
+    train(DistillationTrainer(TINY), whole, "test")
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(Signalled(TINY), parts, "test")
+    assert signal.getsignal(signal.SIGINT) is handler
+    shown = capfd.readouterr()
+    assert "stopping after this batch" in shown.err
+    assert "the training is saved after 5 of 6 batches" in shown.out
+    assert torch.load(tmp_path / "parts" / state.STATE, weights_only=True)["n_done"] == 5
+    train(DistillationTrainer(TINY), parts, "test")
+    for name in ("last.safetensors", "best.safetensors"):
+        one, two = ((tmp_path / f / name).read_bytes() for f in ("whole", "parts"))
+        assert one == two, name
+
+
+def _signalled_between_batches(save):
+    with Interruption(save):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+
+
+def _signalled_twice_within_one(save):
+    with Interruption(save) as interruption, interruption.held_back():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+
+
+@pytest.mark.parametrize(
+    ("block", "n_saved"), [(_signalled_between_batches, 1), (_signalled_twice_within_one, 0)]
+)
+def test_a_signal_between_batches_and_a_second_one_are_obeyed_at_once(block, n_saved):
+    saved = []
+    with pytest.raises(KeyboardInterrupt):
+        block(lambda: saved.append(1))
+    assert len(saved) == n_saved
+
+
+def test_a_checkpoint_comes_by_time_too(config, tmp_path):
+    by_time = replace(config, checkpoint_every=100, checkpoint_minutes=0.0)
+    with pytest.raises(Stop):
+        train(Interrupted(TINY), by_time, "test")
+    assert torch.load(tmp_path / state.STATE, weights_only=True)["n_done"] == 4
+
+
+class Worse(DistillationTrainer):
+    """A trainer whose validations say that it gets worse and worse."""
+
+    def validate(self, images, z=None):
+        return replace(super().validate(images, z), score=float(self.global_step))
+
+
+def test_validations_leave_pictures_and_say_when_there_is_no_gain(config, tmp_path, capsys):
+    train(Worse(TINY), replace(config, validate_every=1), "test")
+    shown = capsys.readouterr().out
+    assert "no gain for 2 validations" not in shown
+    assert "no gain for 3 validations: the best score, 1, is that of batch 1, kept in best" in shown
+    assert "no gain for 5 validations" in shown
+    assert decode((tmp_path / "samples.jpg").read_bytes()).shape == (5 * 16, 3 * 16, 3)
+    notes = [e["text"] for e in log(tmp_path) if e["kind"] == "note"]
+    assert notes[0].startswith("the first batch took")
+    assert all(text.startswith("no gain for") for text in notes[1:])
+
+
+def test_the_pace_is_told_once_and_counts_the_steps_to_come():
+    pace = Pace(100, lambda global_step: 1.0 if global_step < 50 else 3.0)
+    assert pace.after(1, 99.0) is None  # the first also compiles
+    said = [pace.after(n, 2.0) for n in range(2, 40)]
+    assert [n for n, sentence in enumerate(said, 2) if sentence] == [17]
+    # 33 batches of 2 s and 50 of 6 s
+    assert "a batch takes 2 s, so the 83 that are left take about 6 min" in said[15]
+    assert Pace(9, float).after(9, 1.0) is None
+    assert [duration(s) for s in (45, 720, 11_100, 100_800)] == [
+        "45 s",
+        "12 min",
+        "3 h 5 min",
+        "1 day 4 h",
+    ]
+
+
 @pytest.mark.slow
 def test_a_finished_run_does_nothing_more(config, tmp_path):
     train(DistillationTrainer(TINY), config, "test")
@@ -127,7 +227,8 @@ def test_the_log_tells_terms_speed_and_every_step(config, tmp_path):
     assert "discriminator" in trained[1]
     checked = [e for e in entries if e["kind"] == "validation"]
     assert [e["batch"] for e in checked] == [2, 4, 6]
-    assert {f"mse/step{i}" for i in range(1, 6)} <= checked[0].keys()
+    assert {"mse/direct", *(f"mse/step{i}" for i in range(1, 6))} <= checked[0].keys()
+    assert "mse/step6" not in checked[0]
 
 
 @pytest.mark.slow

@@ -1,11 +1,16 @@
 """The stream of samples: each once an epoch, shared without overlap, and going on where it stopped."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import pytest
 
 from pipeline.errors import ConfigError
+from pipeline.faces.prepare import AlignSettings
+from pipeline.training.batches import first_images
+from pipeline.training.config import LoopConfig
+from pipeline.training.run import Shards, find_shards
 from pipeline.training.stream import Position, SampleStream, StreamConfig
 
 
@@ -98,3 +103,55 @@ def test_nothing_to_train_on_is_said(shards, tmp_path):
 def test_a_position_is_plain_data(shards):
     _, position = next(iter(SampleStream(StreamConfig(shards([3])))))
     assert Position(**vars(position)) == position
+
+
+def test_a_share_of_the_samples_is_held_out_by_their_keys(shards):
+    urls = shards([40, 20])
+    everything = {f"{s}-{i}" for s, n in enumerate((40, 20)) for i in range(n)}
+    own = StreamConfig(urls, chunk=7, held_out_share=0.25)
+    others = set(keys(SampleStream(replace(own, held_out=True)), 200))
+    n_own = len(everything) - len(others)
+    seen = keys(SampleStream(own), 2 * n_own)
+    assert 0 < len(others) < 30
+    assert set(seen[:n_own]) == everything - others == set(seen[n_own:])
+    # By the key alone: one shard fewer changes nothing, a larger share only adds.
+    alone = replace(own, urls=urls[:1], held_out=True)
+    assert set(keys(SampleStream(alone), 200)) == {key for key in others if key[0] == "0"}
+    assert others < set(keys(SampleStream(replace(own, held_out=True, held_out_share=0.5)), 200))
+    # Workers share what is left.
+    parts = [SampleStream(replace(own, urls=urls[:1], worker=n, n_workers=2)) for n in range(2)]
+    n_left = sum(key[0] == "0" for key in everything - others)
+    first, second = (set(keys(part, n_left // 2)) for part in parts)
+    assert not first & second
+    # And a stream goes on at any place.
+    places = list(islice(SampleStream(own), n_own + 3))
+    for n in (0, 10, n_own - 1):
+        again = SampleStream(own, places[n][1])
+        assert keys(again, 3) == [sample.key for sample, _ in places[n + 1 : n + 4]]
+
+
+def test_shards_to_validate_on_are_found(shards):
+    urls = shards([1, 1, 1])
+    assert find_shards(urls) == Shards(urls[:2], urls[2:])
+    assert find_shards(urls, urls[:1]) == Shards(urls[1:], urls[:1])
+    assert find_shards(urls, (), 0.2) == Shards(urls, urls, 0.2)
+    assert find_shards(urls[:1]) == Shards(urls[:1], urls[:1], 0.1)
+    with pytest.raises(ConfigError, match="pass one"):
+        find_shards(urls, urls[:1], 0.2)
+    with pytest.raises(ConfigError, match="below 1"):
+        LoopConfig("out", urls, held_out_share=1.0)
+
+
+def test_a_share_without_a_sample_is_said(shards):
+    stream = SampleStream(
+        StreamConfig(shards([2]), held_out_share=1e-9, held_out=True),
+    )
+    with pytest.raises(ConfigError, match="pass more than --held-out-share 1e-09"):
+        first_images(stream, 4, AlignSettings("none", "largest", 8, 8))
+
+
+def test_pixels_of_a_read_only_array_are_no_warning(shards, recwarn):
+    stream = SampleStream(StreamConfig(shards([1])))
+    images, _ = first_images(stream, 1, AlignSettings("none", "largest", 16, 16))
+    assert images.shape == (1, 3, 16, 16)
+    assert not recwarn.list
