@@ -15,7 +15,7 @@ from benchmarks.quality.record import NAMES, Record
 from benchmarks.quality.targets import SHOWN
 from pipeline.config import AUTO_GAIN, REFINE
 
-FOLDER, NOTES = "quality", "notes.md"
+FOLDER, NOTES, DESCENTS = "quality", "notes.md", "descents.md"
 _TEMPLATE = Path(__file__).parent / "page.md.jinja"
 
 
