@@ -172,6 +172,7 @@ PRESETS = {
         n_batches=10_000,
         batch_size=16,
         augment=True,
+        augment_ramp=20_000,
         r1_gamma=0.1,
         path_length_interval=8,
         ema_half_life=5000,
