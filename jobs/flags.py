@@ -106,7 +106,7 @@ class NamedInt(Whole):
 
     def __init__(self, names: Mapping[str, int], least: int | None, most: int | None) -> None:
         super().__init__(least, most)
-        self._names, self.name = names, "|".join([*names, "N"])
+        self._names = names
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """The parsed value; click calls this."""
@@ -272,6 +272,8 @@ def _option(field: Field, hint: Any, default: Any, is_plain: bool) -> Flag:
         # What a preset switches on, a flag must be able to switch off.
         declared[0] = f"--{name}" if is_plain and not default else f"--{name}/--no-{name}"
         attributes = {"is_flag": True}
+    if "words" in metadata:
+        attributes["metavar"] = f"[{'|'.join(metadata['words'])}|N]"
     if metadata.get("many"):
         attributes = {"multiple": True}
     shown = _shown(default)

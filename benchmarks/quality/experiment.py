@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmarks.quality import (
     changes,
+    choices,
     distances,
     methods,
     readout,
@@ -31,7 +32,7 @@ from pipeline.config import REFINE
 
 REFINE_STEPS = (2, 5, REFINE["fast"], 20, REFINE["best"])
 # Added to the seed of the portraits, each for other random numbers.
-_OF_RENDERS, _OF_SAMPLES, _OF_PATCHES = 10, 20, 30
+_OF_RENDERS, _OF_SAMPLES, _OF_PATCHES, _OF_STARTS = 10, 20, 30, 40
 
 
 def models(settings: Settings) -> tuple[ReStyle, ReStyle | None]:
@@ -82,6 +83,9 @@ def run(settings: Settings, argv: Sequence[str]) -> tuple[Record, Pictures]:
     _say("disturbed portraits")
     seed = settings.seed + _OF_PATCHES
     disturbed, examples = robustness.measure(model, images, settings.batch, seed)
+    _say("choices")
+    seed = settings.seed + _OF_STARTS
+    chosen = choices.measure(model, images, settings.batch, seed, read)
     made = Record(
         setup=record.setup(settings, model, single, argv, load),
         steps=steps,
@@ -92,6 +96,7 @@ def run(settings: Settings, argv: Sequence[str]) -> tuple[Record, Pictures]:
         robustness=disturbed,
         readings=readings,
         samples=seen,
+        choices=chosen,
         targets=targets.judge(steps, found, seconds, readings, seen),
     )
     return made, Pictures(held_out, drawn, answers, sampled, examples)

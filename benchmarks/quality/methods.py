@@ -101,6 +101,18 @@ def _marks(n_steps: int) -> tuple[int, ...]:
     return tuple(mark for mark in _MARKS if mark < n_steps)
 
 
+def best_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Of a few runs, after one to warm up."""
+    taken = []
+    for _ in range(_REPEATS + 1):
+        _wait(device)
+        began = time.perf_counter()
+        work()
+        _wait(device)
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:])
+
+
 def _run(method: Method, images: Tensor, batch: int) -> tuple[Inversion, float]:
     """The answers to all images, and the seconds per image that the quickest batch took."""
     found, seconds = [], []

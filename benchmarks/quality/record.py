@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.inversion import cpu_name
 from benchmarks.quality.changes import Changes
+from benchmarks.quality.choices import Choices
 from benchmarks.quality.distances import Distances
 from benchmarks.quality.readout import Reading
 from benchmarks.quality.robustness import Disturbed
@@ -83,6 +84,7 @@ class Record:
     robustness: list[Disturbed]
     readings: list[Reading]
     samples: Samples
+    choices: Choices
     targets: list[Target]
 
     def save(self, path: Path) -> None:

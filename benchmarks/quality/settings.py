@@ -36,7 +36,7 @@ class Settings:
         None, "an encoder trained for one step to compare with, a file"
     )
     images: int = option(64, "held-out portraits")
-    seed: int = option(2_000_000_011, "of the portraits; no training may use it or the next 30")
+    seed: int = option(2_000_000_011, "of the portraits; no training may use it or the next 40")
     steps: int = option(10, "of the residual loop")
     optimization_steps: int = option(500, "of latent optimisation from the average")
     hybrid_steps: int = option(50, "of latent optimisation from the encoder's fifth step")

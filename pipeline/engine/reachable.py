@@ -153,7 +153,7 @@ def no_cluster(asked: str | None, error: BaseException) -> ConfigError:
     if "token" in str(error).lower():
         return _refused(asked, error)
     do = "start the cluster" if asked is None else "start one with `ray start --head`"
-    at = f"{address_of(asked)}{_named(asked)}"
+    at = f"{address_of(asked)}{_named(asked)}".rstrip(",")
     return ConfigError(
         f"no Ray cluster answers at {at} ({_line(error)}); {do}{_or_run_here(asked)}"
     )

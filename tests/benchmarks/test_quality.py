@@ -90,6 +90,13 @@ def test_the_numbers_are_those_of_the_model(made):
     assert all(each["seconds"] > 0 for each in numbers["methods"].values())
     assert [point["step"] for point in numbers["courses"]["optimization"]] == [1, 2, 5, 10, 12]
     assert len(numbers["changes"]["styles"]) == 5
+    found = numbers["choices"]
+    assert found["auto"]["least"] <= found["auto"]["n_steps"] <= found["auto"]["most"] <= 10
+    assert found["average_start"][:5] == pytest.approx(errors, rel=1e-3)
+    assert found["random_start"][0] > found["average_start"][0]
+    ways, closeness = ([each[name] for each in found["near"]] for name in ("way", "mse"))
+    assert ways == sorted(ways, reverse=True)
+    assert closeness == sorted(closeness)
     assert {len(values) for values in numbers["changes"]["regions"].values()} == {5}
     assert len(numbers["robustness"]) == 15
 
