@@ -1,7 +1,7 @@
-"""The generator tuned for single rows (`encoders.pivotal`): found in files beside the rows, or tuned and kept.
+"""The generator tuned for single rows (`encoders.pivotal`): found in files beside them, or tuned and kept.
 
-A delta belongs to one row of one run and one generator. It is found by what it was tuned for, so that it is the
-same file whatever rows are selected beside it, and a run that was stopped goes on.
+A delta belongs to one row of one run and one generator. It is found by what it was tuned for, so that it is
+the same file whatever rows are selected beside it, and a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -116,6 +116,8 @@ def chosen(config: PivotConfig, latents: str, record: Mapping[str, Any]) -> Pivo
         if config.pivots is not None and config.pivot is None:
             raise ConfigError("--pivots goes with --pivot, such as --pivot 100")
         return None
+    if n_steps > MAX_STEPS:
+        raise ConfigError(f"these edits state a tuning of {n_steps} steps; the folder is damaged")
     folder = Folder(latents if config.pivots is None else config.pivots)
     if not folder.is_local:
         raise ConfigError(
@@ -124,7 +126,8 @@ def chosen(config: PivotConfig, latents: str, record: Mapping[str, Any]) -> Pivo
     path = os.path.abspath(folder.path)
     if config.pivots is None:
         path = os.path.join(path, FOLDER)
-    return Pivots(path, n_steps, config.photos, of_edits)
+    photos = None if config.photos is None else storage.absolute(config.photos)
+    return Pivots(path, n_steps, photos, of_edits)
 
 
 def require_few(
@@ -298,7 +301,7 @@ class FilePivots:
         """The picture of a row, [3, h, w] in [-1, 1]: of the size that is drawn, or a saved crop."""
         saved = row.get("aligned_image")
         if saved is not None and self._pivots.photos is None:
-            picture, size = images.decode_or_none(saved), self._renderer.input_size
+            picture, size = images.decode_or_none(saved), tuple(self._renderer.input_size)
         else:
             picture, size = self._cropped(row), self._renderer.size
         if picture is None or picture.shape[:2] != size:
