@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -118,16 +118,25 @@ def chosen(config: PivotConfig, latents: str, record: Mapping[str, Any]) -> Pivo
         return None
     if n_steps > MAX_STEPS:
         raise ConfigError(f"these edits state a tuning of {n_steps} steps; the folder is damaged")
-    folder = Folder(latents if config.pivots is None else config.pivots)
-    if not folder.is_local:
-        raise ConfigError(
-            f"tuned weights are kept in a local folder, not in {folder}; pass one as --pivots"
-        )
-    path = os.path.abspath(folder.path)
+    path = _local(latents if config.pivots is None else config.pivots)
     if config.pivots is None:
         path = os.path.join(path, FOLDER)
     photos = None if config.photos is None else storage.absolute(config.photos)
     return Pivots(path, n_steps, photos, of_edits)
+
+
+def _local(address: str) -> str:
+    """The path of a folder of this machine.
+
+    Raises:
+        ConfigError: it is elsewhere.
+    """
+    is_elsewhere = storage.is_remote(address) and not address.startswith("file://")
+    if is_elsewhere or not (folder := Folder(address)).is_local:
+        raise ConfigError(
+            f"tuned weights are kept in a local folder, not in {storage.redact(address)}; pass one as --pivots"
+        )
+    return os.path.abspath(folder.path)
 
 
 def require_few(
@@ -203,7 +212,7 @@ def n_selected(
 class Tunings:
     """What was done for the rows of some files."""
 
-    n_there: int = 0  # deltas that an earlier call had tuned
+    there: set[str] = field(default_factory=set)  # files of those that an earlier call had tuned
     before: tuple[float, ...] = ()  # mean squared errors of the pictures that were tuned for
     after: tuple[float, ...] = ()
     seconds: float = 0.0  # of the tuning
@@ -211,6 +220,10 @@ class Tunings:
     @property
     def n_tuned(self) -> int:
         return len(self.before)
+
+    @property
+    def n_there(self) -> int:
+        return len(self.there)
 
 
 class FilePivots:
@@ -228,6 +241,7 @@ class FilePivots:
         self._pivots, self._renderer, self._record = pivots, renderer, record
         self._copies = None if copies is None else Path(copies)
         self._photos: SourcePhotos | None = None
+        self._last: tuple[Origin, Delta] | None = None  # several pictures of a row come in turn
 
     def of(self, row: Mapping[str, Any]) -> Delta:
         """What the generator is changed by for a row, on the renderer's device: from its file, or tuned now.
@@ -243,11 +257,12 @@ class FilePivots:
             OutOfMemory: tuning needs more than there is.
         """
         origin, model = self._origin(row), self._renderer.model
+        if self._last is not None and self._last[0] == origin:
+            return self._last[1]
         path = Path(self._pivots.folder, _name(origin))
         if path.exists():
-            wanted = replace(origin, latent_sha256="") if self._pivots.of_edits else origin
-            found = deltas.load(path, model.generator.synthesis, wanted)
-            self.done.n_there += 1
+            found = deltas.load(path, model.generator.synthesis, origin)
+            self.done.there.add(path.name)
         elif self._pivots.of_edits:
             raise ConfigError(
                 f"the edits of {plain_key(origin.key)} were drawn by a generator tuned in {origin.n_steps} "
@@ -258,12 +273,16 @@ class FilePivots:
             found = self._tuned(row, origin, path)
         if self._copies is not None and not (copy := self._copies / path.name).exists():
             _copy(path, copy)
-        return found.to(model.latent_avg.device)
+        self._last = origin, found.to(model.latent_avg.device)
+        return self._last[1]
 
     def _origin(self, row: Mapping[str, Any]) -> Origin:
         identity = self._record.get("identity", {})
         run = identity.get("edit_source", self._record.get("fingerprint"))
-        latent = np.ascontiguousarray(row["latent"], np.dtype("<f4"))
+        latent_sha256 = ""  # of edits, any: which latent they were made of, they do not say
+        if not self._pivots.of_edits:
+            latent = np.ascontiguousarray(row["latent"], np.dtype("<f4"))
+            latent_sha256 = hashlib.sha256(latent.tobytes()).hexdigest()
         return Origin(
             generator_sha256=str(identity.get("generator_sha256")),
             run=str(run),
@@ -273,7 +292,7 @@ class FilePivots:
             face=row["face"],
             n_steps=self._pivots.n_steps,
             settings=settings_of(self._pivots.tuning),
-            latent_sha256=hashlib.sha256(latent.tobytes()).hexdigest(),
+            latent_sha256=latent_sha256,
         )
 
     def _tuned(self, row: Mapping[str, Any], origin: Origin, path: Path) -> Delta:
