@@ -29,7 +29,9 @@ N_STEPS = 5  # of the residual loop before
 PLAIN = 100.0  # the length of a first step down the gradient that served plain L-BFGS best, of 1 to 1,000
 
 
-def lbfgs(model: ReStyle, target: Tensor, start: Tensor, coordinates: Coordinates) -> list[float]:
+def lbfgs(
+    model: ReStyle, target: Tensor, start: Tensor, coordinates: Coordinates, after: Sequence[int]
+) -> list[float]:
     """Mean error after each number of gradients."""
 
     def objective(u: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,15 +43,15 @@ def lbfgs(model: ReStyle, target: Tensor, start: Tensor, coordinates: Coordinate
 
     state = descent.start(objective, len(start), start[0].numel(), start.device)
     found = {}
-    for n in range(2, max(AFTER) + 1):
+    for n in range(2, max(after) + 1):
         state = descent.advance(objective, state)
         found[n] = float(state.value.mean())
-    return [found[n] for n in AFTER]
+    return [found[n] for n in after]
 
 
-def adam(model: ReStyle, target: Tensor, start: Tensor) -> list[float]:
+def adam(model: ReStyle, target: Tensor, start: Tensor, after: Sequence[int]) -> list[float]:
     """The same of a run of so many steps each, for its learning rate has a plan."""
-    found = [optimize(model, target, replace(HYBRID, n_steps=n), start) for n in AFTER]
+    found = [optimize(model, target, replace(HYBRID, n_steps=n), start) for n in after]
     return [float(mse(each.thumbnails[-1], target).mean()) for each in found]
 
 
@@ -65,23 +67,25 @@ def by_layer(gradients: Tensor) -> Coordinates:
     return Coordinates(found.blocks, found.basis, torch.ones_like(found.gains), 1.0)
 
 
-def measure(n_images: int) -> tuple[dict[str, list[float]], float]:
+def measure(
+    n_images: int, n_steps: int = 500, after: Sequence[int] = AFTER
+) -> tuple[dict[str, list[float]], float]:
     """Errors of each way in parts of the optimisation's; and that of the start."""
     model = load_inverter("demo", compile="never")
     target = portraits(n_images, SEED, model.input_size[0]).images
     found = model.invert(target, N_STEPS)
     start = found.latents[-1]
-    optimized = optimize(model, target, OptimizationConfig(n_steps=500)).thumbnails[-1]
+    optimized = optimize(model, target, OptimizationConfig(n_steps=n_steps)).thumbnails[-1]
     gradients = cache.gradients(model)
     shape = start.shape[1:]
     ways = {
-        "Adam, as `encoders/optimization.py`": adam(model, target, start),
-        "L-BFGS": lbfgs(model, target, start, even(*shape)),
-        "L-BFGS, each style layer even": lbfgs(model, target, start, by_layer(gradients)),
+        "Adam, as `encoders/optimization.py`": adam(model, target, start, after),
+        "L-BFGS": lbfgs(model, target, start, even(*shape), after),
+        "L-BFGS, each style layer even": lbfgs(model, target, start, by_layer(gradients), after),
     }
     for n in (64, 256, 1024, len(gradients)):
         name = f"L-BFGS, all of W+ even, by {n:,} gradients"
-        ways[name] = lbfgs(model, target, start, curvature.coordinates(gradients[:n]))
+        ways[name] = lbfgs(model, target, start, curvature.coordinates(gradients[:n]), after)
     whole = float(mse(optimized, target).mean())
     relative = {name: [error / whole for error in errors] for name, errors in ways.items()}
     return relative, float(mse(found.thumbnails[-1], target).mean()) / whole
