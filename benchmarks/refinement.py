@@ -40,8 +40,8 @@ def model(args: argparse.Namespace) -> ReStyle:
     return made.to(args.device).eval().requires_grad_(False)
 
 
-def seconds(work: Callable[[], object], device: str, n: int = 3) -> float:
-    """Best of a few after one to warm up."""
+def seconds(work: Callable[[], object], device: str, n: int) -> float:
+    """Best of ``n`` after one to warm up."""
     taken = []
     for _ in range(n + 1):
         began = time.perf_counter()
@@ -55,7 +55,7 @@ def seconds(work: Callable[[], object], device: str, n: int = 3) -> float:
 def measure(args: argparse.Namespace) -> dict[str, object]:
     made = model(args)
     images = torch.rand(args.batch, 3, 256, 256, device=args.device) * 2 - 1
-    five = seconds(lambda: made.invert(images, 5), args.device) / args.batch
+    five = seconds(lambda: made.invert(images, 5), args.device, args.runs) / args.batch
     found = made.invert(images, 5)
     # Of too few gradients to be of use: what they are does not change what a step takes.
     gradients = torch.randn(8, made.generator.n_styles, 512)
@@ -63,7 +63,7 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     for n in (FEW, MORE):
         refiner = Refiner(made, n, gradients=gradients)
         refiner.capture = CudaGraph if args.device != "cpu" else None
-        taken[n] = seconds(lambda: refiner(found), args.device, 2) / args.batch  # noqa: B023
+        taken[n] = seconds(lambda: refiner(found), args.device, args.runs) / args.batch  # noqa: B023
     step = (taken[MORE] - taken[FEW]) / (MORE - FEW)
     return {
         "device": cpu_name() if args.device == "cpu" else torch.cuda.get_device_name(),
@@ -90,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--results", type=Path, default=RESULTS / "refinement_cpu.json")
     args = parser.parse_args(argv)
     found = measure(args)

@@ -20,6 +20,7 @@ from generators import (
     Generator,
     GeneratorConfig,
     config_of,
+    delta,
     discriminator_config_of,
 )
 from generators.files import checkpoint, nvidia, rosinality
@@ -66,6 +67,8 @@ def _ours(path: Path) -> dict[str, str]:
         facts["needs"] = (
             "latents of the generator that it was learned with; restyle edit applies it"
         )
+    elif header.kind == delta.KIND:
+        facts |= {name: _text(value) for name, value in delta.facts(header, tensors, path).items()}
     elif header.kind == "inverter":
         facts |= _our_inverter(header, tensors, path)
     else:

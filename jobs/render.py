@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from tqdm import tqdm
 
 from jobs import flags
 from jobs.printing import say
+
+if TYPE_CHECKING:
+    from pipeline.editing.pivots import Tunings
 
 
 @flags.command(
@@ -33,7 +36,24 @@ def render(latents: str, out: str, **options: Any) -> None:
     existing = f", {done.n_there} existed before" if done.n_there else ""
     without = f", {n_of(done.n_without, 'row')} without a latent" if done.n_without else ""
     say(f"{n_of(done.n_written, 'picture')}{existing}{without}: {out}")
+    if done.pivots is not None:
+        say(_told(done.tunings, done.pivots.folder))
     if done.keys_missing:
         missing = ", ".join(sorted(done.keys_missing)[:10])
         say(f"not found: {missing}; keys are such as {', '.join(done.keys_seen)}", err=True)
         sys.exit(1)
+
+
+def _told(tunings: Tunings, folder: str) -> str:
+    """What the tuning of the generator brought, and where it is kept."""
+    from jobs.console import n_of
+
+    parts = []
+    if n := tunings.n_tuned:
+        before, after = sum(tunings.before) / n, sum(tunings.after) / n
+        parts.append(
+            f"tuned for {n_of(n, 'row')} in {tunings.seconds:.1f} s, mean MSE {before:.5f} -> {after:.5f}"
+        )
+    if tunings.n_there or not parts:
+        parts.append(f"{n_of(tunings.n_there, 'row')} tuned before")
+    return f"generator: {', '.join(parts)}: {folder}"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from encoders import Bootstrap, ReStyle, bootstrap, load_inverter, require_precision
+from generators.delta import Delta
 from generators.files.checkpoint import CheckpointError, tensors_sha256
 from generators.precision import float32_products
 from pipeline.config import MODEL, Precision, RunConfig, setting
@@ -144,6 +145,11 @@ class LatentRenderer:
         self._batch_size = config.batch_size
 
     @property
+    def model(self) -> ReStyle:
+        """The run's model, frozen, on the device that draws."""
+        return self._model
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of a picture."""
         return self._model.view.size(self._model.generator.resolution)
@@ -158,8 +164,11 @@ class LatentRenderer:
         """[n_styles, w_dim] float32."""
         return self._model.latent_avg.cpu().numpy()
 
-    def draw(self, latents: np.ndarray) -> list[np.ndarray]:
+    def draw(self, latents: np.ndarray, delta: Delta | None = None) -> list[np.ndarray]:
         """The pictures of latents [N, n_styles, w_dim], each [H, W, 3] uint8.
+
+        Args:
+            delta: what the generator is changed by for these, on this one's device; None: nothing.
 
         Raises:
             OutOfMemory: so many do not fit.
@@ -179,7 +188,7 @@ class LatentRenderer:
         try:
             with torch.inference_mode(), float32_products(self._model.precision):
                 for chunk in torch.from_numpy(latents).float().split(self._batch_size):
-                    pictures += [to_u8(image) for image in self._model.draw(chunk.to(device))]
+                    pictures += [to_u8(image) for image in self._drawn(chunk.to(device), delta)]
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -188,6 +197,11 @@ class LatentRenderer:
                 "--batch-size, or --precision bf16"
             ) from None
         return pictures
+
+    def _drawn(self, latents: torch.Tensor, delta: Delta | None) -> torch.Tensor:
+        if delta is None:
+            return self._model.draw(latents)
+        return self._model.view.of(delta.draw(self._model.generator.synthesis, latents))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -52,7 +52,7 @@ class CheckpointError(ValueError):
 class Header:
     """What a file of ours says of itself."""
 
-    kind: str  # "generator", "discriminator", "inverter" or "direction"
+    kind: str  # "generator", "discriminator", "inverter", "direction" or "pivot"
     config: dict[str, Any]  # what rebuilds the network
     source_sha256: str | None = None  # of the foreign file it was converted from
     notes: str = ""  # one line for people: how it came about

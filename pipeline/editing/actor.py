@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.editing.rows import Edits
+from pipeline.editing import pivots
+from pipeline.editing.pivots import FilePivots, Pivots
+from pipeline.editing.rows import Edits, as_dicts
 from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.engine.worker import Worker, WorkerConfig
@@ -27,6 +29,7 @@ from pipeline.records import Task
 from pipeline.storage import redact
 from pipeline.storage.filesystems import require_regular
 
+ROWS_TUNED = 4  # rows that are read together where the generator is tuned for each
 RECORDED = ("fingerprint", "identity", "shard", "n_samples")  # in the footer of a source
 
 
@@ -40,6 +43,7 @@ class EditorConfig(WorkerConfig):
     source_fingerprint: str  # that each source file must have
     save_images: bool  # draw the edits into the column `reconstruction`
     drawing: DrawConfig  # how they are drawn
+    pivots: Pivots | None = None  # by generators tuned for the rows; None: by the run's own
 
     @property
     def worker_class(self) -> type[EditorActor]:
@@ -124,15 +128,48 @@ class Edit:
             n_rows = min(
                 n_rows, images.n_jpegs_within(ROW_GROUP_IMAGE_BYTES, int(np.prod(renderer.size)))
             )
+        tuned = None
+        if renderer is not None and config.pivots is not None:
+            copies = None if storage.is_remote(config.out) else f"{config.out}/{pivots.FOLDER}"
+            tuned = FilePivots(config.pivots, renderer, self._record, copies=copies)
+            n_rows = ROWS_TUNED * config.edits.n_each
         chosen = _Chosen(config, source.schema_arrow, self.columns)
         for batch in self._read(chosen.columns, max(1, n_rows // config.edits.n_each)):
+            rows = chosen.rows(batch)
             with self._stopwatch("edit"):
-                edited, latents = config.edits.apply(chosen.rows(batch))
+                edited, latents = config.edits.apply(rows)
             pictures: Sequence[bytes | None] | None = None
-            if renderer is not None:
+            if renderer is not None and tuned is not None:
+                pictures = self._tuned(renderer, tuned, rows, latents, edited)
+            elif renderer is not None:
                 with self._stopwatch("draw"):
                     pictures = _drawn(renderer, latents, edited)
             yield from config.edits.batches(edited, pictures, self.columns)
+
+    def _tuned(
+        self,
+        renderer: LatentRenderer,
+        tuned: FilePivots,
+        rows: pa.RecordBatch,
+        latents: np.ndarray,
+        edited: pa.Table,
+    ) -> list[bytes | None]:
+        """A JPEG of each edited row that has a latent, by the generator tuned for the row it was made of."""
+        n_each, pictures = self._config.edits.n_each, list[bytes | None]()
+        is_valid = edited.column("latent").is_valid().to_pylist()
+        names = ("key", "sample_index", "face", "latent", *pivots.COLUMNS)
+        for i, row in enumerate(as_dicts(rows, names)):
+            valid = is_valid[i * n_each : (i + 1) * n_each]
+            own, latents = latents[: sum(valid)], latents[sum(valid) :]
+            if not len(own):
+                pictures += [None] * n_each
+                continue
+            with self._stopwatch("tune"):
+                delta = tuned.of(row)
+            with self._stopwatch("draw"):
+                drawn = map(images.encode_jpeg, renderer.draw(own, delta))
+                pictures += [next(drawn) if each else None for each in valid]
+        return pictures
 
     def _read(self, columns: Sequence[str], n_rows: int) -> Iterator[pa.RecordBatch]:
         """Some columns of every row of the source."""

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.config import EDIT, OUTPUT, ClusterConfig, fingerprint, setting
-from pipeline.editing import expression
+from pipeline.editing import expression, pivots
 from pipeline.editing.actor import RECORDED, EditorConfig
+from pipeline.editing.pivots import PivotConfig, Pivots
 from pipeline.editing.rows import Edits
 from pipeline.engine import run_folder
 from pipeline.engine.reachable import require_reachable
@@ -24,14 +25,14 @@ from pipeline.latents.files import opened
 from pipeline.latents.record import require_columns, require_present
 from pipeline.latents.schema import latent_shape
 from pipeline.latents.where import RowFilter
-from pipeline.models import DrawConfig, load_generating_model
+from pipeline.models import LatentRenderer, load_generating_model
 
 COLUMNS = ("key", "sample_index", "face", "status", "error", "latent")  # that a source has
 PROTOCOL = 1  # raised when the same settings would write other numbers or columns than before
 
 
 @dataclass(frozen=True)
-class EditConfig(DrawConfig):
+class EditConfig(PivotConfig):
     """Which edits, and how they are drawn."""
 
     directions: tuple[str, ...] = setting(
@@ -57,6 +58,10 @@ class EditConfig(DrawConfig):
             raise ConfigError("--strengths takes numbers with commas between them, such as -2,2")
         if len(set(self.strengths)) < len(self.strengths):
             raise ConfigError("--strengths has the same number twice")
+        if self.pivot and not self.save_images:
+            raise ConfigError(
+                "--pivot changes how edits are drawn, not their latents: add --save-images, or leave it out"
+            )
 
 
 def plan_edit(
@@ -85,7 +90,8 @@ def plan_edit(
     config = replace(config, model=model, generator=generator)
     _require_usable(config, columns, record, cluster)
     edits = _edits(config, parsed, columns, record)
-    settings = _settings(record, config, [one.signature() for one in parsed])
+    tuned = _pivots(latents, urls, record, config)
+    settings = _settings(record, config, [one.signature() for one in parsed], tuned)
     run = fingerprint(settings)
     tasks = [run_folder.task(url, storage.version(url), run) for url in urls]
     folder = RunFolder(out)
@@ -103,6 +109,7 @@ def plan_edit(
         settings=settings,
         save_images=config.save_images,
         drawing=config,
+        pivots=tuned,
     )
     other = concurrent_run(out, overwrite)
     tasks, pending, found = planned.tasks, planned.pending, planned.found
@@ -151,6 +158,20 @@ def _require_usable(
         require_device(config.precision, cluster)
 
 
+def _pivots(
+    latents: str, urls: list[str], record: Mapping[str, Any], config: EditConfig
+) -> Pivots | None:
+    """What edits are drawn with; refused where the generator would be tuned for many rows."""
+    chosen = pivots.chosen(config, latents, record)
+    if chosen is None or config.pivot_many:
+        return chosen
+    n_rows = pivots.n_selected(urls, where=config.where)
+    if n_rows > pivots.MAX_ROWS:
+        renderer = LatentRenderer(record, config)
+        pivots.require_few(n_rows, chosen, config, renderer, "choose them with --where")
+    return chosen
+
+
 def _edits(
     config: EditConfig,
     parsed: list[expression.Expression],
@@ -171,7 +192,7 @@ def _edits(
 
 
 def _settings(
-    record: Mapping[str, Any], config: EditConfig, directions: list[str]
+    record: Mapping[str, Any], config: EditConfig, directions: list[str], tuned: Pivots | None
 ) -> dict[str, Any]:
     """The source's settings and hashes, which hold for the edits too, and what makes the edits."""
     added: dict[str, Any] = {
@@ -183,6 +204,9 @@ def _settings(
     }
     if config.where is not None:
         added["edit_where"] = config.where
+    if tuned is not None:
+        added["edit_pivot"] = tuned.n_steps
+        added["edit_pivot_settings"] = pivots.settings_of(tuned.tuning)
     # What the edited files hold differs from the source's in these.
     # Which step was kept is the source's: `best` stays.
     kept = "best" if record["identity"].get("latents") == "best" else "last"

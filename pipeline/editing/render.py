@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,16 +16,19 @@ import pyarrow.parquet as pq
 from generators.files import atomic
 from pipeline import storage
 from pipeline.config import OUTPUT, setting
+from pipeline.editing import pivots
 from pipeline.editing.edit import sources
+from pipeline.editing.pivots import FilePivots, PivotConfig, Pivots, Tunings
+from pipeline.editing.rows import as_dicts
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
 from pipeline.faces.paste import FEATHER, paste
 from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.names import RowNames, plain_key, shard_folder
-from pipeline.latents.record import SHAPES, require_columns
-from pipeline.latents.schema import dense, stacked
-from pipeline.models import DrawConfig, LatentRenderer
+from pipeline.latents.record import require_columns
+from pipeline.latents.schema import stacked
+from pipeline.models import LatentRenderer
 from pipeline.shards.photos import SourcePhotos
 
 N_KEYS_SEEN = 5  # that a message names
@@ -38,7 +42,7 @@ ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {
 
 
 @dataclass(frozen=True)
-class RenderConfig(DrawConfig):
+class RenderConfig(PivotConfig):
     """Which pictures, and how."""
 
     format: Literal["jpg", "png"] = setting("jpg", "Of the picture files.", OUTPUT)
@@ -47,8 +51,8 @@ class RenderConfig(DrawConfig):
     )
     photos: str | None = setting(
         None,
-        "Folder or address of the shards, for --paste-back. Default: where they were inverted, on this "
-        "machine.",
+        "Folder or address of the shards, for --paste-back and --pivot. Default: where they were inverted, "
+        "on this machine, and for --pivot the saved crops.",
         OUTPUT,
     )
     feather: float = setting(
@@ -76,6 +80,8 @@ class Rendered:
     n_without: int = 0  # rows without a latent
     keys_missing: set[str] = field(default_factory=set)  # asked for and not found
     keys_seen: list[str] = field(default_factory=list)  # a few that there are
+    tunings: Tunings = field(default_factory=Tunings)  # of --pivot
+    pivots: Pivots | None = None  # where they are kept
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,8 @@ def render(
     done = Rendered(keys_missing=set(map(plain_key, config.keys)))
     stems: dict[str, str] = {}
     renderer, first = None, dict[str, Any]()
-    for url in sources(latents):
+    urls = sources(latents)
+    for url in urls:
         files, path = storage.filesystem(url)
         with opened(files, path) as source:
             record = footer(source.metadata, url)
@@ -113,6 +120,7 @@ def render(
             require_same_run(first, record, url)
             if renderer is None:
                 renderer = _renderer(record, config, source.schema_arrow)
+                done.pivots = _pivots(latents, urls, record, config, renderer)
             name = shard_folder(str(record.get("shard")), os.path.basename(path), stems)
             jobs = _jobs(source, Path(out) / name, config, done, progress)
             _write(_chunks(jobs, config.batch_size), renderer, record, config, done)
@@ -129,6 +137,22 @@ def _renderer(record: dict[str, Any], config: RenderConfig, columns: pa.Schema) 
     return LatentRenderer(record, config)
 
 
+def _pivots(
+    latents: str,
+    urls: Sequence[str],
+    record: Mapping[str, Any],
+    config: RenderConfig,
+    renderer: LatentRenderer,
+) -> Pivots | None:
+    """What rows are drawn with; refused where the generator would be tuned for many of them."""
+    chosen = pivots.chosen(config, latents, record)
+    if chosen is not None and not chosen.of_edits:
+        n_rows = pivots.n_selected(urls, frozenset(map(plain_key, config.keys)))
+        n_rows = min(n_rows, config.limit or n_rows)
+        pivots.require_few(n_rows, chosen, config, renderer, "choose them with --keys or --limit")
+    return chosen
+
+
 def _jobs(
     source: pq.ParquetFile,
     folder: Path,
@@ -139,9 +163,10 @@ def _jobs(
     """Rows that are to be drawn, in stored order."""
     given, keys = RowNames(), set(map(plain_key, config.keys))
     wanted = [*COLUMNS, *(FOR_PASTE if config.paste_back else ())]
+    wanted += [] if done.pivots is None else [n for n in pivots.COLUMNS if n not in wanted]
     columns = [name for name in wanted if name in source.schema_arrow.names]
     for batch in source.iter_batches(64, columns=columns):
-        for row in _rows(batch):
+        for row in as_dicts(batch):
             path = given.path(row)
             key = plain_key(row["key"])
             if row["latent"] is not None and len(done.keys_seen) < N_KEYS_SEEN:
@@ -160,16 +185,6 @@ def _jobs(
                 done.n_written += 1
                 yield Job(goal, row)
         progress(len(batch))
-
-
-def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    plain = [c for c in batch.schema.names if c not in ("latent", "quad")]
-    for i, row in enumerate(batch.select(plain).to_pylist()):
-        for name in ("latent", "quad"):
-            if name in batch.schema.names:
-                value = batch.column(name).slice(i, 1)
-                row[name] = None if value.null_count else dense(value, SHAPES.get(name))[0]
-        yield row
 
 
 def _chunks(jobs: Iterator[Job], n: int) -> Iterator[list[Job]]:
@@ -195,8 +210,11 @@ def _write(
         is_edited = "edit_directions" in record.get("identity", {})
         version = "" if is_edited else record.get("input_identity", "")
         photos = SourcePhotos(record["shard"], images.decode_or_none, config.photos, version)
+    tuned = None
+    if done.pivots is not None:
+        tuned = FilePivots(done.pivots, renderer, record, done.tunings)
     for chunk in chunks:
-        drawn = renderer.draw(stacked([job.row["latent"] for job in chunk]))
+        drawn = _drawn(renderer, [job.row for job in chunk], tuned)
         for job, picture in zip(chunk, drawn, strict=True):
             if photos is not None:
                 photo = photos.of(job.row)
@@ -206,6 +224,20 @@ def _write(
                     )
                 picture = _pasted(photo, picture, job.row, config.feather)
             _save(job.path, ENCODERS[config.format](picture))
+
+
+def _drawn(
+    renderer: LatentRenderer, rows: Sequence[dict[str, Any]], tuned: FilePivots | None
+) -> list[np.ndarray]:
+    """A picture of each row; those of one face are drawn together where the generator is tuned for it."""
+    if tuned is None:
+        return renderer.draw(stacked([row["latent"] for row in rows]))
+    pictures = []
+    for _, group in groupby(rows, key=lambda row: (row["sample_index"], row["face"])):
+        of_face = list(group)
+        latents = stacked([row["latent"] for row in of_face])
+        pictures += renderer.draw(latents, tuned.of(of_face[0]))
+    return pictures
 
 
 def _pasted(

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.latents.record import SHAPES
 from pipeline.latents.schema import dense, nested_array
 from pipeline.records import Status
 
 NOT_FINITE_ERROR = "the edited latent overflows its data type; pass a smaller strength"
 PICTURES = ("aligned_image", "reconstruction")
+
+
+def as_dicts(
+    batch: pa.RecordBatch, columns: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows one by one; of arrays `latent` and `quad`, as numpy has them.
+
+    Args:
+        columns: only these, where there are such; None: all.
+
+    Raises:
+        ConfigError: an array is damaged.
+    """
+    names = [n for n in batch.schema.names if columns is None or n in columns]
+    plain = batch.select([name for name in names if name not in ("latent", "quad")])
+    for i, row in enumerate(plain.to_pylist()):
+        for name in {"latent", "quad"}.intersection(names):
+            value = batch.column(name).slice(i, 1)
+            row[name] = None if value.null_count else dense(value, SHAPES.get(name))[0]
+        yield row
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,7 @@ class BatchInverter:
 
     def _add_times(self, computing: Computing, clock: Stopwatch) -> None:
         between = self._device.seconds
-        clock.add("invert", between(computing.began, computing.inverted))
+        clock.add("invert", between(computing.began, computing.inverted) - computing.idle_s)
         if self._computation.refiner is not None:
             clock.add("refine", between(computing.inverted, computing.refined))
         clock.add("score", between(computing.refined, computing.ended))

@@ -93,6 +93,7 @@ SETTINGS = {
     "faces": TEXT, "precision": TEXT, "identity_steps": TEXT, "save_images": BOOLEAN,
     "keep_fields": TEXTS, "protocol": COUNT, "edit_directions": TEXTS, "edit_strengths": NUMBERS,
     "edit_images": TEXT, "edit_protocol": COUNT, "edit_source": TEXT, "edit_where": TEXT,
+    "edit_pivot": COUNT, "edit_pivot_settings": TEXT,
 }  # fmt: skip
 HASH_SUFFIX = "_sha256"
 SHARD_ENTRIES = ("url", "identity", "output")  # of each shard in `_run/shards.json`
