@@ -163,6 +163,9 @@ def load(path: str | os.PathLike, synthesis: nn.Module, origin: Origin) -> Delta
     _require_same(stated, origin, path)
     _require_fit(outline, convolutions(synthesis), path)
     _, tensors = checkpoint.load(path, KIND)
+    _require_fit(
+        tensors, convolutions(synthesis), path
+    )  # their types too, which an outline has not
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise CheckpointError(f"{path} holds numbers that are not finite; {_START_AGAIN}")
     return Delta.of(tensors)

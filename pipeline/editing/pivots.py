@@ -134,7 +134,8 @@ def _local(address: str) -> str:
     is_elsewhere = storage.is_remote(address) and not address.startswith("file://")
     if is_elsewhere or not (folder := Folder(address)).is_local:
         raise ConfigError(
-            f"tuned weights are kept in a local folder, not in {storage.redact(address)}; pass one as --pivots"
+            f"tuned weights are kept in a local folder, not in {storage.redact(address)}; pass one as "
+            "--pivots"
         )
     return os.path.abspath(folder.path)
 
@@ -155,8 +156,8 @@ def require_few(
     each = seconds_per_row(renderer, pivots.n_steps)
     raise ConfigError(
         f"{n_rows:,} rows are selected, and --pivot tunes the generator for each of them by itself, which "
-        f"takes {_duration(each)} each on this machine, {_duration(n_rows * each)} in all; it is meant for "
-        f"tens of images: {advice}, or pass --pivot-many to do it all the same"
+        f"takes about {duration(each)} per row on this machine, {duration(n_rows * each)} in all; it is meant "
+        f"for tens of images: {advice}, or pass --pivot-many to do it all the same"
     )
 
 
@@ -173,11 +174,12 @@ def seconds_per_row(renderer: LatentRenderer, n_steps: int) -> float:
     return first + max(more - first, 0.0) / 3 * (n_steps - 1)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Such as ``3 hours``: for people."""
     for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
-            return f"about {seconds / size:.0f} {unit}"
-    return f"about {max(1, round(seconds))} s"
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(1, round(seconds))} s"
 
 
 def n_selected(
@@ -300,7 +302,7 @@ class FilePivots:
         start = time.monotonic()
         # By the row alone, whatever is selected beside it.
         seed = int.from_bytes(hashlib.sha256(f"{origin.key}\n{origin.face}".encode()).digest()[:7])
-        latent = torch.from_numpy(np.asarray(row["latent"], np.float32))
+        latent = torch.from_numpy(np.array(row["latent"], np.float32))
         try:
             found = tune(self._renderer.model, latent, target, self._pivots.tuning, seed)
         except RuntimeError as error:
