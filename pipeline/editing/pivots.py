@@ -29,11 +29,6 @@ FOLDER = f"{RUN_FOLDER}/pivots"  # beside the rows
 PROTOCOL = 1  # raised when the same settings would tune to other weights than before
 MAX_ROWS = 100  # that are tuned without --pivot-many
 MAX_STEPS = 10_000
-    "aligned_image",
-    "quad",
-    "width",
-    "height",
-)  # of a row, where there are such, to tune for it
 
 
 @dataclass(frozen=True)
