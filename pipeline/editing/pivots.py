@@ -31,7 +31,7 @@ MAX_ROWS = 100  # that are tuned without --pivot-many
 MAX_STEPS = 10_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PivotConfig(DrawConfig):
     """How rows are drawn, and whether the generator is tuned for each of them."""
 

@@ -68,6 +68,14 @@ def test_one_is_never_drawn_with_what_was_kept_of_another(synthesis, latents, mo
     assert not torch.allclose(drawn[0], drawn[1], atol=1e-3)
 
 
+def test_a_mixture_adds_up_changes(synthesis):
+    parts = [(0.25, filled(synthesis, 0)), (0.75, filled(synthesis, 1, rank=3))]
+    mixed = Delta.mixed(parts).weights(synthesis)
+    for name, own in delta.convolutions(synthesis).items():
+        change = sum(share * (each.weights(synthesis)[name] - own) for share, each in parts)
+        torch.testing.assert_close(mixed[name], own + change, rtol=1e-4, atol=1e-4)
+
+
 def test_it_comes_back_from_its_file(synthesis, latents, kept):
     found = delta.load(kept, synthesis, ORIGIN)
     assert torch.equal(found.draw(synthesis, latents), filled(synthesis).draw(synthesis, latents))

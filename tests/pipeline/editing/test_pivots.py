@@ -14,6 +14,7 @@ from pipeline.config import ClusterConfig
 from pipeline.editing import pivots
 from pipeline.editing.actor import EditorActor
 from pipeline.editing.edit import EditConfig, plan_edit
+from pipeline.editing.interpolation import PathConfig, interpolate
 from pipeline.editing.render import RenderConfig, render
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError, ShardError
@@ -121,6 +122,17 @@ def test_an_edit_is_drawn_by_its_rows_generator(latents, tmp_path, monkeypatch):
         path.unlink()
     with pytest.raises(ConfigError, match="pass --pivots with _run/pivots of the latents"):
         draw(str(out), tmp_path / "lost", pivot=None)
+
+
+def test_a_path_begins_and_ends_at_pictures_that_were_tuned_to(latents, tmp_path):
+    config = PathConfig(("0/1", "1/2"), steps=2, pivot=N_STEPS)
+    assert interpolate(latents.path, str(tmp_path / "frames"), config) == 3
+    done = draw(latents, tmp_path / "out", keys=("0/1", "1/2"))
+    assert (done.tunings.n_tuned, done.tunings.n_there) == (0, 2)
+    first, middle, last = map(picture, sorted((tmp_path / "frames").iterdir()))
+    for frame, path in ((first, "000/0/1.png"), (last, "001/1/2.png")):
+        assert np.abs(frame - picture(tmp_path / "out" / path)).max() <= 1
+    assert np.abs(middle - (first + last) / 2).mean() < np.abs(first - last).mean()
 
 
 def test_another_rows_weights_and_damaged_ones_are_refused(latents, tmp_path):
