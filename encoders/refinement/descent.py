@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 HISTORY = 20  # steps that are remembered
-_FIRST = 0.3  # of the first step along the gradient, in coordinates whose curvature is about 1
+_FIRST = 0.1  # of the first step along the gradient, in coordinates whose curvature is about 1
 _SHORTER = 0.3  # times the length of a trial that failed
 
 # Coordinates [N, d] -> objective [N] and its gradient [N, d].
