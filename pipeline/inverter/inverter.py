@@ -121,7 +121,7 @@ class Inverter:
         """The faces of a photo, largest first; of several photos a list of these, inverted in batches.
 
         Args:
-            photo: a path (local or remote), the bytes of a file, a PIL image, an array [H, W, 3] of uint8
+            photo: a path (local or remote), a file or its bytes, a PIL image, an array [H, W, 3] of uint8
                 RGB; or a list of these.
             on_error: "skip" makes a warning and an empty list of a photo that cannot be inverted.
 

@@ -59,7 +59,7 @@ def test_what_is_found_is_what_the_model_answers(face):
     assert face.landmarks.shape == (68, 2)
 
 
-@pytest.mark.parametrize("kind", ["str", "Path", "bytes", "PIL", "array", "url"])
+@pytest.mark.parametrize("kind", ["str", "Path", "bytes", "PIL", "array", "url", "file"])
 def test_a_photo_comes_in_any_form(inverter, face, kind):
     given = {
         "str": str(ASTRONAUT),
@@ -68,6 +68,7 @@ def test_a_photo_comes_in_any_form(inverter, face, kind):
         "PIL": Image.open(io.BytesIO(DATA)),
         "array": PIXELS,
         "url": f"file://{ASTRONAUT}",
+        "file": io.BytesIO(DATA),
     }[kind]
     [found] = inverter.invert(given)
     torch.testing.assert_close(found.latents_by_step, face.latents_by_step)
@@ -135,6 +136,7 @@ BAD = {
     "nobody": (np.full((300, 300, 3), 90, np.uint8), r"no face was found.*align=\"none\""),
     "floats": (np.zeros((3, 64, 64), np.float32), r"must be \[H, W, 3\] of uint8"),
     "tensor": (torch.zeros(3, 64, 64), "is of type Tensor; pass a path"),
+    "text file": (io.StringIO("hello"), "open it with mode 'rb'"),
     "number": (7, "is of type int; pass a path"),
     "url": ("file:///nowhere/photo.jpg", "cannot read the photo"),
 }
