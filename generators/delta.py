@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,16 @@ class Delta:
         """One of the numbers that `tensors` gave."""
         names = dict.fromkeys(map(_weight, tensors))
         return cls({n: Factors(tensors[f"{n}{_UP}"], tensors[f"{n}{_DOWN}"]) for n in names})
+
+    @classmethod
+    def mixed(cls, parts: Sequence[tuple[float, Delta]]) -> Delta:
+        """The sum of deltas of one synthesis, each times a factor."""
+        factors = {}
+        for name in parts[0][1].factors:
+            own = [(share, each.factors[name]) for share, each in parts]
+            up = torch.cat([share * each.up for share, each in own], dim=1)
+            factors[name] = Factors(up, torch.cat([each.down for _, each in own]))
+        return cls(factors)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -163,6 +173,9 @@ def load(path: str | os.PathLike, synthesis: nn.Module, origin: Origin) -> Delta
     _require_same(stated, origin, path)
     _require_fit(outline, convolutions(synthesis), path)
     _, tensors = checkpoint.load(path, KIND)
+    _require_fit(
+        tensors, convolutions(synthesis), path
+    )  # their types too, which an outline has not
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise CheckpointError(f"{path} holds numbers that are not finite; {_START_AGAIN}")
     return Delta.of(tensors)

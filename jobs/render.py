@@ -12,7 +12,7 @@ from jobs import flags
 from jobs.printing import say
 
 if TYPE_CHECKING:
-    from pipeline.editing.pivots import Tunings
+    from pipeline.editing.tuned import Tunings
 
 
 @flags.command(

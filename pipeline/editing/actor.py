@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.editing import pivots
-from pipeline.editing.pivots import FilePivots, Pivots
+from pipeline.editing.pivots import Pivots
 from pipeline.editing.rows import Edits, as_dicts
+from pipeline.editing.tuned import COLUMNS, FilePivots
 from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.engine.worker import Worker, WorkerConfig
@@ -157,7 +158,7 @@ class Edit:
         """A JPEG of each edited row that has a latent, by the generator tuned for the row it was made of."""
         n_each, pictures = self._config.edits.n_each, list[bytes | None]()
         is_valid = edited.column("latent").is_valid().to_pylist()
-        names = ("key", "sample_index", "face", "latent", *pivots.COLUMNS)
+        names = ("key", "sample_index", "face", "latent", *COLUMNS)
         for i, row in enumerate(as_dicts(rows, names)):
             valid = is_valid[i * n_each : (i + 1) * n_each]
             own, latents = latents[: sum(valid)], latents[sum(valid) :]

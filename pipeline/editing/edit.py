@@ -92,8 +92,7 @@ def plan_edit(
     edits = _edits(config, parsed, columns, record)
     tuned = _pivots(latents, urls, record, config)
     settings = _settings(record, config, [one.signature() for one in parsed], tuned)
-    run = fingerprint(settings)
-    tasks = [run_folder.task(url, storage.version(url), run) for url in urls]
+    tasks = [run_folder.task(url, storage.version(url), fingerprint(settings)) for url in urls]
     folder = RunFolder(out)
     folder.require_compatible(settings, overwrite)
     planned = folder.planned(tasks, overwrite)
@@ -112,10 +111,8 @@ def plan_edit(
         pivots=tuned,
     )
     other = concurrent_run(out, overwrite)
-    tasks, pending, found = planned.tasks, planned.pending, planned.found
-    return RunPlan(
-        workers, out, tasks, pending, settings, overwrite, concurrent_run=other, found=found
-    )
+    now = planned.tasks, planned.pending, settings, overwrite
+    return RunPlan(workers, out, *now, concurrent_run=other, found=planned.found)
 
 
 def sources(latents: str) -> list[str]:

@@ -5,30 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from generators.delta import Delta
 from pipeline import storage
 from pipeline.config import PATH, setting
-from pipeline.editing import animation, expression
+from pipeline.editing import animation, expression, pivots
 from pipeline.editing.edit import sources
+from pipeline.editing.pivots import PivotConfig
+from pipeline.editing.rows import as_dicts
+from pipeline.editing.tuned import COLUMNS as FOR_TUNING
+from pipeline.editing.tuned import FilePivots
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.names import plain_key
 from pipeline.latents.record import require_columns
-from pipeline.latents.schema import dense, stacked
-from pipeline.models import DrawConfig, LatentRenderer, load_generating_model
+from pipeline.latents.schema import stacked
+from pipeline.models import LatentRenderer, load_generating_model
 
 N_KEYS_NAMED = 5  # in a message
 MAX_FRAMES = 36_000  # 25 minutes; the latents of all are held
 COLUMNS = ["key", "shard", "face", "status"]
+OF_ROW = (
+    "sample_index",
+    "latent",
+    *FOR_TUNING,
+)  # of the rows that the path leads through, where they are
 
 
 @dataclass(frozen=True)
-class PathConfig(DrawConfig):
+class PathConfig(PivotConfig):
     """A path and how it is drawn."""
 
     keys: tuple[str, ...]  # through these, in order
@@ -64,7 +75,8 @@ def interpolate(latents: str, out: str, config: PathConfig) -> int:
         ConfigError, CheckpointError: a key that there is not or that is in several shards, no model.
     """
     animation.require(out)
-    points, record = _found(latents, [plain_key(key) for key in config.keys])
+    rows, records = _found(latents, [plain_key(key) for key in config.keys])
+    points, record = stacked([row["latent"] for row in rows]), records[0]
     renderer = LatentRenderer(record, config)
     if config.direction is not None:
         n_styles, w_dim = points.shape[1:]
@@ -78,13 +90,39 @@ def interpolate(latents: str, out: str, config: PathConfig) -> int:
         points = (points[:, None] + offsets[None]).reshape(-1, *step.shape)
     frames = along(points, config.steps, config.loop)
     animation.require_fitting(out, len(frames), renderer.size)
-    drawn = (
-        picture
-        for first in range(0, len(frames), config.batch_size)
-        for picture in renderer.draw(frames[first : first + config.batch_size])
-    )
-    animation.write(out, drawn, config.frames_per_s)
+    tuned = _tuned(latents, config, rows, records, renderer)
+    animation.write(out, _drawn(renderer, frames, config, tuned), config.frames_per_s)
     return len(frames)
+
+
+def _tuned(
+    latents: str,
+    config: PathConfig,
+    rows: Sequence[dict[str, Any]],
+    records: Sequence[dict[str, Any]],
+    renderer: LatentRenderer,
+) -> list[Delta]:
+    """What the generator is changed by at each key; [] where it draws them as it is."""
+    chosen = pivots.chosen(config, latents, records[0])
+    if chosen is None:
+        return []
+    of_rows = zip(rows, records, strict=True)
+    return [FilePivots(chosen, renderer, record).of(row) for row, record in of_rows]
+
+
+def _drawn(
+    renderer: LatentRenderer, frames: np.ndarray, config: PathConfig, tuned: list[Delta]
+) -> Iterator[np.ndarray]:
+    """The pictures of frames; between keys, what the generator is changed by passes over as latents do."""
+    if not tuned:
+        for first in range(0, len(frames), config.batch_size):
+            yield from renderer.draw(frames[first : first + config.batch_size])
+        return
+    of_point = np.eye(len(tuned), dtype=np.float32).repeat(max(1, len(config.strengths)), axis=0)
+    shares = along(of_point[:, None], config.steps, config.loop)[:, 0]
+    for frame, of_frame in zip(frames, shares, strict=True):
+        parts = [(float(s), each) for s, each in zip(of_frame, tuned, strict=True) if s > 0]
+        yield from renderer.draw(frame[None], Delta.mixed(parts))
 
 
 def along(points: np.ndarray, steps: int, loop: bool) -> np.ndarray:
@@ -102,28 +140,31 @@ def along(points: np.ndarray, steps: int, loop: bool) -> np.ndarray:
     return np.concatenate(lines if loop else [*lines, points[-1:]]).astype(np.float32)
 
 
-def _found(latents: str, keys: Sequence[str]) -> tuple[np.ndarray, dict]:
-    """Latents [K, n_styles, w_dim] of some keys, those of the largest face; and a footer."""
-    rows: dict[str, tuple[str, np.ndarray]] = {}
+def _found(latents: str, keys: Sequence[str]) -> tuple[list[dict], list[dict]]:
+    """The rows of some keys, those of the largest face, and the footers of their files."""
+    rows: dict[str, tuple[dict, dict]] = {}
     record: dict = {}
     for url in sources(latents):
-        for shard, key, latent, of_file in _rows(url, frozenset(keys)):
+        for row, of_file in _rows(url, frozenset(keys)):
             record = record or of_file
             require_same_run(record, of_file, url)
+            key = plain_key(row["key"])
             if key in rows:
-                other = f"{storage.redact(rows[key][0])} and {storage.redact(shard)}"
+                other = (
+                    f"{storage.redact(rows[key][0]['shard'])} and {storage.redact(row['shard'])}"
+                )
                 raise ConfigError(
                     f"the key {key!r} is in several rows ({other}); choose latents without edits, or "
                     "a folder with one of the shards"
                 )
-            rows[key] = shard, latent
+            rows[key] = row, of_file
     for key in keys:
         if key not in rows:
             raise ConfigError(
                 f"{storage.redact(latents)} holds no latent with the key {key!r}; a key is the name of an "
                 f"image in its shard, without the extension, such as {', '.join(_some_keys(latents))}"
             )
-    return stacked([rows[key][1] for key in keys]), record
+    return [rows[key][0] for key in keys], [rows[key][1] for key in keys]
 
 
 def _some_keys(latents: str) -> list[str]:
@@ -137,8 +178,8 @@ def _some_keys(latents: str) -> list[str]:
     return [plain_key(key) for key, status in rows if status == "ok"][:N_KEYS_NAMED]
 
 
-def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[str, str, np.ndarray, dict]]:
-    """Shard, key, latent [n_styles, w_dim] and footer of the rows of one file that are asked for."""
+def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[dict, dict]]:
+    """The rows of one file that are asked for, and its footer."""
     wanted = pa.array(sorted({*keys, *(f"./{key}" for key in keys)}))
     with opened(*storage.filesystem(url)) as source:
         record = footer(source.metadata, url)
@@ -149,6 +190,6 @@ def _rows(url: str, keys: frozenset[str]) -> Iterator[tuple[str, str, np.ndarray
             for i in np.flatnonzero(is_meant):
                 row = rows.slice(i, 1).to_pylist()[0]
                 if row["status"] == "ok" and row["face"] <= 0:
-                    latent = source.read_row_group(group, columns=["latent"])["latent"]
-                    value = dense(latent.slice(i, 1).combine_chunks())[0]
-                    yield row["shard"], plain_key(row["key"]), value, record
+                    more = [name for name in OF_ROW if name in source.schema_arrow.names]
+                    table = source.read_row_group(group, columns=more).slice(i, 1).combine_chunks()
+                    yield row | next(as_dicts(table.to_batches()[0])), record

@@ -18,8 +18,10 @@ from pipeline import storage
 from pipeline.config import OUTPUT, setting
 from pipeline.editing import pivots
 from pipeline.editing.edit import sources
-from pipeline.editing.pivots import FilePivots, PivotConfig, Pivots, Tunings
+from pipeline.editing.pivots import PivotConfig, Pivots
 from pipeline.editing.rows import as_dicts
+from pipeline.editing.tuned import COLUMNS as FOR_TUNING
+from pipeline.editing.tuned import FilePivots, Tunings
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
 from pipeline.faces.paste import FEATHER, paste
@@ -163,7 +165,7 @@ def _jobs(
     """Rows that are to be drawn, in stored order."""
     given, keys = RowNames(), set(map(plain_key, config.keys))
     wanted = [*COLUMNS, *(FOR_PASTE if config.paste_back else ())]
-    wanted += [] if done.pivots is None else [n for n in pivots.COLUMNS if n not in wanted]
+    wanted += [] if done.pivots is None else [n for n in FOR_TUNING if n not in wanted]
     columns = [name for name in wanted if name in source.schema_arrow.names]
     for batch in source.iter_batches(64, columns=columns):
         for row in as_dicts(batch):
