@@ -42,7 +42,7 @@ def tiny(tiny_inverter):
 
 def test_what_is_found_is_what_the_model_answers(face):
     model = load_inverter("demo")
-    crop = alignment.crop(PIXELS, face.quad, 64, 256)
+    crop = alignment.crop(PIXELS, face.quad, model.input_size[0], 256)
     assert np.abs(np.asarray(face.aligned).astype(int) - crop).max() <= 1
     target = torch.from_numpy(np.array(face.aligned)).permute(2, 0, 1)[None] / 127.5 - 1
     result = model.invert(target, n_steps=2, keep_images=True)
@@ -210,7 +210,7 @@ def test_an_edit_is_the_latent_along_the_direction(inverter, face):
         ("demo:wings", 1, "there is no direction demo:wings; there are demo:"),
         ("nowhere.pt", 1, "no direction at nowhere.pt"),
         ("smile@", 1, "smile@"),
-        (torch.zeros(3), 1, r"a direction of this generator is \[10, 128\] or \[128\]"),
+        (torch.zeros(3), 1, r"a direction of this generator is \[\d+, \d+\] or \[\d+\]"),
         (3, 1, "a direction is a name such as 'demo:smile'"),
         ("demo:smile", float("nan"), "a strength of nan"),
     ],
@@ -241,7 +241,7 @@ def test_without_alignment_there_is_no_place_to_paste(tiny, photo):
 
 def test_what_a_notebook_shows_is_short_and_safe(inverter, face):
     assert repr(inverter).startswith("Inverter('demo', cpu, fp32, steps=2")
-    assert repr(face).startswith("Face(astronaut.jpg, mse 0.1")
+    assert repr(face).startswith("Face(astronaut.jpg, mse 0.")
     strip = face.strip(cell=32)
     assert strip.width < 32 * 3 + 50
     assert face.edit("demo:yaw", 1).edit("demo:smile", 1).strip(cell=32).width > strip.width
