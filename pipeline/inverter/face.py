@@ -197,6 +197,11 @@ class Faces(list[Face]):
         found = super().__getitem__(index)
         return Faces(found, self.name) if isinstance(index, slice) else found
 
+    def __repr__(self) -> str:
+        shown = list(map(repr, self[: page.MAX_SHOWN]))
+        n_left = len(self) - len(shown)
+        return f"[{', '.join(shown)}{f', and {n_left} more' if n_left else ''}]"
+
     def _repr_html_(self) -> str:
         shown = "".join(face._repr_html_() for face in self[: page.MAX_SHOWN])
         n_left = len(self) - page.MAX_SHOWN

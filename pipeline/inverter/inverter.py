@@ -50,7 +50,8 @@ class Inverter:
         steps: passes of the residual loop, or "auto".
         align: "face" finds and crops faces as FFHQ does, "none" takes pictures as they are.
         faces: "all" of a photo, which searches at every scale, or the "largest", which is found sooner.
-        refine: steps of gradient descent after the loop: a number, "fast" or "best".
+        refine: steps of gradient descent after the loop: a number, "fast" or "best". The first time for a
+            generator, loading takes seconds to minutes longer: what is found out about it is kept.
         bound: standard deviations of W that latents are softly kept within. None: as the checkpoint says.
         batch_size: faces inverted together.
         settings: any other field of `pipeline.config.RunConfig` that is not about how rows are stored, such
@@ -120,7 +121,7 @@ class Inverter:
         """The faces of a photo, largest first; of several photos a list of these, inverted in batches.
 
         Args:
-            photo: a path (local or remote), the bytes of a file, a PIL image, an array [H, W, 3] of uint8
+            photo: a path (local or remote), a file or its bytes, a PIL image, an array [H, W, 3] of uint8
                 RGB; or a list of these.
             on_error: "skip" makes a warning and an empty list of a photo that cannot be inverted.
 

@@ -47,4 +47,4 @@ def metrics_table(metrics: Mapping[str, Sequence[float | None]], steps: Sequence
 
 def number(metric: str, value: float | None) -> str:
     """A metric for people; empty where it was not measured."""
-    return "" if value is None else format(value, DIGITS.get(metric, ".3g"))
+    return "" if value is None else format(value, DIGITS.get(metric, "#.3g"))

@@ -1,4 +1,4 @@
-"""A photo as a notebook has it: a path, the bytes of a file, a PIL image or an array."""
+"""A photo as a notebook has it: a path, a file or its bytes, a PIL image or an array."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ from pipeline.storage import is_remote, redact
 from pipeline.storage.stream import open_stream
 
 Given = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray
-KINDS = (
-    "a path, the bytes of a file, a PIL image or an array [H, W, 3] of uint8 (or a list of these)"
-)
+KINDS = "a path, the bytes of a file, a PIL image, an array [H, W, 3] of uint8, or a list of these"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,8 +62,8 @@ class Photo:
 def is_several(given: object) -> bool:
     """Whether these are photos, not one."""
     is_one = isinstance(given, str | bytes | bytearray | memoryview | Image.Image | np.ndarray)
-    is_tensor = hasattr(given, "detach")
-    return isinstance(given, Iterable) and not (is_one or is_tensor)
+    is_file_or_tensor = hasattr(given, "read") or hasattr(given, "detach")
+    return isinstance(given, Iterable) and not (is_one or is_file_or_tensor)
 
 
 def opened(given: Any, unnamed: str = "the photo") -> Photo:
@@ -82,8 +80,13 @@ def opened(given: Any, unnamed: str = "the photo") -> Photo:
             return Photo(_name(path), _read(path))
     if isinstance(given, bytes | bytearray | memoryview):
         return Photo(unnamed, bytes(given))
+    if hasattr(given, "read"):
+        data = given.read()
+        if isinstance(data, bytes):
+            return Photo(_name(str(getattr(given, "name", "")), unnamed), data)
+        raise ConfigError(f"{unnamed} is a file that was opened as text; open it with mode 'rb'")
     if isinstance(given, Image.Image):
-        name = os.path.basename(str(getattr(given, "filename", "") or "")) or unnamed
+        name = _name(str(getattr(given, "filename", "") or ""), unnamed)
         try:
             pixels, profile = images.opened_own_colours(given)
         except images.ImageError as error:
@@ -107,9 +110,9 @@ def unreadable(name: str, why: str) -> ConfigError:
     )
 
 
-def _name(path: str) -> str:
+def _name(path: str, otherwise: str = "") -> str:
     """What a message calls a file."""
-    return printable(os.path.basename(redact(path).rstrip("/")) or path)
+    return printable(os.path.basename(redact(path).rstrip("/")) or otherwise or path)
 
 
 def _read(path: str) -> bytes:

@@ -42,7 +42,7 @@ def tiny(tiny_inverter):
 
 def test_what_is_found_is_what_the_model_answers(face):
     model = load_inverter("demo")
-    crop = alignment.crop(PIXELS, face.quad, 64, 256)
+    crop = alignment.crop(PIXELS, face.quad, model.input_size[0], 256)
     assert np.abs(np.asarray(face.aligned).astype(int) - crop).max() <= 1
     target = torch.from_numpy(np.array(face.aligned)).permute(2, 0, 1)[None] / 127.5 - 1
     result = model.invert(target, n_steps=2, keep_images=True)
@@ -59,7 +59,7 @@ def test_what_is_found_is_what_the_model_answers(face):
     assert face.landmarks.shape == (68, 2)
 
 
-@pytest.mark.parametrize("kind", ["str", "Path", "bytes", "PIL", "array", "url"])
+@pytest.mark.parametrize("kind", ["str", "Path", "bytes", "PIL", "array", "url", "file"])
 def test_a_photo_comes_in_any_form(inverter, face, kind):
     given = {
         "str": str(ASTRONAUT),
@@ -68,6 +68,7 @@ def test_a_photo_comes_in_any_form(inverter, face, kind):
         "PIL": Image.open(io.BytesIO(DATA)),
         "array": PIXELS,
         "url": f"file://{ASTRONAUT}",
+        "file": io.BytesIO(DATA),
     }[kind]
     [found] = inverter.invert(given)
     torch.testing.assert_close(found.latents_by_step, face.latents_by_step)
@@ -135,6 +136,7 @@ BAD = {
     "nobody": (np.full((300, 300, 3), 90, np.uint8), r"no face was found.*align=\"none\""),
     "floats": (np.zeros((3, 64, 64), np.float32), r"must be \[H, W, 3\] of uint8"),
     "tensor": (torch.zeros(3, 64, 64), "is of type Tensor; pass a path"),
+    "text file": (io.StringIO("hello"), "open it with mode 'rb'"),
     "number": (7, "is of type int; pass a path"),
     "url": ("file:///nowhere/photo.jpg", "cannot read the photo"),
 }
@@ -208,7 +210,7 @@ def test_an_edit_is_the_latent_along_the_direction(inverter, face):
         ("demo:wings", 1, "there is no direction demo:wings; there are demo:"),
         ("nowhere.pt", 1, "no direction at nowhere.pt"),
         ("smile@", 1, "smile@"),
-        (torch.zeros(3), 1, r"a direction of this generator is \[10, 128\] or \[128\]"),
+        (torch.zeros(3), 1, r"a direction of this generator is \[\d+, \d+\] or \[\d+\]"),
         (3, 1, "a direction is a name such as 'demo:smile'"),
         ("demo:smile", float("nan"), "a strength of nan"),
     ],
@@ -239,7 +241,7 @@ def test_without_alignment_there_is_no_place_to_paste(tiny, photo):
 
 def test_what_a_notebook_shows_is_short_and_safe(inverter, face):
     assert repr(inverter).startswith("Inverter('demo', cpu, fp32, steps=2")
-    assert repr(face).startswith("Face(astronaut.jpg, mse 0.1")
+    assert repr(face).startswith("Face(astronaut.jpg, mse 0.")
     strip = face.strip(cell=32)
     assert strip.width < 32 * 3 + 50
     assert face.edit("demo:yaw", 1).edit("demo:smile", 1).strip(cell=32).width > strip.width
