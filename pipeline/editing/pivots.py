@@ -37,9 +37,9 @@ class PivotConfig(DrawConfig):
 
     pivot: int | None = setting(
         None,
-        "Tune the generator in so many steps (such as 100) to each selected row's own picture, and draw the "
+        "Tune the generator in so many steps (such as 100) to the picture of each selected row, and draw the "
         "row with it: pivotal tuning, for tens of images. 0: draw edits without the tuning that they were "
-        "made with. Default: as the rows were drawn before.",
+        "made with. Default: edits as they were made, other rows without.",
         PIVOT,
         least=0,
         most=MAX_STEPS,

@@ -98,9 +98,9 @@ class FilePivots:
             self.done.there.add(path.name)
         elif self._pivots.of_edits:
             raise ConfigError(
-                f"the edits of {plain_key(origin.key)} were drawn by a generator tuned in {origin.n_steps} "
-                f"steps, which is not in {self._pivots.folder}; pass --pivots with {FOLDER} of the latents "
-                "that were edited, or --pivot 0 to draw without"
+                f"{self._pivots.folder} has no generator tuned to {plain_key(origin.key)} in "
+                f"{origin.n_steps} steps; pass --pivots with {FOLDER} of the latents that were edited, or "
+                "--pivot 0 to draw without"
             )
         else:
             found = self._tuned(row, origin, path)
