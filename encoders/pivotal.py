@@ -4,13 +4,14 @@ An encoder's latent lies where edits act well, but draws the picture only roughl
 the pivot, where it is, and changes the generator until it draws the picture there, with the least change
 elsewhere: at each step it is also held to what it drew before at a latent near the pivot (section 3.2, the
 locality regularisation). Two things differ from the paper: the change is of low rank (`generators.delta`),
-and the error is the mean squared one, by which everything here is judged and which needs no file.
+and the error is the mean squared one, by which everything here is judged and which needs no file. LPIPS,
+which the paper adds, is added where it is given.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from encoders.optimization import spread
 from encoders.restyle import ReStyle
 from generators.delta import Delta
 from generators.precision import float32_products
+
+Distance = Callable[[Tensor, Tensor], Tensor]  # [N, 3, h, w] twice -> [N]
 
 _N_NEAR = 16  # latents near the pivot at which the generator is to stay as it is, taken in turns
 _BETAS = (0.9, 0.99)
@@ -66,6 +69,7 @@ def tune(
     target: Tensor,
     config: TuningConfig = TuningConfig(),
     seed: int = 0,
+    added: Sequence[tuple[float, Distance]] = (),
 ) -> Tuned:
     """A change of the model's generator that draws a picture at its latent; the generator stays as it is.
 
@@ -76,6 +80,8 @@ def tune(
         target: the picture in [-1, 1], [3, H, W]: at the size that the model draws, or at its encoder's
             input size.
         seed: of the start, and of the latents near the pivot.
+        added: weights, and differentiable distances that are to fall beside the mean squared error, such as
+            LPIPS.
 
     Raises:
         ValueError: another shape of `latent` or `target`.
@@ -95,7 +101,7 @@ def tune(
             at = slice(step % _N_NEAR, step % _N_NEAR + 1)  # none without a locality
             with torch.enable_grad():
                 drawn = delta.draw(synthesis, torch.cat([pivot, near[at]]))
-                loss = _error(model, drawn[:1], aim)
+                loss = _objective(_seen(model, drawn[:1], aim), aim, added)
                 if len(near):
                     loss = loss + config.locality * distances.mse(drawn[1:], kept[at]).sum()
                 gradients = torch.autograd.grad(loss, tensors)
@@ -103,7 +109,7 @@ def tune(
                 tensor.grad = gradient
             optimizer.param_groups[0]["lr"] = config.rate(step)
             optimizer.step()
-        return _better(model, pivot, aim, delta)
+        return _better(model, pivot, aim, delta, added)
 
 
 def _checked(model: ReStyle, latent: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,21 +147,33 @@ def _near(model: ReStyle, pivot: Tensor, seed: int) -> Tensor:
     return pivot + ways * (spread(model) * math.sqrt(generator.n_styles) / length)
 
 
-def _error(model: ReStyle, drawn: Tensor, aim: Tensor) -> Tensor:
-    """Mean squared error of what was drawn, at the size of the aim."""
+def _seen(model: ReStyle, drawn: Tensor, aim: Tensor) -> Tensor:
+    """What was drawn, at the size of the aim."""
     seen = model.view.of(drawn)
-    if seen.shape != aim.shape:
-        seen = model.to_input(seen)
-    return distances.mse(seen, aim).sum()
+    return seen if seen.shape == aim.shape else model.to_input(seen)
 
 
-def _better(model: ReStyle, pivot: Tensor, aim: Tensor, delta: Delta) -> Tuned:
+def _objective(seen: Tensor, aim: Tensor, added: Sequence[tuple[float, Distance]]) -> Tensor:
+    value = distances.mse(seen, aim).sum()
+    for weight, distance in added:
+        value = value + weight * distance(seen, aim).sum()
+    return value
+
+
+def _better(
+    model: ReStyle,
+    pivot: Tensor,
+    aim: Tensor,
+    delta: Delta,
+    added: Sequence[tuple[float, Distance]],
+) -> Tuned:
     """What was tuned, if it draws the picture more closely; the start otherwise."""
     synthesis = model.generator.synthesis
     found = Delta.of({name: tensor.detach() for name, tensor in delta.tensors.items()})
-    before = float(_error(model, synthesis(pivot), aim))
-    after = float(_error(model, found.draw(synthesis, pivot), aim))
-    if after < before:  # never of NaN
+    seen = [_seen(model, each, aim) for each in (synthesis(pivot), found.draw(synthesis, pivot))]
+    before, after = (distances.mse(each, aim).item() for each in seen)
+    first, last = (_objective(each, aim, added).item() for each in seen)
+    if last < first:  # never of NaN
         return Tuned(found, before, after)
     none = {name: torch.zeros_like(tensor) for name, tensor in found.tensors.items()}
     return Tuned(Delta.of(none), before, before)

@@ -36,7 +36,7 @@ def render(latents: str, out: str, **options: Any) -> None:
     existing = f", {done.n_there} existed before" if done.n_there else ""
     without = f", {n_of(done.n_without, 'row')} without a latent" if done.n_without else ""
     say(f"{n_of(done.n_written, 'picture')}{existing}{without}: {out}")
-    if done.pivots is not None:
+    if done.pivots is not None and (done.tunings.n_tuned or done.tunings.n_there):
         say(_told(done.tunings, done.pivots.folder))
     if done.keys_missing:
         missing = ", ".join(sorted(done.keys_missing)[:10])
@@ -54,6 +54,6 @@ def _told(tunings: Tunings, folder: str) -> str:
         parts.append(
             f"tuned for {n_of(n, 'row')} in {tunings.seconds:.1f} s, mean MSE {before:.5f} -> {after:.5f}"
         )
-    if tunings.n_there or not parts:
+    if tunings.n_there:
         parts.append(f"{n_of(tunings.n_there, 'row')} tuned before")
     return f"generator: {', '.join(parts)}: {folder}"

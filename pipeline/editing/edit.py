@@ -203,7 +203,7 @@ def _settings(
         added["edit_where"] = config.where
     if tuned is not None:
         added["edit_pivot"] = tuned.n_steps
-        added["edit_pivot_settings"] = pivots.settings_of(tuned.tuning)
+        added["edit_pivot_settings"] = tuned.settings
     # What the edited files hold differs from the source's in these.
     # Which step was kept is the source's: `best` stays.
     kept = "best" if record["identity"].get("latents") == "best" else "last"

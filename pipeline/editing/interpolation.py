@@ -106,6 +106,7 @@ def _tuned(
     chosen = pivots.chosen(config, latents, records[0])
     if chosen is None:
         return []
+    pivots.require_few(len(rows), chosen, config, renderer, "name fewer keys")
     of_rows = zip(rows, records, strict=True)
     return [FilePivots(chosen, renderer, record).of(row) for row, record in of_rows]
 

@@ -13,7 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from encoders import auxiliary
+from encoders.metrics.perceptual import LPIPS
 from encoders.pivotal import TuningConfig, tune
+from generators.files.checkpoint import tensors_sha256
 from pipeline import storage
 from pipeline.config import RUN_FOLDER, setting
 from pipeline.errors import ConfigError
@@ -37,9 +40,9 @@ class PivotConfig(DrawConfig):
 
     pivot: int | None = setting(
         None,
-        "Tune the generator in so many steps (such as 100) to each selected row's own picture, and draw the "
+        "Tune the generator in so many steps (such as 100) to the picture of each selected row, and draw the "
         "row with it: pivotal tuning, for tens of images. 0: draw edits without the tuning that they were "
-        "made with. Default: as the rows were drawn before.",
+        "made with. Default: edits as they were made, other rows without.",
         PIVOT,
         least=0,
         most=MAX_STEPS,
@@ -48,12 +51,41 @@ class PivotConfig(DrawConfig):
         None, f"Local folder of the tuned weights. Default: {FOLDER} in the folder LATENTS.", PIVOT
     )
     pivot_many: bool = setting(False, f"Tune also for more than {MAX_ROWS} rows.", PIVOT)
+    pivot_lpips: float = setting(
+        0.0,
+        "Weight of LPIPS in what the tuning makes small, beside the squared error.",
+        PIVOT,
+        least=0,
+    )
+    lpips_weights: str | None = setting(
+        None, "For --pivot-lpips: torchvision's alexnet or vgg16 file.", PIVOT
+    )
+    lpips_heads: str | None = setting(
+        None, "For --pivot-lpips: its own weights, alex.pth or vgg.pth.", PIVOT
+    )
     photos: str | None = setting(
         None,
         "Folder or address of the shards, to tune to the photos at full size. Default: the saved crops, or "
         "the shards where they were inverted, on this machine.",
         PIVOT,
     )
+
+
+@dataclass(frozen=True)
+class Lpips:
+    """LPIPS as a part of what a tuning makes small."""
+
+    weight: float
+    backbone: str  # its two files
+    heads: str
+
+    def load(self) -> LPIPS:
+        """The network, on the CPU.
+
+        Raises:
+            CheckpointError: files that cannot be used.
+        """
+        return auxiliary.load_lpips(self.backbone, self.heads)
 
 
 @dataclass(frozen=True)
@@ -64,15 +96,33 @@ class Pivots:
     n_steps: int
     photos: str | None  # where the shards lie, as the user says
     of_edits: bool  # whose own deltas must be there: where their pivots were, the rows do not say
+    settings: str  # of the tuning, but for its steps: what a delta's file must state
+    lpips: Lpips | None = None  # added to what is made small
 
     @property
     def tuning(self) -> TuningConfig:
         return TuningConfig(n_steps=self.n_steps)
 
 
-def settings_of(tuning: TuningConfig) -> str:
+def _settings(tuning: TuningConfig, lpips: Lpips | None) -> str:
     """All of a tuning but for its steps, as its file and the settings of an edit name it."""
-    return f"{PROTOCOL}: rank {tuning.rank}, rate {tuning.lr:g}, locality {tuning.locality:g}"
+    text = f"{PROTOCOL}: rank {tuning.rank}, rate {tuning.lr:g}, locality {tuning.locality:g}"
+    if lpips is None:
+        return text
+    digest = tensors_sha256(lpips.load().state_dict())
+    return f"{text}, lpips {lpips.weight:g} of {digest[:12]}"
+
+
+def _lpips(config: PivotConfig) -> Lpips | None:
+    if not config.pivot_lpips:
+        return None
+    if config.lpips_weights is None or config.lpips_heads is None:
+        raise ConfigError(
+            f"--pivot-lpips needs --lpips-weights, {auxiliary.LPIPS_BACKBONE_FILES}, and --lpips-heads, "
+            f"{auxiliary.LPIPS_HEAD_FILES}"
+        )
+    files = (os.path.abspath(path) for path in (config.lpips_weights, config.lpips_heads))
+    return Lpips(config.pivot_lpips, *files)
 
 
 def chosen(config: PivotConfig, latents: str, record: Mapping[str, Any]) -> Pivots | None:
@@ -99,7 +149,9 @@ def chosen(config: PivotConfig, latents: str, record: Mapping[str, Any]) -> Pivo
     if config.pivots is None:
         path = os.path.join(path, FOLDER)
     photos = None if config.photos is None else storage.absolute(config.photos)
-    return Pivots(path, n_steps, photos, of_edits)
+    lpips, stated = _lpips(config), identity.get("edit_pivot_settings") if of_edits else None
+    settings = stated or _settings(TuningConfig(n_steps), lpips)
+    return Pivots(path, n_steps, photos, of_edits, settings, lpips)
 
 
 def _local(address: str) -> str:

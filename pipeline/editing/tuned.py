@@ -19,11 +19,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from encoders.pivotal import tune
+from encoders.metrics.perceptual import LPIPS
+from encoders.pivotal import Distance, tune
 from generators import delta as deltas
 from generators.delta import Delta, Origin
 from generators.files import atomic
-from pipeline.editing.pivots import FOLDER, Pivots, settings_of
+from pipeline.editing.pivots import FOLDER, Pivots
 from pipeline.errors import ConfigError, OutOfMemory
 from pipeline.faces import alignment, images
 from pipeline.faces.prepare import MIN_TRANSFORM_SIZE
@@ -74,6 +75,7 @@ class FilePivots:
         self._pivots, self._renderer, self._record = pivots, renderer, record
         self._copies = None if copies is None else Path(copies)
         self._photos: SourcePhotos | None = None
+        self._network: LPIPS | None = None
         self._last: tuple[Origin, Delta] | None = None  # several pictures of a row come in turn
 
     def of(self, row: Mapping[str, Any]) -> Delta:
@@ -98,9 +100,9 @@ class FilePivots:
             self.done.there.add(path.name)
         elif self._pivots.of_edits:
             raise ConfigError(
-                f"the edits of {plain_key(origin.key)} were drawn by a generator tuned in {origin.n_steps} "
-                f"steps, which is not in {self._pivots.folder}; pass --pivots with {FOLDER} of the latents "
-                "that were edited, or --pivot 0 to draw without"
+                f"{self._pivots.folder} has no generator tuned to {plain_key(origin.key)} in "
+                f"{origin.n_steps} steps; pass --pivots with {FOLDER} of the latents that were edited, or "
+                "--pivot 0 to draw without"
             )
         else:
             found = self._tuned(row, origin, path)
@@ -124,7 +126,7 @@ class FilePivots:
             sample_index=row["sample_index"],
             face=row["face"],
             n_steps=self._pivots.n_steps,
-            settings=settings_of(self._pivots.tuning),
+            settings=self._pivots.settings,
             latent_sha256=latent_sha256,
         )
 
@@ -135,7 +137,8 @@ class FilePivots:
         seed = int.from_bytes(hashlib.sha256(f"{origin.key}\n{origin.face}".encode()).digest()[:7])
         latent = torch.from_numpy(np.array(row["latent"], np.float32))
         try:
-            found = tune(self._renderer.model, latent, target, self._pivots.tuning, seed)
+            tuning = self._pivots.tuning
+            found = tune(self._renderer.model, latent, target, tuning, seed, self._objectives())
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -148,6 +151,15 @@ class FilePivots:
         self.done.after += (found.after,)
         self.done.seconds += time.monotonic() - start
         return found.delta
+
+    def _objectives(self) -> list[tuple[float, Distance]]:
+        """What is made small beside the mean squared error."""
+        lpips = self._pivots.lpips
+        if lpips is None:
+            return []
+        if self._network is None:
+            self._network = lpips.load().to(self._renderer.model.latent_avg.device)
+        return [(lpips.weight, self._network)]
 
     def _target(self, row: Mapping[str, Any]) -> Tensor:
         """The picture of a row, [3, h, w] in [-1, 1]: of the size that is drawn, or a saved crop."""

@@ -76,6 +76,19 @@ def test_a_picture_at_the_encoders_size_is_compared_there(model, pivot, picture)
     assert tuned.after == pytest.approx(distances.mse(drawn, small[None]).item())
 
 
+def test_other_distances_can_be_made_small_beside_the_squared_error(model, pivot, picture):
+    def darkness(seen, aim):
+        return seen.mean(dim=(1, 2, 3))
+
+    plain, dark = (
+        tune(model, pivot, picture, CONFIG, added=added) for added in ((), [(5.0, darkness)])
+    )
+    drawn = [
+        each.delta.draw(model.generator.synthesis, pivot[None]).mean() for each in (plain, dark)
+    ]
+    assert drawn[1] < drawn[0] - 0.1
+
+
 def test_what_does_not_get_closer_changes_nothing(model, pivot, picture):
     tuned = tune(model, pivot, torch.full_like(picture, torch.nan), TuningConfig(n_steps=2))
     assert not any(t.any() for t in tuned.delta.tensors.values())

@@ -8,7 +8,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from generators import CheckpointError, directions
+from generators import CheckpointError, delta, directions
+from generators.files import checkpoint
 from jobs.cli import cli
 from pipeline.config import ClusterConfig
 from pipeline.editing import pivots
@@ -144,6 +145,23 @@ def test_another_rows_weights_and_damaged_ones_are_refused(latents, tmp_path):
     first.write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="not a readable safetensors file"):
         draw(latents, tmp_path / "damaged", keys=("0/0",))
+
+
+def test_lpips_is_made_small_too_where_its_files_are_given(latents, tmp_path, lpips_files):
+    files = dict(zip(("lpips_weights", "lpips_heads"), lpips_files, strict=True))
+    draw(latents, tmp_path / "mse", keys=("0/1",))
+    done = draw(latents, tmp_path / "both", keys=("0/1",), pivot_lpips=0.5, **files)
+    assert done.tunings.n_tuned == 1
+    stated = [
+        delta.origin_of(checkpoint.read_header(path), path).settings for path in both(latents)
+    ]
+    assert sorted("lpips 0.5 of " in text for text in stated) == [False, True]
+    with pytest.raises(ConfigError, match="--pivot-lpips needs --lpips-weights, torchvision's"):
+        draw(latents, tmp_path / "out", pivot_lpips=1.0, lpips_heads=lpips_files[1])
+
+
+def both(latents):
+    return sorted(Path(latents.path, pivots.FOLDER).iterdir())
 
 
 def test_many_rows_want_to_be_confirmed(latents, tmp_path, monkeypatch):
