@@ -20,7 +20,9 @@ from torch import Tensor
 from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.inversion.actor import ActorConfig, Inversion, InversionActor
-from pipeline.inversion.batches import BatchInverter, _Batch, _Inverting
+from pipeline.inversion.batches import BatchInverter
+from pipeline.inversion.computation import Computation, Computing, Given
+from pipeline.inversion.device import Device
 from pipeline.inversion.scoring import Scorer
 from pipeline.latents import schema
 from pipeline.records import AlignedFace, Report, Sample, Task
@@ -77,9 +79,12 @@ class StandInActor(TimedActor):
         shape = model.generator.n_styles, model.generator.w_dim
         self.columns = schema.schema(config.run, *shape)
         scorer = Undescribed(config.run)
-        inverter = Sleeping(model, config.run, scorer, self.inverter.batch_size, config.n_ahead)
-        inverter.sleep_s = config.sleep_ms / 1000
-        self.inverter = inverter
+        self.inverter = BatchInverter(
+            model, config.run, scorer, self.inverter.batch_size, config.n_ahead
+        )
+        asleep = Sleeping(model, config.run, scorer, Device(model.latent_avg.device))
+        asleep.sleep_s = config.sleep_ms / 1000
+        self.inverter.computation = asleep
 
 
 # What the pipeline asks of a model, as those of FFHQ-1024 answer.
@@ -91,13 +96,13 @@ SHAPES = SimpleNamespace(
 )
 
 
-class Sleeping(BatchInverter):
-    """The stages, with a time to sleep in place of all that the device does with a batch."""
+class Sleeping(Computation):
+    """A time to sleep in place of all that the device does with a batch."""
 
     sleep_s = 0.0  # for each image
 
-    def _start(self, batch: _Batch) -> _Inverting:
-        n, n_steps = len(batch.pixels), self._run.steps
+    def batch(self, given: Given) -> Computing:
+        n, n_steps = len(given.pixels), self._run.steps
         began = self._device.mark()
         time.sleep(self.sleep_s * n)
         found = {
@@ -105,10 +110,10 @@ class Sleeping(BatchInverter):
             "metrics": torch.zeros(len(self._run.metrics) - 1, n_steps, n),  # but identity
             "kept": torch.full((n,), n_steps),
             "is_finite": torch.ones(n, dtype=torch.bool),
-            "thumbnails": batch.pixels[None],  # as they came, for faces are looked for in them
+            "thumbnails": given.pixels[None],  # as they came, for faces are looked for in them
         }
         ended = self._device.mark()
-        return _Inverting(batch, self._device.download(found), began, ended, ended)
+        return Computing(self._device.download(found), began, ended, ended, ended)
 
 
 class Undescribed(Scorer):

@@ -92,7 +92,7 @@ class BatchInverter:
         self._model, self._run, self._scorer = model, run, scorer
         self.batch_size, self._n_ahead = batch_size, n_ahead
         self._device = Device(model.latent_avg.device)
-        self._computation = Computation(model, run, scorer, self._device, refiner)
+        self.computation = Computation(model, run, scorer, self._device, refiner)
 
     def rows(
         self, faces: Iterator[AlignedFace], clock: Stopwatch, recorder: CrashRecorder | None = None
@@ -127,7 +127,7 @@ class BatchInverter:
         if usable:
             crops = [face.image_u8 for face in usable if face.image_u8 is not None]
             np.stack(crops, out=pixels.numpy())
-        return _Batch(faces, Given(pixels, self._computation.z_of(usable)))
+        return _Batch(faces, Given(pixels, self.computation.z_of(usable)))
 
     def _pixels(self, n: int) -> Tensor:
         return self._device.host((n, *self._model.input_size, 3), torch.uint8)
@@ -139,7 +139,7 @@ class BatchInverter:
     ) -> Iterator[_Batch | _Inverting]:
         torch.set_num_threads(torch.get_num_threads())  # which each thread has to be told
         waiting = self._waiting(batches, clock)
-        if self._computation.is_stepwise and recorder is None:
+        if self.computation.is_stepwise and recorder is None:
             yield from self._streaming(waiting)
             return
         for batch in waiting:
@@ -162,7 +162,7 @@ class BatchInverter:
                 if len(batch.given.pixels):
                     yield batch.given
 
-        results = self._computation.stream(given(), self.batch_size)
+        results = self.computation.stream(given(), self.batch_size)
         while True:
             found = self._fitting(self.batch_size, lambda: next(results, None))
             while under_way and (found is None or not len(under_way[0].given.pixels)):
@@ -185,7 +185,7 @@ class BatchInverter:
         """Have the device invert and measure a batch, and begin to fetch what it finds."""
         return self._fitting(
             len(batch.given.pixels),
-            lambda: _Inverting(batch, self._computation.batch(batch.given)),
+            lambda: _Inverting(batch, self.computation.batch(batch.given)),
         )
 
     def _fitting(self, n: int, work: Callable[[], T]) -> T:
@@ -200,9 +200,9 @@ class BatchInverter:
 
     def attempt(self, n: int) -> None:
         """Do with ``n`` grey pictures what is done with a batch; RuntimeError where they do not fit."""
-        z = self._computation.z_of([AlignedFace(0, "", Status.OK)] * n)
+        z = self.computation.z_of([AlignedFace(0, "", Status.OK)] * n)
         given = Given(self._pixels(n).fill_(127), z)
-        if "thumbnails" in self._computation.batch(given).results.wait():
+        if "thumbnails" in self.computation.batch(given).results.wait():
             n_pairs = n * (self._run.n_entries if self._run.identity_steps == "all" else 1)
             grey = np.full((n_pairs, 2, CHIP_SIDE, CHIP_SIDE, 3), 127, np.uint8)
             self._device.beside(self._scorer.identities, grey)
@@ -253,7 +253,7 @@ class BatchInverter:
     def _add_times(self, computing: Computing, clock: Stopwatch) -> None:
         between = self._device.seconds
         clock.add("invert", between(computing.began, computing.inverted) - computing.idle_s)
-        if self._computation.refiner is not None:
+        if self.computation.refiner is not None:
             clock.add("refine", between(computing.inverted, computing.refined))
         clock.add("score", between(computing.refined, computing.ended))
 
@@ -265,7 +265,7 @@ class BatchInverter:
             return precisions
         for i in overflown:  # one by one: in float32 a batch might not fit
             z = None if given.z is None else given.z[i : i + 1]
-            exact = self._computation.exactly(Given(given.pixels[i : i + 1], z)).wait()
+            exact = self.computation.exactly(Given(given.pixels[i : i + 1], z)).wait()
             for name, axis in IMAGE_AXIS.items():
                 if name in arrays:
                     np.moveaxis(arrays[name], axis, 0)[i] = np.moveaxis(exact[name], axis, 0)[0]
