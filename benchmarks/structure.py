@@ -18,7 +18,8 @@ HOUSES = ("generators", "encoders", "pipeline", "jobs")
 # From the ground up: a room imports those before it.
 ROOMS = (
     "errors", "printing", "config", "records", "storage", "shards", "faces", "latents", "models", "engine",
-    "inversion", "portraits", "training", "editing", "report",
+    "inversion", "portraits", "training", "editing", "inverter",
+    "report",
 )  # fmt: skip
 
 

@@ -47,8 +47,10 @@ def compare(
     from pipeline.report import comparison
 
     comparison_result = comparison.compare(latents, n_resamples=resamples, seed=seed)
-    say(*comparison.table(comparison_result).split("\n"))
+    table = comparison.table(comparison_result).split("\n")
+    say(*table)
     if out is not None:
-        for note in comparison.write(comparison_result, out, limit=limit, photos=photos):
+        notes = comparison.write(comparison_result, out, limit=limit, photos=photos)
+        for note in (note for note in notes if note not in table):
             say(note, err=True)
         say("", f"page: {out}")

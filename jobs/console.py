@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.engine.run import RunPlan
 
 N_LABELS_SHOWN = 30
-STAGES = ("read", "align", "invert", "edit", "tune", "draw", "score", "identity", "write")
+STAGES = ("read", "align", "invert", "refine", "edit", "tune", "draw", "score", "identity", "write")
 
 
 def n_of(n: int, noun: str) -> str:

@@ -36,7 +36,7 @@ AUTO_GAIN = 0.01  # of its mse, by which a step must lower it for another to fol
 MAX_STEPS = 1000  # of the residual loop: all their thumbnails are held
 MAX_REFINE = 10_000
 REFINE_WEIGHTS = ("refine_near", "refine_lpips", "refine_identity")
-REFINE = {"fast": 10, "best": 36}  # steps of --refine by name: docs/quality.md has what they bring
+REFINE = {"fast": 11, "best": 38}  # steps of --refine by name: docs/quality.md has what they bring
 MAX_BOUND = 1000  # standard deviations of W: far beyond any latent
 
 

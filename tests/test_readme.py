@@ -82,6 +82,20 @@ def test_model(tmp_path, monkeypatch):
     assert names["result"].latents.shape[0] == 5
 
 
+def test_one_photo(tmp_path, monkeypatch):
+    from importlib.resources import files
+
+    from PIL import Image
+
+    photo = files("pipeline.portraits") / "astronaut.jpg"
+    (tmp_path / "photo.jpg").write_bytes(photo.read_bytes())
+    names = run(block_with("Inverter("), tmp_path, monkeypatch)
+    assert len(names["face"].images) == 5
+    with Image.open(tmp_path / "smiling.jpg") as pasted, Image.open(photo) as before:
+        assert pasted.size == before.size
+    assert (tmp_path / "smiling.png").exists()
+
+
 @pytest.mark.parametrize(
     "page", ["README.md", "docs/training.md", "docs/reading.md", "docs/editing.md"]
 )

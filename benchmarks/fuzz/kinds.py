@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -84,7 +84,7 @@ def attempt(kind: Kind, draw: Random, box: Path, originals: Any, shows: bool = F
             traceback.print_exc()
     if more := set(os.listdir(box)) - beside:
         return Outcome("fell", "wrote outside its folders", str(sorted(more)))
-    return outcome
+    return replace(outcome, text=outcome.text.replace(f"{box}/", ""))
 
 
 def _read(kind: Kind, draw: Random, given: Path) -> None:

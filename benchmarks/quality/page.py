@@ -15,14 +15,15 @@ from benchmarks.quality.record import NAMES, Record
 from benchmarks.quality.targets import SHOWN
 from pipeline.config import AUTO_GAIN, REFINE
 
-FOLDER, NOTES = "quality", "notes.md"
+FOLDER, NOTES, DESCENTS = "quality", "notes.md", "descents.md"
 _TEMPLATE = Path(__file__).parent / "page.md.jinja"
 
 
 def write(record: Record, shown: Pictures, out: Path) -> Path:
     """``out/quality.md`` and, in ``out/quality/``, its charts and sheets; returns the page's path.
 
-    A `notes.md` in that folder is put under the targets: the reasons, which no number tells.
+    A `notes.md` in that folder is put under the targets: the reasons, which no number tells. The table of
+    `benchmarks.descents` is put under the methods, where it is in that folder.
     """
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,11 +32,12 @@ def write(record: Record, shown: Pictures, out: Path) -> Path:
     pictures.save(shown, folder)
     notes = folder / NOTES
     page = out / "quality.md"
-    page.write_text(markdown(record, notes.read_text() if notes.exists() else ""))
+    texts = [path.read_text() if path.exists() else "" for path in (notes, folder / DESCENTS)]
+    page.write_text(markdown(record, *texts))
     return page
 
 
-def markdown(record: Record, notes: str = "") -> str:
+def markdown(record: Record, notes: str = "", descents: str = "") -> str:
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -43,6 +45,7 @@ def markdown(record: Record, notes: str = "") -> str:
     return template.render(
         record=record,
         notes=notes.strip(),
+        descents=descents.strip(),
         names=NAMES,
         regions=REGIONS,
         units=robustness.UNITS,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 HISTORY = 20  # steps that are remembered
-_FIRST = 0.3  # of the first step along the gradient, in coordinates whose curvature is about 1
+_FIRST = 0.1  # of the first step along the gradient, in coordinates whose curvature is about 1
 _SHORTER = 0.3  # times the length of a trial that failed
 
 # Coordinates [N, d] -> objective [N] and its gradient [N, d].
@@ -52,7 +52,8 @@ def advance(objective: Objective, state: State) -> State:
     """Try one step for each image; those whose objective falls take it."""
     tried = trial(state)
     value, gradient = objective(tried)
-    is_lower = value < state.value  # never of NaN
+    # Never of NaN; nor where half precision has no gradient to go on with.
+    is_lower = (value < state.value) & gradient.isfinite().all(1)
     lower = is_lower[:, None]
     step = torch.where(lower, tried - state.at, 0)
     change = torch.where(lower, gradient - state.gradient, 0)

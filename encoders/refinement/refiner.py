@@ -21,6 +21,9 @@ from generators.precision import Precision, float32_products
 
 Distance = Callable[[Tensor, Tensor], Tensor]  # [N, 3, h, w] twice -> [N]
 
+_SCALE = (
+    16  # numbers of a picture that a derivative on its way back through the networks counts as one
+)
 # Pixels of a batch on a CPU, which gains nothing from more: their derivatives take 100 bytes and more each.
 _PIXELS_ON_CPU = 8 * 256 * 256
 
@@ -131,8 +134,10 @@ class Refiner:
         with torch.enable_grad():
             change = self._coordinates.latents(u).detach().requires_grad_()
             value = self._value(networks, before, target, change)
-            [gradient] = torch.autograd.grad(value.sum(), change)
-        return value.detach(), self._coordinates.gradient(gradient)
+            # On a scale that half precision holds: of one pixel among many, a mean's derivative is nearly 0.
+            scale = target[0].numel() / _SCALE
+            [gradient] = torch.autograd.grad(scale * value.sum(), change)
+        return value.detach(), self._coordinates.gradient(gradient / scale)
 
     def _value(self, networks: Networks, before: Tensor, target: Tensor, change: Tensor) -> Tensor:
         drawn = self.model.to_input(self.model.draw(before + change, networks))

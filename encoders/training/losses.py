@@ -34,7 +34,7 @@ def _file(content: str) -> str | None:
 class LossConfig:
     """Weights of the terms, and the files of the networks that some of them need."""
 
-    l2: float = _weight(0.0, "the mean squared error")
+    l2: float = _weight(0.0, "the mean squared error of pixels in [-1, 1]")
     l1: float = _weight(0.0, "absolute differences at four scales and of gradients")
     detail: float = _weight(0.0, "absolute differences where the target is rich in detail")
     ms_ssim: float = _weight(0.0, "1 - MS-SSIM")

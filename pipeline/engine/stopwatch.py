@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
+from typing import TypeVar
+
+T = TypeVar("T")
 
 WAIT = "wait"  # not busy: the device had nothing to do, for its input had not come
 ON_DEVICE = ("invert", "refine", "score")
@@ -33,6 +36,17 @@ class Stopwatch:
             yield
         finally:
             self.add(stage, time.perf_counter() - start)
+
+    def each(self, stage: str, source: Iterable[T]) -> Iterator[T]:
+        """What a source gives; the time that it takes for it is added to a stage."""
+        items = iter(source)
+        while True:
+            with self(stage):
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
 
 
 def waited(seconds: Mapping[str, float]) -> float | None:

@@ -91,6 +91,23 @@ class RemoteMap(Generic[T, R]):
                 yield item, result, busy / len(chunk)
 
 
+@dataclass(frozen=True)
+class LocalMap(Generic[T, R]):
+    """The same in this process, without Ray: a chunk is done when its result is asked for."""
+
+    function: Callable[..., tuple[Sequence[R | Crash], float]]
+    arguments: tuple[Any, ...] = ()
+
+    def submit(self, items: Sequence[T]) -> Any:
+        """Nothing is sent anywhere; the chunk itself stands for its result."""
+        return items
+
+    def result(self, reference: Any, items: Sequence[T]) -> tuple[list[R | Crash], float]:
+        """Results of a chunk, one an item, and busy seconds. What kills a worker kills this process."""
+        results, busy = self.function(items, *self.arguments)
+        return list(results), busy
+
+
 @functools.cache
 def _remote(function: Callable) -> Any:
     import ray

@@ -96,10 +96,7 @@ def _decoded(name: str, data: bytes) -> tuple[np.ndarray, bytes | None]:
             pixels = _plain_jpeg(picture, data)
             if pixels is not None:
                 return pixels, colour.needed(picture.info.get("icc_profile"))
-            picture.load()
-            turn = _TURNS.get(_orientation(picture))
-            rgb, profile = _rgb(picture)
-            return np.array(rgb if turn is None else rgb.transpose(turn)), profile
+            return _upright(picture)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -112,6 +109,28 @@ def _decoded(name: str, data: bytes) -> tuple[np.ndarray, bytes | None]:
         if (kind := unsupported.kind_of(name, bytes(data), error)) is not None:
             raise ImageError(unsupported.sentence(kind)) from error
         raise _DamageError(f"the file is damaged: its {name} data is truncated or wrong") from error
+
+
+def opened_own_colours(picture: Image.Image) -> tuple[np.ndarray, bytes | None]:
+    """A picture that Pillow has opened or made, as :func:`decode_own_colours` gives that of a file.
+
+    Raises ImageError where its pixels cannot be read, or are more than `MAX_PIXELS`.
+    """
+    try:
+        _check_size(picture)
+        return _upright(picture)
+    except ImageError:
+        raise
+    except Exception as error:  # readers fail in a dozen ways, as above; or the file was closed
+        raise ImageError(f"its pixels cannot be read ({error})") from error
+
+
+def _upright(picture: Image.Image) -> tuple[np.ndarray, bytes | None]:
+    """Pixels [H, W, 3] uint8 in the picture's own colours, and the profile that they still need."""
+    picture.load()
+    turn = _TURNS.get(_orientation(picture))
+    rgb, profile = _rgb(picture)
+    return np.array(rgb if turn is None else rgb.transpose(turn)), profile
 
 
 def decode_or_none(data: bytes) -> np.ndarray | None:

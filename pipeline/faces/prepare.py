@@ -37,6 +37,13 @@ def align_sample(sample: Sample, settings: AlignSettings) -> list[AlignedFace]:
         picture, profile = images.decode_own_colours(sample.image)
     except images.ImageError as error:
         return [AlignedFace(sample.index, sample.key, Status.DECODE_ERROR, str(error))]
+    return align_picture(sample, picture, profile, settings)
+
+
+def align_picture(
+    sample: Sample, picture: np.ndarray, profile: bytes | None, settings: AlignSettings
+) -> list[AlignedFace]:
+    """Rows of a sample whose picture is decoded: [H, W, 3] uint8, and its profile unless that is sRGB."""
     row = functools.partial(
         AlignedFace, sample.index, sample.key, width=picture.shape[1], height=picture.shape[0]
     )

@@ -34,7 +34,7 @@ from pipeline.faces import images
 from pipeline.inversion.batch_size import too_large
 from pipeline.inversion.computation import IMAGE_AXIS, Computation, Computing, Given
 from pipeline.inversion.device import Device
-from pipeline.inversion.feed import Chips
+from pipeline.inversion.feed import CHIPS, Chips, Cutter
 from pipeline.inversion.prefetch import ahead
 from pipeline.inversion.scoring import Scorer
 from pipeline.latents.schema import Row
@@ -86,7 +86,9 @@ class BatchInverter:
         batch_size: int,  # rows in a batch; failures among them are passed on
         n_ahead: int = N_AHEAD,  # 0: one stage after the other, in one thread
         refiner: Refiner | None = None,
+        cutter: Cutter = CHIPS,  # of the chips that dlib's identity sees
     ) -> None:
+        self._cutter = cutter
         self._model, self._run, self._scorer = model, run, scorer
         self.batch_size, self._n_ahead = batch_size, n_ahead
         self._device = Device(model.latent_avg.device)
@@ -246,11 +248,11 @@ class BatchInverter:
                 with clock("write"):
                     row.aligned_image = images.encode_png(pixels[i])
                     row.reconstruction = images.encode_jpeg(arrays["images"][i])
-        return _Fetched(rows, came_out, Chips(drawn))
+        return _Fetched(rows, came_out, Chips(drawn, self._cutter))
 
     def _add_times(self, computing: Computing, clock: Stopwatch) -> None:
         between = self._device.seconds
-        clock.add("invert", between(computing.began, computing.inverted))
+        clock.add("invert", between(computing.began, computing.inverted) - computing.idle_s)
         if self._computation.refiner is not None:
             clock.add("refine", between(computing.inverted, computing.refined))
         clock.add("score", between(computing.refined, computing.ended))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from encoders.restyle import ReStyle, from_pixels
 from encoders.stepping import Start, Stepper
 from generators.precision import Precision, float32_products
 from pipeline.config import AUTO_GAIN, RunConfig
+from pipeline.engine.stopwatch import WAIT, Stopwatch
 from pipeline.inversion.device import Device, Download, images_to_u8
 from pipeline.inversion.scoring import Scorer
 from pipeline.records import AlignedFace
@@ -40,6 +41,7 @@ class Computing:
     inverted: Any
     refined: Any
     ended: Any
+    idle_s: float = 0.0  # between the first two, in which the next batches were waited for
 
 
 # Of what a batch is fetched as, the axis that counts its images.
@@ -93,8 +95,9 @@ class Computation:
 
     def stream(self, batches: Iterable[Given], n_places: int) -> Iterator[Computing]:
         """Batches whose images take steps of their own, ``n_places`` at a time; in order."""
-        began = self._device.mark()
-        found = self._stepper(n_places)(self._start(given) for given in batches)
+        began, waited = self._device.mark(), Stopwatch()
+        source = (self._start(given) for given in waited.each(WAIT, batches))
+        found = self._stepper(n_places)(source)
         while True:
             with torch.inference_mode():
                 result = next(found, None)
@@ -102,7 +105,7 @@ class Computation:
                     return
                 with self._device.turn:
                     computing = self._rest(result, began)
-            yield computing
+            yield replace(computing, idle_s=waited.seconds.pop(WAIT, 0.0))
             # The time of images that wait for others of their batch is that of the next one.
             began = computing.ended
 

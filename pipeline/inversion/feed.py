@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.engine.stopwatch import Stopwatch
-from pipeline.engine.tasks import Crash, RemoteMap
+from pipeline.engine.tasks import Crash, LocalMap, RemoteMap
 from pipeline.faces.prepare import AlignSettings, align_sample
 from pipeline.records import AlignedFace, Sample, Status
 
@@ -95,15 +95,21 @@ def _load_models(_: list[None]) -> tuple[list[None], float]:
 # Of each row its reconstructions at the steps that are measured, [h, w, 3] uint8 -> their chips; None
 # where no face can be seen.
 CHIPS: RemoteMap[list[np.ndarray], list[np.ndarray | None]] = RemoteMap(_chips_all)
+CHIPS_HERE: LocalMap[list[np.ndarray], list[np.ndarray | None]] = LocalMap(_chips_all)
+Cutter = (
+    RemoteMap[list[np.ndarray], list[np.ndarray | None]]
+    | LocalMap[list[np.ndarray], list[np.ndarray | None]]
+)
 
 
 class Chips:
-    """Chips of some rows' reconstructions, being cut by CPU workers."""
+    """Chips of some rows' reconstructions, being cut by CPU workers, or in this process when asked for."""
 
-    def __init__(self, pictures: list[list[np.ndarray]]) -> None:
+    def __init__(self, pictures: list[list[np.ndarray]], cutter: Cutter = CHIPS) -> None:
         """pictures: of each row, as `CHIPS` takes them."""
         chunks = [pictures[i : i + ROWS_PER_TASK] for i in range(0, len(pictures), ROWS_PER_TASK)]
-        self._chunks = [(CHIPS.submit(chunk), chunk) for chunk in chunks]
+        self._cutter = cutter
+        self._chunks = [(cutter.submit(chunk), chunk) for chunk in chunks]
 
     def cut(self) -> tuple[list[list[np.ndarray | None] | Crash], float]:
         """Of each row its chips, once all are there, and the workers' busy seconds.
@@ -111,7 +117,7 @@ class Chips:
         Raises:
             ShardError: the cluster loses every node that a chunk is sent to.
         """
-        answers = [CHIPS.result(reference, chunk) for reference, chunk in self._chunks]
+        answers = [self._cutter.result(reference, chunk) for reference, chunk in self._chunks]
         return [each for results, _ in answers for each in results], sum(
             busy for _, busy in answers
         )

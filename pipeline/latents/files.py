@@ -20,7 +20,7 @@ from pyarrow import fs as pafs
 from pipeline import storage
 from pipeline.config import difference
 from pipeline.errors import ConfigError
-from pipeline.latents.record import footer
+from pipeline.latents.record import footer, require_distinct
 from pipeline.latents.schema import is_nested, numbers_type, value_shape
 from pipeline.storage import urls
 from pipeline.storage.filesystems import listed, require_regular
@@ -92,7 +92,7 @@ def open_files(pattern: str) -> LatentFiles:
             sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
             groups = [Group(path, i, n) for i, n in enumerate(sizes)]
             columns = metadata.schema.to_arrow_schema().remove_metadata()
-            _require_names(columns, name)
+            require_distinct(columns, name)
             return columns, groups, footer(metadata, name)
 
     with ThreadPoolExecutor(N_WAITING_THREADS) as pool:
@@ -192,7 +192,9 @@ def _require_same(
         differs = f"{paths[not first].rpartition('/')[2]} alone was written by restyle"
     elif first.get("fingerprint") != other.get("fingerprint"):
         differs = difference(first.get("identity", {}), other.get("identity", {}))
-        differs = differs or f"fingerprint: {first.get('fingerprint')}, {other.get('fingerprint')}"
+        differs = (
+            differs or f"fingerprint: {first.get('fingerprint')!r}, {other.get('fingerprint')!r}"
+        )
     else:
         differs = "; ".join(
             f"{name}: {_type(schema, name)} there, {_type(other_schema, name)} now"
@@ -204,11 +206,6 @@ def _require_same(
     raise ConfigError(
         f"{address} mixes runs with different settings ({names} differ: {differs}); keep one run per folder"
     )
-
-
-def _require_names(columns: pa.Schema, name: str) -> None:
-    if twice := [column for column in columns.names if columns.names.count(column) > 1]:
-        raise ConfigError(f"{name} has two columns {twice[0]!r}; write it anew with one of them")
 
 
 def _type(schema: pa.Schema, name: str) -> str:

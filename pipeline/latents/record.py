@@ -168,6 +168,7 @@ def require_columns(columns: pa.Schema, wanted: Iterable[str], path: str) -> Non
         ConfigError: it is such.
     """
     names = list(wanted)
+    require_distinct(columns, redact(path))
     require_present(columns.names, names, path)
     for name in names:
         if name in _WHOLE and columns.field(name).nullable:
@@ -175,6 +176,16 @@ def require_columns(columns: pa.Schema, wanted: Iterable[str], path: str) -> Non
                 f"{redact(path)} may have gaps in its column {name}, which `restyle` does not write; get the "
                 "file again, or move it out of the folder"
             )
+
+
+def require_distinct(columns: pa.Schema, name: str) -> None:
+    """Refuse a file, known by a name, that has two columns of one name.
+
+    Raises:
+        ConfigError: it has.
+    """
+    if twice := [column for column in columns.names if columns.names.count(column) > 1]:
+        raise ConfigError(f"{name} has two columns {twice[0]!r}; write it anew with one of them")
 
 
 def require_settings(settings: Any, path: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.report.statistics import Statistics
 
@@ -43,9 +44,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric over the steps: the mean as a line, the spread as a band."""
+    """A metric over the steps: mean and median as lines, the spread as a band."""
 
     line: str  # points of a polyline
+    median: str  # the same
     band: str  # points of a polygon
     points: list[Point]
     x_ticks: list[Tick]
@@ -59,6 +61,7 @@ class Histogram:
 
     bars: list[Bar]
     mean: float  # place of the mean on the x axis
+    median: float  # and of the median
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     summary: str
@@ -93,13 +96,15 @@ def curve(stats: Statistics) -> Curve | None:
     numbers = _whole_ticks(steps[0].number, steps[-1].number)
     return Curve(
         line=_points([(x(s.number), y(s.mean)) for s in steps]),
+        median=_points([(x(s.number), y(s.median)) for s in steps]),
         band=_points(upper + lower),
         points=[
             Point(
                 x(s.number),
                 y(s.mean),
-                f"step {s.number}: {metric.text(s.mean, unit=True)} on average, "
-                f"{metric.text(s.low)} to {metric.text(s.high)} for four of five images",
+                f"step {s.number}: {metric.text(s.mean, unit=True)} on average, median "
+                f"{metric.text(s.median)}, {metric.text(s.low)} to {metric.text(s.high)} for four of five "
+                "images",
             )
             for s in steps
         ],
@@ -129,6 +134,7 @@ def histogram(stats: Statistics) -> Histogram:
     return Histogram(
         bars=bars,
         mean=x(min(max(last.mean, x.low), x.high)),
+        median=x(min(max(last.median, x.low), x.high)),
         x_ticks=[Tick(x(v), label) for v, label in ticks(x.low, x.high, 4)],
         y_ticks=[Tick(y(n), str(n)) for n in _whole_ticks(0, int(counts.max()), 3)],
         summary=f"{metric.label} of {_images(last.n)} at step {last.number}: "
@@ -147,23 +153,25 @@ def ticks(low: float, high: float, n: int = 4) -> list[tuple[float, str]]:
     return [(i * step, f"{i * step:.{digits}f}".replace("-", "−")) for i in range(first, last + 1)]
 
 
-def change(stats: Statistics) -> str:
+def change(stats: Statistics, of: Literal["mean", "median"] = "mean") -> str:
     """What became of a metric over the steps, in words."""
-    metric, first, last = stats.metric, stats.first, stats.last
-    end = metric.text(last.mean, unit=True)
+    metric, first, last = stats.metric, getattr(stats.first, of), getattr(stats.last, of)
+    end = metric.text(last, unit=True)
     if len(stats.steps) < 2:
-        return f"{end} after step {last.number}"
-    start = metric.text(first.mean)
-    if start == metric.text(last.mean):
+        return f"{end} after step {stats.last.number}"
+    start = metric.text(first)
+    if start == metric.text(last):
         return f"stays at {end}"
-    return f"{'falls' if last.mean < first.mean else 'rises'} from {start} to {end}"
+    return f"{'falls' if last < first else 'rises'} from {start} to {end}"
 
 
 def headline(all_stats: Sequence[Statistics]) -> str:
     """The opening sentence's second half: the first metric that has a course over the steps."""
     for stats in all_stats:
         if len(stats.steps) > 1:
-            return f"Mean {stats.metric.label} {change(stats)} over {len(stats.steps)} steps."
+            # Of the median, which one strange photo does not move.
+            of = change(stats, "median")
+            return f"Median {stats.metric.label} {of} over {len(stats.steps)} steps."
     return ""
 
 

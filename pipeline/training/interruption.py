@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any
 
+from generators.training.parallel import n_workers
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 FIRST = b"\nstopping after this batch; a second signal stops at once\n"
 
@@ -21,8 +23,8 @@ class Interrupted(BaseException):
 class Interruption:
     """A block of code that a signal leaves only where it may be left, and saves first.
 
-    A second signal is obeyed at once. In a thread other than the main one, where Python handles no
-    signals, nothing changes.
+    A second signal is obeyed at once. Nothing changes in a thread other than the main one, where Python
+    handles no signals, and for one of several workers, which cannot save without the others.
     """
 
     def __init__(self, save: Callable[[], None]) -> None:
@@ -36,7 +38,7 @@ class Interruption:
         self._is_held_back = False
 
     def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and n_workers() == 1:
             for number in SIGNALS:
                 if callable(signal.getsignal(number)):  # one that is ignored stays so
                     self._before[number] = signal.signal(number, self._came)

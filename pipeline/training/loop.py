@@ -67,10 +67,8 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
                     progress.global_step += 1
                     progress.position = batch.position
                     if progress.global_step == n_before + 1:
-                        n_left = config.n_batches - progress.global_step
                         seconds = time.monotonic() - begun
-                        device = torch.device(trainer.device)
-                        record.note(memory.first_batch(seconds, n_left, device))
+                        record.note(memory.first_batch(seconds, torch.device(trainer.device)))
                     record.batch(progress.global_step, terms, _counts(batch, stream))
                     for url in stream.broken.keys() - broken:
                         record.note(f"{stream.broken[url]}; the samples before it are used")

@@ -19,7 +19,6 @@ CGROUP_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-LARGE_S = ((172_800, 86_400, "days"), (7200, 3600, "hours"), (120, 60, "minutes"))
 
 
 def require(need: Need | None, device: torch.device) -> None:
@@ -55,22 +54,12 @@ def available(device: torch.device) -> int | None:
     return min(free) // max(1, n_here) if free else None
 
 
-def first_batch(seconds: float, n_left: int, device: torch.device) -> str:
-    """What the first batch took, and how long the others would."""
+def first_batch(seconds: float, device: torch.device) -> str:
+    """What the first batch took; how long all of them take is told by later ones, see `pace`."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
-    return (
-        f"the first batch took {seconds:.1f} s and {peak / GIB:.1f} GiB of memory at its peak; at that pace "
-        f"the {n_left} that are left take {_long(seconds * n_left)}"
-    )
-
-
-def _long(seconds: float) -> str:
-    for least, unit, name in LARGE_S:
-        if seconds >= least:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} seconds"
+    return f"the first batch took {seconds:.1f} s and {peak / GIB:.1f} GiB of memory at its peak"
 
 
 def _of_machine() -> int | None:

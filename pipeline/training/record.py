@@ -57,11 +57,8 @@ class TrainingLogger:
             self._values[name].append(value)  # some terms are not of every batch
         now = time.monotonic()
         seconds, self._since = now - self._since, now
-        self._n, self._seconds, self._global_step = (
-            self._n + 1,
-            self._seconds + seconds,
-            global_step,
-        )
+        self._n, self._global_step = self._n + 1, global_step
+        self._seconds += seconds
         self._bar.update(global_step - self._bar.n)
         sentence = self._pace.after(global_step, seconds)
         if sentence is not None:

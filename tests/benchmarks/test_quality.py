@@ -86,7 +86,7 @@ def test_the_numbers_are_those_of_the_model(made):
     )
     assert methods["best"] < methods["fast"] < methods["encoder"]
     assert methods["fast"] < methods["hybrid"]
-    assert [point["step"] for point in numbers["courses"]["refined"]] == [2, 5, 10, 20, 36]
+    assert [point["step"] for point in numbers["courses"]["refined"]] == [2, 5, 11, 20, 38]
     assert all(each["seconds"] > 0 for each in numbers["methods"].values())
     assert [point["step"] for point in numbers["courses"]["optimization"]] == [1, 2, 5, 10, 12]
     assert len(numbers["changes"]["styles"]) == 5

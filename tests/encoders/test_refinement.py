@@ -120,10 +120,10 @@ def test_other_distances_are_added_by_weight(model, found, gradients):
         return (a[:, 0] - b[:, 0]).square().mean(dim=(1, 2))
 
     plain, red = (
-        Refiner(model, 12, Objectives(distances=added), gradients)(found).thumbnails[-1]
+        Refiner(model, 20, Objectives(distances=added), gradients)(found).thumbnails[-1]
         for added in ((), ((30.0, reddish),))
     )
-    assert (reddish(red, found.target) < reddish(plain, found.target)).all()
+    assert reddish(red, found.target).mean() < 0.8 * reddish(plain, found.target).mean()
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -84,16 +84,17 @@ def test_it_rises_where_a_discriminator_learns_a_small_set_by_heart():
 
 
 def test_augmented_steps_go_on_to_the_bit():
-    config = replace(FEW, augment_ramp=40, accumulate=2, learning_rate=2e-3, path_length_weight=2.0)
+    config = replace(FEW, accumulate=2, learning_rate=2e-3, path_length_weight=2.0)
     whole = GeneratorTrainer(config, "cpu")
-    for _ in range(5):
+    whole.augmentation.p = 0.5
+    for _ in range(3):
         whole.step(discs(8, 0))
     halfway = tensors(whole)
-    expected = [whole.step(discs(8, n)) for n in range(5, 7)]
+    expected = [whole.step(discs(8, n)) for n in range(3, 5)]
     continued = GeneratorTrainer(config, "cpu")
     continued.load_state_dict(halfway)
-    assert [continued.step(discs(8, n)) for n in range(5, 7)] == expected
-    assert expected[-1]["augment_p"] > 0
+    assert [continued.step(discs(8, n)) for n in range(3, 5)] == expected
+    assert expected[-1]["augment_p"] not in (0.0, 0.5)  # the fourth batch moved it
     require_equal(tensors(continued), tensors(whole))
 
 

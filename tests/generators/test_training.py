@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from generators import load_discriminator, load_generator
+from generators.training.config import PRESETS
 from generators.training.protocol import NotFinite
 from generators.training.trainer import GeneratorTrainConfig, GeneratorTrainer, adam
 
@@ -318,6 +319,13 @@ def test_two_workers_stay_equal_on_different_images_and_codes(tmp_path):
 def test_settings_that_cannot_be_are_refused(changed, says):
     with pytest.raises(ValueError, match=says):
         replace(TINY, **changed)
+
+
+def test_the_preset_for_a_cpu_is_small():
+    with torch.device("meta"):
+        networks = PRESETS["cpu"].networks()
+    assert sum(p.numel() for network in networks for p in network.parameters()) < 2e6
+    assert PRESETS["stylegan2"] == GeneratorTrainConfig()
 
 
 def test_the_published_widths_are_the_default():

@@ -155,6 +155,46 @@ def test_steps_are_a_number_or_auto(restyle, steps):
     assert f"auto or a whole number from 1 to 1000, not {steps}" in result.err
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (
+            "--steps auto --latents all",
+            "--latents all needs the same number of steps for every row",
+        ),
+        ("--steps auto --then demo", "--steps auto is for one model"),
+        ("--init random --then demo", "--init random is for one model"),
+        ("--refine-near 0.1", "--refine-near is for refinement; add --refine fast"),
+        ("--refine fast --refine-lpips 1", "--refine-lpips needs lpips and its files"),
+        ("--refine fast --refine-identity 1", "pass --identity-model"),
+        ("--refine soon", "fast, best or a whole number from 0 to 10000, not soon"),
+        ("--refine-near nan --refine 5", "is too large, or not a number"),
+    ],
+)
+def test_choices_that_do_not_fit_are_refused(restyle, flags, says):
+    result = restyle("invert", "s.tar", "--out", "out", "--dry-run", *flags.split())
+    assert result.status == 2
+    assert says in result.err
+
+
+def test_what_may_be_chosen_decides_the_run(restyle, shard, tiny_inverter):
+    words = (
+        "invert",
+        shard,
+        "--out",
+        "out",
+        "--model",
+        tiny_inverter,
+        "--align",
+        "none",
+        "--dry-run",
+    )
+    for flags in ("--steps auto", "--refine fast", "--init random", "--refine 3 --refine-near 0.1"):
+        result = restyle(*words, *flags.split())
+        assert result.status == 0, result.err
+        assert "1 shard, 1 to do" in result.out
+
+
 @pytest.mark.parametrize("size", ["0", "many", "-1", "2.5"])
 def test_a_batch_size_is_a_number_or_auto(restyle, shard, tiny_inverter, size):
     words = ("invert", shard, "--out", "out", "--model", tiny_inverter, "--dry-run", "--batch-size")

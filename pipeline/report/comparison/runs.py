@@ -11,13 +11,16 @@ from pathlib import PurePath
 import numpy as np
 
 from pipeline import storage
+from pipeline.config import REFINE_WEIGHTS
 from pipeline.engine.progress import Throughput, throughput
 from pipeline.errors import ConfigError
 from pipeline.report import source
 from pipeline.report.source import Run
 
 # Settings that leave rows and numbers as they are, and those that people cannot read.
-NOT_TOLD = ("metrics", "identity_steps", "latents", "save_images", "protocol", "keep_fields")
+NOT_TOLD = (
+    "metrics", "identity_steps", "latents", "save_images", "protocol", "keep_fields", "auto"
+)  # fmt: skip
 ROWS_DEPEND_ON = ("align", "faces")
 FACE_BITS = 16  # of the number that names a row of a shard; the rest is the sample
 
@@ -96,11 +99,14 @@ def _names(folders: Sequence[str]) -> list[str]:
 def _told(run: Run) -> list[str]:
     words = []
     for name, value in run.settings.items():
-        if name in NOT_TOLD:
+        if name in NOT_TOLD or (name in REFINE_WEIGHTS and not value):
             continue
         if name.endswith("_sha256"):
             name, value = name.removesuffix("_sha256"), str(value)[:8]
-        words.append(f"{value} steps" if name == "steps" else f"{name.replace('_', ' ')} {value}")
+        if name == "steps":
+            words.append(f"{'at most ' * ('auto' in run.settings)}{value} steps")
+        else:
+            words.append(f"{name.replace('_', ' ')} {value}")
     return words
 
 

@@ -1,14 +1,18 @@
 """One actor in this process, its aligners on a real Ray: what it leaves behind when a stage fails."""
 
+import io
 import threading
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
-from pipeline import LatentDataset
+from pipeline import Inverter, LatentDataset
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.engine import cluster
 from pipeline.errors import ShardError
@@ -67,6 +71,37 @@ def test_the_footer_names_the_batch_size_that_was_used_and_the_bound(start, aske
     assert LatentDataset(str(out)).table()["label_age"].to_pylist() == list(range(N))
 
 
+def test_an_inverter_without_ray_finds_what_the_actor_writes(
+    joined, one_thread, tiny_inverter, write_tar, tmp_path
+):
+    data = (resources.files("pipeline.portraits") / "astronaut.jpg").read_bytes()
+    one, two = images.decode(data), io.BytesIO()
+    Image.fromarray(np.hstack([one, one[:, ::-1]])).save(two, "png")
+    photos = {"one.jpg": data, "two.png": two.getvalue()}
+    shard = write_tar(tmp_path / "photos.tar", photos.items())
+    settings = {"faces": "all", "steps": 3, "refine": 2, "metrics": ("mse", "psnr", "identity")}
+    config = RunConfig(str(tiny_inverter), latents="all", **settings)
+    prepared = run.plan_inversion([shard], str(tmp_path / "out"), config, ClusterConfig())
+    actor = InversionActor(replace(prepared.workers, n_in_flight=1, n_threads=1))
+    actor.load()
+    actor.process(prepared.pending[0])
+    inverter = Inverter(tiny_inverter, device="cpu", **settings)
+    found = [face for faces in inverter.invert(list(photos.values())) for face in faces]
+    rows = list(LatentDataset(str(tmp_path / "out")))
+    assert [(row["status"], row["face"], row["n_faces"]) for row in rows] == [
+        ("ok", face.number, face.n_faces) for face in found
+    ]
+    assert len(rows) == 3
+    for row, face in zip(rows, found, strict=True):
+        for name in ("latent", "latents_by_step", "quad", "landmarks"):
+            np.testing.assert_allclose(getattr(face, name), row[name], atol=1e-5, rtol=1e-6)
+        for name in settings["metrics"]:
+            measured = [np.nan if value is None else value for value in face.metrics[name]]
+            np.testing.assert_allclose(measured, row[name], atol=1e-5)
+        assert (face.best_step, face.precision) == (row["best_step"], row["precision"])
+        assert face.detection_score == pytest.approx(row["detection_score"])
+
+
 def test_stages_that_overlap_write_the_same_bytes(start):
     files = []
     for n_ahead in (0, 2):
@@ -97,7 +132,7 @@ def fail(*_, **__):
     [
         (images, None),
         (BatchInverter, "_batch"),
-        (BatchInverter, "_start"),
+        (BatchInverter, "_invert"),
         (BatchInverter, "_fetch"),
         (feed.Chips, "cut"),
         (ShardWriter, "add"),
@@ -128,13 +163,13 @@ def test_networks_keep_to_the_actors_threads(start, monkeypatch):
     """torch's number of threads decides the last bits, and each thread has its own."""
     actor, task, _ = start(batch_size=4)
     found = []
-    begin = BatchInverter._start
+    begin = BatchInverter._invert
 
     def telling(self, batch):
         found.append((threading.current_thread().name, torch.get_num_threads()))
         return begin(self, batch)
 
-    monkeypatch.setattr(BatchInverter, "_start", telling)
+    monkeypatch.setattr(BatchInverter, "_invert", telling)
     actor.process(task)
     assert {n for _, n in found} == {1}
     assert "MainThread" not in {name for name, _ in found}

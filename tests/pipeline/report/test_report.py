@@ -50,7 +50,7 @@ def test_shows_every_row_with_its_pictures_and_numbers(make_run):
     assert page.alts("The average image") == 1
     for text in ("0.5000", "0.1350", "11.00", "0.430", "no face was found", "<b>cut & short</b>"):
         assert text in page.texts
-    assert "Mean MSE falls from 0.5150 to 0.1400 over 3 steps." in page.texts
+    assert "Median MSE falls from 0.5150 to 0.1400 over 3 steps." in page.texts
     assert not written.notes
     assert (written.n_rows, written.n_shown, written.n_failures_shown) == (6, 4, 2)
 

@@ -51,10 +51,5 @@ def test_the_readmes_training_is_refused_on_24_gb(monkeypatch):
 
 
 def test_what_the_first_batch_says():
-    text = memory.first_batch(60.0, 99_999, CPU)
-    assert re.fullmatch(
-        r"the first batch took 60.0 s and \d+\.\d GiB of memory at its peak; at that pace the 99999 that are "
-        "left take 69 days",
-        text,
-    )
-    assert "left take 100 seconds" in memory.first_batch(1.0, 100, CPU)
+    text = memory.first_batch(60.0, CPU)
+    assert re.fullmatch(r"the first batch took 60\.0 s and \d+\.\d GiB of memory at its peak", text)

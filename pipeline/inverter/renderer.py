@@ -1,0 +1,79 @@
+"""What a loaded model draws of latents, and where a direction leads in them."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from encoders import Bootstrap, ReStyle
+from generators import Generator
+from generators.precision import Precision
+from pipeline.editing import expression
+from pipeline.errors import ConfigError, OutOfMemory
+from pipeline.faces.images import to_u8
+from pipeline.models import is_out_of_memory
+
+
+class Renderer:
+    """Draws latents one by one, as an inversion drew them."""
+
+    def __init__(self, model: ReStyle | Bootstrap) -> None:
+        self._model = model
+
+    def __repr__(self) -> str:
+        return f"Renderer({self._model.generator.resolution} px)"
+
+    def picture(self, latent: Tensor, precision: Precision | None = None) -> Image.Image:
+        """The picture of a latent [n_styles, w_dim], at the generator's full size.
+
+        precision: None is the model's own.
+
+        Raises:
+            OutOfMemory: it does not fit.
+        """
+        latents = latent[None].to(self._model.latent_avg.device)
+        try:
+            # On a GPU the copy waits for the work, so that an error of the device shows here.
+            return Image.fromarray(to_u8(self._model.draw_kept(latents, precision)[0]))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        raise OutOfMemory("the picture does not fit in memory; pass --precision bf16")
+
+    def direction(self, given: Any) -> tuple[str, Tensor]:
+        """A name for people, and the direction [n_styles, w_dim] float32 on the CPU.
+
+        given: an expression as `restyle edit --direction` takes it, a path, or a tensor or array
+            [w_dim] or [n_styles, w_dim].
+
+        Raises:
+            ConfigError, CheckpointError: it cannot be read, or is of another latent space.
+        """
+        generator = self._model.generator
+        shape = generator.n_styles, generator.w_dim
+        if isinstance(given, str | os.PathLike):
+            parsed = expression.parse(str(given))
+            return parsed.name, expression.resolve(parsed, *shape, self._on_cpu)
+        if not isinstance(given, Tensor | np.ndarray):
+            raise ConfigError(
+                f"a direction is a name such as 'demo:smile', a path, or an array [{shape[0]}, {shape[1]}], "
+                f"not of type {type(given).__name__}"
+            )
+        vectors = torch.as_tensor(given).detach().cpu().float()
+        if tuple(vectors.shape) not in (shape, shape[1:]) or not vectors.isfinite().all():
+            raise ConfigError(
+                f"a direction of this generator is [{shape[0]}, {shape[1]}] or [{shape[1]}] finite numbers, "
+                f"not {list(vectors.shape)}"
+            )
+        return "direction", vectors.expand(shape)
+
+    def _on_cpu(self) -> Generator:
+        generator = self._model.generator
+        on_cpu = self._model.latent_avg.device.type == "cpu"
+        return generator if on_cpu else copy.deepcopy(generator).cpu()
