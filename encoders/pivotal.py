@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ Distance = Callable[[Tensor, Tensor], Tensor]  # [N, 3, h, w] twice -> [N]
 
 _N_NEAR = 16  # latents near the pivot at which the generator is to stay as it is, taken in turns
 _BETAS = (0.9, 0.99)
+# A learning rate at which the error does not fall is too high for a generator: a lower one is tried.
+_N_ATTEMPTS, _SLOWER = 3, 0.2
+_USUAL_INPUTS = 1152  # 128 channels of 3x3 taps: what the learning rate was chosen for
 _RAMPDOWN = 0.25  # share of the steps, at the end, in which the learning rate falls to 0
 
 
@@ -89,27 +92,53 @@ def tune(
     """
     device = model.latent_avg.device
     pivot, aim = _checked(model, latent.to(device).float(), target.to(device).float())
-    synthesis = model.generator.synthesis
     with torch.inference_mode(False), torch.no_grad(), _exact(model), float32_products("fp32"):
         pivot, aim = pivot.clone(), aim.clone()  # usable for derivatives, wherever they come from
         near = _near(model, pivot, seed) if config.locality else pivot[:0]
-        kept = torch.cat([synthesis(each[None]) for each in near]) if len(near) else near
-        delta = Delta.start(synthesis, config.rank, seed)
-        tensors = [tensor.requires_grad_() for tensor in delta.tensors.values()]
-        optimizer = torch.optim.Adam(tensors, lr=config.lr, betas=_BETAS)
-        for step in range(config.n_steps):
-            at = slice(step % _N_NEAR, step % _N_NEAR + 1)  # none without a locality
-            with torch.enable_grad():
-                drawn = delta.draw(synthesis, torch.cat([pivot, near[at]]))
-                loss = _objective(_seen(model, drawn[:1], aim), aim, added)
-                if len(near):
-                    loss = loss + config.locality * distances.mse(drawn[1:], kept[at]).sum()
-                gradients = torch.autograd.grad(loss, tensors)
-            for tensor, gradient in zip(tensors, gradients, strict=True):
-                tensor.grad = gradient
-            optimizer.param_groups[0]["lr"] = config.rate(step)
-            optimizer.step()
-        return _better(model, pivot, aim, delta, added)
+        for attempt in range(_N_ATTEMPTS):
+            slower = replace(config, lr=config.lr * _SLOWER**attempt)
+            delta = _tuned(model, pivot, aim, near, slower, seed, added)
+            found = _compared(model, pivot, aim, delta, added)
+            if found is not None:
+                return found
+        return _unchanged(model, pivot, aim, delta)
+
+
+def _tuned(
+    model: ReStyle,
+    pivot: Tensor,
+    aim: Tensor,
+    near: Tensor,  # latents at which the generator is to stay as it is, or none
+    config: TuningConfig,
+    seed: int,
+    added: Sequence[tuple[float, Distance]],
+) -> Delta:
+    """What all steps lead to, good or bad."""
+    synthesis = model.generator.synthesis
+    kept = torch.cat([synthesis(each[None]) for each in near]) if len(near) else near
+    delta = Delta.start(synthesis, config.rank, seed)
+    tensors = [tensor.requires_grad_() for tensor in delta.tensors.values()]
+    groups = [{"params": [tensor], "share": _share(tensor)} for tensor in tensors]
+    optimizer = torch.optim.Adam(groups, betas=_BETAS)
+    for step in range(config.n_steps):
+        at = slice(step % _N_NEAR, step % _N_NEAR + 1)  # none without a locality
+        with torch.enable_grad():
+            drawn = delta.draw(synthesis, torch.cat([pivot, near[at]]))
+            loss = _objective(_seen(model, drawn[:1], aim), aim, added)
+            if len(near):
+                loss = loss + config.locality * distances.mse(drawn[1:], kept[at]).sum()
+            gradients = torch.autograd.grad(loss, tensors)
+        for tensor, gradient in zip(tensors, gradients, strict=True):
+            tensor.grad = gradient
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate(step) * group["share"]
+        optimizer.step()
+    return Delta.of({name: tensor.detach() for name, tensor in delta.tensors.items()})
+
+
+def _share(tensor: Tensor) -> float:
+    """Of the learning rate, for factors [n, m]: changes of many inputs add up."""
+    return min(1.0, math.sqrt(_USUAL_INPUTS / tensor.shape[1]))
 
 
 def _checked(model: ReStyle, latent: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,20 +189,25 @@ def _objective(seen: Tensor, aim: Tensor, added: Sequence[tuple[float, Distance]
     return value
 
 
-def _better(
+def _compared(
     model: ReStyle,
     pivot: Tensor,
     aim: Tensor,
     delta: Delta,
     added: Sequence[tuple[float, Distance]],
-) -> Tuned:
-    """What was tuned, if it draws the picture more closely; the start otherwise."""
+) -> Tuned | None:
+    """What a delta brought; None where it is not for the better."""
     synthesis = model.generator.synthesis
-    found = Delta.of({name: tensor.detach() for name, tensor in delta.tensors.items()})
-    seen = [_seen(model, each, aim) for each in (synthesis(pivot), found.draw(synthesis, pivot))]
-    before, after = (distances.mse(each, aim).item() for each in seen)
+    seen = [_seen(model, each, aim) for each in (synthesis(pivot), delta.draw(synthesis, pivot))]
     first, last = (_objective(each, aim, added).item() for each in seen)
-    if last < first:  # never of NaN
-        return Tuned(found, before, after)
-    none = {name: torch.zeros_like(tensor) for name, tensor in found.tensors.items()}
-    return Tuned(Delta.of(none), before, before)
+    if not last < first:  # NaN neither
+        return None
+    before, after = (distances.mse(each, aim).item() for each in seen)
+    return Tuned(delta, before, after)
+
+
+def _unchanged(model: ReStyle, pivot: Tensor, aim: Tensor, delta: Delta) -> Tuned:
+    drawn = _seen(model, model.generator.synthesis(pivot), aim)
+    error = distances.mse(drawn, aim).item()
+    none = {name: torch.zeros_like(tensor) for name, tensor in delta.tensors.items()}
+    return Tuned(Delta.of(none), error, error)

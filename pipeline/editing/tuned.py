@@ -133,8 +133,7 @@ class FilePivots:
     def _tuned(self, row: Mapping[str, Any], origin: Origin, path: Path) -> Delta:
         target = self._target(row)
         start = time.monotonic()
-        # By the row alone, whatever is selected beside it.
-        seed = int.from_bytes(hashlib.sha256(f"{origin.key}\n{origin.face}".encode()).digest()[:7])
+        seed = seed_of(origin.key, origin.face)
         latent = torch.from_numpy(np.array(row["latent"], np.float32))
         try:
             tuning = self._pivots.tuning
@@ -179,17 +178,11 @@ class FilePivots:
         photo = self._photo(row)
         if photo is None:
             return None
-        height, width = self._renderer.size
-        if row.get("quad") is not None:
-            side = max(height, width)
-            try:
-                photo = alignment.crop(photo, row["quad"], side, max(MIN_TRANSFORM_SIZE, side))
-            except ValueError as error:
-                raise ConfigError(
-                    f"{plain_key(row['key'])} cannot be cropped again: {error}"
-                ) from None
-        resized = Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR)
-        return np.array(resized)
+        try:
+            return cropped(photo, row.get("quad"), self._renderer.size)
+        except ValueError as error:
+            name = plain_key(row["key"])
+            raise ConfigError(f"{name} cannot be cropped again: {error}") from None
 
     def _photo(self, row: Mapping[str, Any]) -> np.ndarray | None:
         try:
@@ -202,6 +195,28 @@ class FilePivots:
             raise ConfigError(
                 f"{plain_key(row['key'])} has no saved crop to tune to, and its shard {error}; {KEPT}"
             ) from None
+
+
+def cropped(photo_u8: np.ndarray, quad: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
+    """What an encoder saw of a photo [H, W, 3] uint8, at another size (height, width).
+
+    Args:
+        quad: [4, 2] in pixels of the photo; None of one that was not aligned.
+
+    Raises:
+        ValueError: the quad is none.
+    """
+    height, width = size
+    if quad is not None:
+        side = max(height, width)
+        photo_u8 = alignment.crop(photo_u8, quad, side, max(MIN_TRANSFORM_SIZE, side))
+    resized = Image.fromarray(photo_u8).resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(resized)
+
+
+def seed_of(key: str, face: int) -> int:
+    """Of a tuning: by the row alone, whatever is selected beside it."""
+    return int.from_bytes(hashlib.sha256(f"{key}\n{face}".encode(errors="replace")).digest()[:7])
 
 
 def _name(origin: Origin) -> str:

@@ -12,8 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from encoders import Bootstrap, ReStyle
+from encoders.pivotal import TuningConfig, tune
 from generators import Generator
-from generators.precision import Precision
+from generators.delta import Delta
+from generators.precision import Precision, float32_products
 from pipeline.editing import expression
 from pipeline.errors import ConfigError, OutOfMemory
 from pipeline.faces.images import to_u8
@@ -29,10 +31,13 @@ class Renderer:
     def __repr__(self) -> str:
         return f"Renderer({self._model.generator.resolution} px)"
 
-    def picture(self, latent: Tensor, precision: Precision | None = None) -> Image.Image:
+    def picture(
+        self, latent: Tensor, precision: Precision | None = None, delta: Delta | None = None
+    ) -> Image.Image:
         """The picture of a latent [n_styles, w_dim], at the generator's full size.
 
         precision: None is the model's own.
+        delta: what the generator is changed by; None: nothing.
 
         Raises:
             OutOfMemory: it does not fit.
@@ -40,11 +45,42 @@ class Renderer:
         latents = latent[None].to(self._model.latent_avg.device)
         try:
             # On a GPU the copy waits for the work, so that an error of the device shows here.
+            if delta is not None:
+                return Image.fromarray(to_u8(self._changed(latents, delta)[0]))
             return Image.fromarray(to_u8(self._model.draw_kept(latents, precision)[0]))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
         raise OutOfMemory("the picture does not fit in memory; pass --precision bf16")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a picture."""
+        return self._own.view.size(self._own.generator.resolution)
+
+    def tune(self, latent: Tensor, picture_u8: np.ndarray, n_steps: int, seed: int) -> Delta:
+        """What the generator is to be changed by to draw a picture [h, w, 3] at a latent [n_styles, w_dim].
+
+        Raises:
+            OutOfMemory: it does not fit.
+        """
+        target = torch.from_numpy(picture_u8).permute(2, 0, 1).float() / 127.5 - 1
+        try:
+            return tune(self._own, latent, target, TuningConfig(n_steps), seed).delta
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        raise OutOfMemory("what tuning needs does not fit in memory; use a machine with more of it")
+
+    @property
+    def _own(self) -> ReStyle:
+        """The model that draws."""
+        return self._model.second if isinstance(self._model, Bootstrap) else self._model
+
+    def _changed(self, latents: Tensor, delta: Delta) -> Tensor:
+        own = self._own
+        with torch.inference_mode(), float32_products(own.precision):
+            return own.view.of(delta.draw(own.generator.synthesis, latents))
 
     def direction(self, given: Any) -> tuple[str, Tensor]:
         """A name for people, and the direction [n_styles, w_dim] float32 on the CPU.

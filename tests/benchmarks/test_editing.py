@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.editing import page
+from benchmarks.editing import page, pivot
 from benchmarks.editing.measure import LABELS, STRENGTHS, Edit
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,3 +36,14 @@ def test_tables_go_between_their_marks(tmp_path):
     assert text == "a\n<!-- ways -->\n| x |\n| --- |\n| 1 |\n<!-- end -->\nb\n"
     with pytest.raises(ValueError, match="no place <!-- effects -->"):
         page.write(tmp_path, {"effects": ""})
+
+
+def test_what_pivotal_tuning_brings_is_that_of_its_record():
+    found = json.loads((ROOT / "benchmarks" / "results" / "pivot.json").read_text())
+    ways = [pivot.Way(**each) for each in found["ways"]]
+    assert pivot.table(ways) in (ROOT / "docs" / "editing.md").read_text()
+    by_name = {way.name: way for way in ways}
+    untuned, tuned = ways[0], by_name[pivot.SHOWN]
+    assert tuned.portraits < 0.5 * untuned.portraits
+    assert tuned.photo < 0.1 * untuned.photo
+    assert tuned.smile > 0.7 * untuned.smile

@@ -1,5 +1,7 @@
 """Pivotal tuning: closer to one picture, elsewhere as before, the generator itself untouched."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -87,6 +89,14 @@ def test_other_distances_can_be_made_small_beside_the_squared_error(model, pivot
         each.delta.draw(model.generator.synthesis, pivot[None]).mean() for each in (plain, dark)
     ]
     assert drawn[1] < drawn[0] - 0.1
+
+
+def test_a_rate_that_is_too_high_is_lowered(model, pivot, picture):
+    wild = TuningConfig(n_steps=10, rank=4, lr=1.0)
+    tuned = tune(model, pivot, picture, wild)
+    assert tuned.after < tuned.before
+    calm = tune(model, pivot, picture, replace(wild, lr=0.2))
+    assert tensors_sha256(tuned.delta.tensors) == tensors_sha256(calm.delta.tensors)
 
 
 def test_what_does_not_get_closer_changes_nothing(model, pivot, picture):

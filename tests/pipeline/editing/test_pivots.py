@@ -17,10 +17,12 @@ from pipeline.editing.actor import EditorActor
 from pipeline.editing.edit import EditConfig, plan_edit
 from pipeline.editing.interpolation import PathConfig, interpolate
 from pipeline.editing.render import RenderConfig, render
+from pipeline.editing.tuned import FilePivots
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import alignment, images
 from pipeline.latents import LatentDataset
+from pipeline.models import LatentRenderer
 
 QUAD = np.array([[20, 10], [20, 50], [60, 50], [60, 10]], np.float32)
 N_STEPS = 3
@@ -162,6 +164,28 @@ def test_lpips_is_made_small_too_where_its_files_are_given(latents, tmp_path, lp
 
 def both(latents):
     return sorted(Path(latents.path, pivots.FOLDER).iterdir())
+
+
+def test_a_saved_crop_is_tuned_to_without_its_shard(latents, tmp_path, photo):
+    files = LatentDataset(latents.path)
+    record = {**files.footer, "shard": str(tmp_path / "000.tar")}
+    crop = alignment.crop(images.decode(photo(1)), QUAD, 64, 256)
+    row = {"key": "0/1", "sample_index": 1, "face": 0, "latent": latents.latents[1]}
+    where = {
+        "shard": {"quad": QUAD, "width": 80, "height": 60},
+        "saved": {"quad": QUAD, "aligned_image": images.encode_png(crop)},
+    }
+    for name, more in where.items():
+        chosen = pivots.chosen(
+            RenderConfig(pivot=2, pivots=str(tmp_path / name)), latents.path, record
+        )
+        of_file = FilePivots(chosen, LatentRenderer(record), record)
+        of_file.of({**row, **more})
+        (tmp_path / "000.tar").unlink(missing_ok=True)
+    first, second = (next((tmp_path / name).iterdir()) for name in where)
+    assert first.read_bytes() == second.read_bytes()
+    with pytest.raises(ConfigError, match="the picture of 0/2 is damaged"):
+        of_file.of({**row, "key": "0/2", "aligned_image": b"no picture"})
 
 
 def test_many_rows_want_to_be_confirmed(latents, tmp_path, monkeypatch):

@@ -204,6 +204,24 @@ def test_an_edit_is_the_latent_along_the_direction(inverter, face):
     assert face.edit("sefa:0@0-3", 1).latent[4:].equal(face.latent[4:])
 
 
+def test_tuned_to_its_photo_a_face_is_closer_and_edited_as_before(face):
+    def error(picture):
+        crop = np.asarray(face.aligned).astype(int)
+        return np.square(np.asarray(picture).astype(int) - crop).mean()
+
+    before = np.asarray(face.image)
+    tuned = face.tune(10)
+    assert error(tuned.image) < 0.6 * error(face.image)
+    assert np.array_equal(np.asarray(face.image), before)
+    assert torch.equal(tuned.latent, face.latent)
+    assert tuned.steps[-1] == "step 2, tuned"
+    edit, untuned = tuned.edit("demo:smile", 2.0), face.edit("demo:smile", 2.0)
+    assert torch.equal(edit.latent, untuned.latent)
+    assert error(edit.image) < 0.8 * error(untuned.image)
+    with pytest.raises(ConfigError, match="'n_steps' must be a whole number above 0, not 0"):
+        face.tune(0)
+
+
 @pytest.mark.parametrize(
     ("direction", "strength", "expected"),
     [
