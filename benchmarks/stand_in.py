@@ -93,6 +93,7 @@ SHAPES = SimpleNamespace(
     latent_avg=torch.zeros(18, 512),
     generator=SimpleNamespace(n_styles=18, w_dim=512),
     execution=SimpleNamespace(used="asleep", reason=""),
+    bound=None,
 )
 
 
