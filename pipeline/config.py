@@ -106,7 +106,7 @@ class RunConfig:
     )
     refine_near: float = setting(
         0.0,
-        "Hold the refined latent near the encoder's, for edits: 0.01 is a little, 0.1 is much.",
+        "Hold the refined latent near the encoder's, for edits: 0.001 is a little, 0.1 is much.",
         MODEL,
         least=0,
     )
