@@ -58,7 +58,7 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     five = seconds(lambda: made.invert(images, 5), args.device, args.runs) / args.batch
     found = made.invert(images, 5)
     # Of too few gradients to be of use: what they are does not change what a step takes.
-    gradients = torch.randn(8, made.generator.n_styles, 512)
+    gradients = torch.randn(8, made.generator.n_styles, made.generator.w_dim)
     taken = {}
     for n in (FEW, MORE):
         refiner = Refiner(made, n, gradients=gradients)

@@ -15,6 +15,8 @@ from pipeline.storage.urls import HTTP, OBJECT_STORES, PIPE, is_remote, redact, 
 
 LOCAL = "file://"
 
+N_LOOKS = 5  # at a folder that changes meanwhile
+
 
 @contextmanager
 def as_config_error(verb: str, url: str) -> Iterator[None]:
@@ -107,7 +109,7 @@ def listed(files: pafs.FileSystem, selector: pafs.FileSelector, url: str) -> lis
         ConfigError: it cannot be listed, or holds a name that is not UTF-8, which Arrow cannot say.
     """
     with as_config_error("list", url):
-        infos = files.get_file_info(selector)
+        infos = _infos(files, selector)
     try:
         for info in infos:
             _ = info.path
@@ -117,6 +119,17 @@ def listed(files: pafs.FileSystem, selector: pafs.FileSelector, url: str) -> lis
             "it out"
         ) from None
     return infos
+
+
+def _infos(files: pafs.FileSystem, selector: pafs.FileSelector) -> list[pafs.FileInfo]:
+    """Arrow fails where a folder is made, or a file goes, between two of its own looks: then once more."""
+    for _ in range(N_LOOKS - 1):
+        try:
+            return files.get_file_info(selector)
+        except FileNotFoundError:
+            if not selector.allow_not_found:
+                raise
+    return files.get_file_info(selector)
 
 
 def require_regular(files: pafs.FileSystem, path: str) -> None:
