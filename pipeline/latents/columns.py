@@ -85,11 +85,20 @@ def decoded(table: pa.Table, n_steps: int = 0) -> Columns:
     """The columns of a table, without copying their numbers where that is possible.
 
     n_steps: of the run, for row groups of failures alone, whose metrics do not tell.
+
+    Raises:
+        ConfigError: a column holds text that is none.
     """
-    return {
-        name: _decoded(table.column(name), table.schema.field(name), n_steps)
-        for name in table.column_names
-    }
+    found: Columns = {}
+    for name in table.column_names:
+        try:
+            found[name] = _decoded(table.column(name), table.schema.field(name), n_steps)
+        except UnicodeDecodeError:
+            raise ConfigError(
+                f"the column {name} holds text that is not UTF-8, so its file is damaged; `restyle "
+                "verify` says which one, get it again"
+            ) from None
+    return found
 
 
 def _decoded(column: pa.ChunkedArray, field: pa.Field, n_steps: int) -> Column:

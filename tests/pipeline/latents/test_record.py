@@ -13,7 +13,7 @@ from pipeline.config import ClusterConfig
 from pipeline.editing.edit import EditConfig, plan_edit
 from pipeline.engine import audit
 from pipeline.errors import ConfigError
-from pipeline.latents import export, footer, record
+from pipeline.latents import columns, export, footer, record
 from pipeline.latents.record import DamagedRecord
 from pipeline.report import source
 
@@ -215,3 +215,10 @@ def test_a_pipe_among_the_files_is_not_waited_for(write_latents, tmp_path):
             readers(folder)[name]()
     [_, found] = audit.verify(folder, audit.files(folder))
     assert "not a regular file" in found.problems[0]
+
+
+def test_text_that_is_none_is_damage():
+    offsets, data = pa.py_buffer(np.array([0, 3], np.int32).tobytes()), pa.py_buffer(b"a\xfab")
+    column = pa.StringArray.from_buffers(1, offsets, data)
+    with pytest.raises(ConfigError, match="the column key holds text that is not UTF-8"):
+        columns.decoded(pa.table({"key": column}))
