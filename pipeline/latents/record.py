@@ -49,6 +49,11 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_line(value: Any) -> bool:
+    """Whether a message may repeat this: no line breaks and no codes of a terminal."""
+    return isinstance(value, str) and value.isprintable()
+
+
 def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float)
 
@@ -65,13 +70,15 @@ def _is_shape(value: Any) -> bool:
 
 
 TEXT = Kind("a text", _is_text)
+LINE = Kind("a text of one line", _is_line)
 TEXT_OR_NULL = Kind("a text or null", lambda value: value is None or _is_text(value))
 TEXTS = Kind("a list of texts", lambda value: _all(value, list, _is_text))
+LINES = Kind("a list of texts of one line", lambda value: _all(value, list, _is_line))
 COUNT = Kind("a whole number from 0", _is_count)
 COUNTS = Kind("whole numbers from 0 by name", lambda value: _all(value, dict, _is_count))
 NUMBERS = Kind("a list of numbers", lambda value: _all(value, list, _is_number))
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))
-WORDS = Kind("texts by name", lambda value: _all(value, dict, _is_text))
+WORDS = Kind("texts by name", lambda value: _all(value, dict, _is_line))
 BOOLEAN = Kind("true or false", lambda value: isinstance(value, bool))
 STEPS = Kind(
     f"a whole number from 1 to {MAX_STEPS}", lambda v: type(v) is int and 1 <= v <= MAX_STEPS
@@ -83,14 +90,14 @@ PLAIN = Kind(
 )
 
 ENTRIES = {
-    "fingerprint": TEXT, "identity": OBJECT, "model": TEXT, "then": TEXT_OR_NULL,
+    "fingerprint": LINE, "identity": OBJECT, "model": TEXT, "then": TEXT_OR_NULL,
     "generator": TEXT_OR_NULL, "shard": TEXT, "source": TEXT, "input_identity": TEXT,
     "n_samples": COUNT, "n_rows": COUNT, "n_worse": COUNT, "n_by_status": COUNTS,
-    "latent_avg": TEXT, "latent_avg_shape": SHAPE, "metric_protocol": TEXT, "versions": WORDS,
+    "latent_avg": TEXT, "latent_avg_shape": SHAPE, "metric_protocol": LINE, "versions": WORDS,
 }  # fmt: skip
 SETTINGS = {
-    "steps": STEPS, "metrics": TEXTS, "latents": TEXT, "latent_dtype": TEXT, "align": TEXT,
-    "faces": TEXT, "precision": TEXT, "identity_steps": TEXT, "save_images": BOOLEAN,
+    "steps": STEPS, "metrics": LINES, "latents": LINE, "latent_dtype": LINE, "align": LINE,
+    "faces": LINE, "precision": LINE, "identity_steps": LINE, "save_images": BOOLEAN,
     "keep_fields": TEXTS, "protocol": COUNT, "edit_directions": TEXTS, "edit_strengths": NUMBERS,
     "edit_images": TEXT, "edit_protocol": COUNT, "edit_source": TEXT, "edit_where": TEXT,
     "edit_pivot": COUNT, "edit_pivot_settings": TEXT,

@@ -20,6 +20,8 @@ from pipeline.report import source
 # A dotted entry, what a stranger puts there as JSON, and what is said of it.
 WRONG = [
     ("fingerprint", "null", "fingerprint is null, not a text"),
+    ("fingerprint", '"a\\nb"', "not a text of one line"),
+    ("metric_protocol", '"\\u001b[2J"', "not a text of one line"),
     ("identity", "3", "identity is 3, not an object"),
     ("identity", '["steps"]', "identity is a list of 1"),
     ("identity.steps", "500000000", "identity.steps is 500000000, not a whole number from 1"),
