@@ -175,7 +175,8 @@ def _tiles(content: Content) -> list[Fact]:
         Fact(f"{run.n_failed:,}", f"failed{share}"),
         Fact(_steps(run), "steps each"),
     ]
-    if run.n_worse:
+    # Of a protocol that tells: none is worth saying too.
+    if run.settings.get("protocol", 1) >= 3 and "mse" in run.settings["metrics"]:
         facts.insert(3, Fact(f"{run.n_worse:,}", "got worse after their best step"))
     if run.n_edits:
         facts[1] = Fact(f"{run.n_ok:,}", "edits")

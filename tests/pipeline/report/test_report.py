@@ -278,3 +278,8 @@ def test_labels_are_shown(make_run):
     assert page.texts.count("0.25") == 4
     assert page.texts.count("<i>nobody</i>") == 4
     assert "<i>nobody</i>" not in (run.folder.parent / "report.html").read_text("utf-8")
+
+
+def test_the_page_says_how_many_rows_got_worse(make_run):
+    page, _ = page_of(make_run())
+    assert "got worse after their best step" in page.texts
