@@ -169,6 +169,13 @@ def report(
     (RESULTS / "inversion_cpu.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
+def tell(found: dict[str, object], path: Path) -> None:
+    """Numbers by name into a file of JSON, and to people."""
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    for name, value in found.items():
+        print(f"{name:20}{value:.3f}" if isinstance(value, float) else f"{name:20}{value}")
+
+
 def cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     names = [

@@ -9,7 +9,6 @@ another is given, and with ``--side`` it is enlarged first.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.inversion import cpu_name
+from benchmarks.inversion import cpu_name, tell
 from pipeline import Inverter
 from pipeline.faces import images
 
@@ -71,10 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args(argv)
-    found = measure(args)
-    args.results.write_text(json.dumps(found, indent=1) + "\n")
-    for name, value in found.items():
-        print(f"{name:20}{value:.3f}" if isinstance(value, float) else f"{name:20}{value}")
+    tell(measure(args), args.results)
 
 
 if __name__ == "__main__":

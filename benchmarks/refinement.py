@@ -9,15 +9,15 @@ Random weights, the shape of ReStyle-pSp for FFHQ. How close it comes, weights t
 from __future__ import annotations
 
 import argparse
-import json
 import resource
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from benchmarks.inversion import cpu_name
+from benchmarks.inversion import cpu_name, tell
+from benchmarks.quality.methods import best_seconds
 from encoders import ReStyle
 from encoders.execution import CudaGraph
 from encoders.refinement import Refiner
@@ -40,22 +40,11 @@ def model(args: argparse.Namespace) -> ReStyle:
     return made.to(args.device).eval().requires_grad_(False)
 
 
-def seconds(work: Callable[[], object], device: str, n: int) -> float:
-    """Best of ``n`` after one to warm up."""
-    taken = []
-    for _ in range(n + 1):
-        began = time.perf_counter()
-        work()
-        if device != "cpu":
-            torch.cuda.synchronize()
-        taken.append(time.perf_counter() - began)
-    return min(taken[1:])
-
-
 def measure(args: argparse.Namespace) -> dict[str, object]:
     made = model(args)
     images = torch.rand(args.batch, 3, 256, 256, device=args.device) * 2 - 1
-    five = seconds(lambda: made.invert(images, 5), args.device, args.runs) / args.batch
+    device = torch.device(args.device)
+    five = best_seconds(lambda: made.invert(images, 5), device, args.runs) / args.batch
     found = made.invert(images, 5)
     # Of too few gradients to be of use: what they are does not change what a step takes.
     gradients = torch.randn(8, made.generator.n_styles, made.generator.w_dim)
@@ -63,7 +52,7 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     for n in (FEW, MORE):
         refiner = Refiner(made, n, gradients=gradients)
         refiner.capture = CudaGraph if args.device != "cpu" else None
-        taken[n] = seconds(lambda: refiner(found), args.device, args.runs) / args.batch  # noqa: B023
+        taken[n] = best_seconds(partial(refiner, found), device, args.runs) / args.batch
     step = (taken[MORE] - taken[FEW]) / (MORE - FEW)
     return {
         "device": cpu_name() if args.device == "cpu" else torch.cuda.get_device_name(),
@@ -93,10 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--results", type=Path, default=RESULTS / "refinement_cpu.json")
     args = parser.parse_args(argv)
-    found = measure(args)
-    args.results.write_text(json.dumps(found, indent=1) + "\n")
-    for name, value in found.items():
-        print(f"{name:20}{value:.3f}" if isinstance(value, float) else f"{name:20}{value}")
+    tell(measure(args), args.results)
 
 
 if __name__ == "__main__":

@@ -233,11 +233,11 @@ class Execution:
         ready = self._fitting(key, networks, n)
         is_new = ready is None
         if ready is None:
-            full = _filled_up(inputs, max(self._batch_size, n))
+            full = filled_up(inputs, max(self._batch_size, n))
             run = _prepared(chosen, of, networks, full, self._capture)
             ready = _Ready(run, networks, len(full[0]))
             self._ready[key].append(ready)
-        outputs = ready.run(*_filled_up(inputs, ready.n_images))
+        outputs = ready.run(*filled_up(inputs, ready.n_images))
         if is_new and device.type == "cuda":
             torch.cuda.synchronize(device)  # what failed in the first replay is to show here
         self.used = ", ".join(["compiled"] * chosen.inductor + ["CUDA graph"] * chosen.graph)
@@ -272,8 +272,8 @@ def _prepared(
     return capture(run, *examples) if chosen.graph else run
 
 
-def _filled_up(inputs: Sequence[Tensor], n: int) -> Sequence[Tensor]:
-    """With zeros behind, grey images among them, up to ``n``."""
+def filled_up(inputs: Sequence[Tensor], n: int) -> Sequence[Tensor]:
+    """Tensors [N, ...] with zeros behind, which are grey images among them, up to ``n``."""
     missing = n - len(inputs[0])
     if not missing:
         return inputs

@@ -101,10 +101,12 @@ def _marks(n_steps: int) -> tuple[int, ...]:
     return tuple(mark for mark in _MARKS if mark < n_steps)
 
 
-def best_seconds(work: Callable[[], object], device: torch.device) -> float:
+def best_seconds(
+    work: Callable[[], object], device: torch.device, repeats: int = _REPEATS
+) -> float:
     """Of a few runs, after one to warm up."""
     taken = []
-    for _ in range(_REPEATS + 1):
+    for _ in range(repeats + 1):
         _wait(device)
         began = time.perf_counter()
         work()

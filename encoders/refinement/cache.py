@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from encoders.refinement import curvature
 from encoders.restyle import ReStyle
+from generators.files import atomic
 from generators.files.checkpoint import tensors_sha256
 
 _VERSION = 1  # raised when other gradients are taken of the same generator
@@ -56,8 +56,6 @@ def _file(model: ReStyle, n: int) -> str:
 
 
 def _keep(path: Path, found: Tensor) -> None:
-    """Whole or not at all, whoever else writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as new:
-        save_file({_NAME: found}, Path(new) / "new")
-        os.replace(Path(new) / "new", path)
+    with atomic.written(path) as part:
+        save_file({_NAME: found}, part)

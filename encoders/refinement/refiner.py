@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from encoders.bootstrap import Bootstrap
-from encoders.execution import Capture, Run
+from encoders.execution import Capture, Run, filled_up
 from encoders.loop import Inversion, Networks
 from encoders.metrics import distances
 from encoders.optimization import spread
@@ -21,10 +21,9 @@ from generators.precision import Precision, float32_products
 
 Distance = Callable[[Tensor, Tensor], Tensor]  # [N, 3, h, w] twice -> [N]
 
-_SCALE = (
-    16  # numbers of a picture that a derivative on its way back through the networks counts as one
-)
-# Pixels of a batch on a CPU, which gains nothing from more: their derivatives take 100 bytes and more each.
+# Numbers of a picture that a derivative on its way back through the networks counts as one.
+_SCALE = 16
+# Pixels of a batch on a CPU, which gains nothing from more: their derivatives take kilobytes each.
 _PIXELS_ON_CPU = 8 * 256 * 256
 
 
@@ -32,9 +31,8 @@ _PIXELS_ON_CPU = 8 * 256 * 256
 class Objectives:
     """What a refinement makes small: the mean squared error, and what is added to it."""
 
-    near: float = (
-        0.0  # times the mean square of the latent's way from its start, in parts of W's spread
-    )
+    # Times the mean square of the latent's way from its start, in parts of W's spread.
+    near: float = 0.0
     distances: tuple[tuple[float, Distance], ...] = ()  # weights, and differentiable distances
 
     def __post_init__(self) -> None:
@@ -51,8 +49,8 @@ class Refiner:
         model: ReStyle | Bootstrap,
         n_steps: int,  # drawings and gradients per image
         objectives: Objectives = Objectives(),
-        gradients: Tensor
-        | None = None,  # of `curvature.gradients`; None: from the cache, or found now
+        # Of `curvature.gradients`; None: from the cache, or found now.
+        gradients: Tensor | None = None,
         capture: Capture | None = None,  # of one step, such as `encoders.execution.CudaGraph`
     ) -> None:
         """Raises ValueError for fewer than one step."""
@@ -111,12 +109,8 @@ class Refiner:
     ) -> Tensor:
         """Latents [N, n_styles, w_dim] of least objective."""
         n = len(before)
-        if self.capture is not None and n < self._n_captured:
-            # Filled up, for a step is captured for so many.
-            last = self._n_captured - n
-            before, target = (
-                torch.cat([x, x[-1:].repeat(last, *[1] * (x.ndim - 1))]) for x in (before, target)
-            )
+        if self.capture is not None and n < self._n_captured:  # a step is captured for so many
+            before, target = filled_up((before, target), self._n_captured)
         objective = partial(self._objective, networks, before, target)
         state = descent.start(objective, len(before), before[0].numel(), before.device)
         for _ in range(self.n_steps - 1):
@@ -161,17 +155,15 @@ class Refiner:
             return step(*inputs)
         key = (precision, networks, len(before))
         try:
-            if key not in self._captured:
-                # Of other weights, or for fewer images: given up.
-                self._captured, self._n_captured = {}, len(before)
-                self._captured[key] = self.capture(step, *inputs)
-                found = self._captured[key](*inputs)
-                if target.is_cuda:
-                    torch.cuda.synchronize(
-                        target.device
-                    )  # a first replay that fails is to show here
-                return found
-            return self._captured[key](*inputs)
+            is_new = key not in self._captured
+            if is_new:
+                # One of other weights, or for fewer images, is given up.
+                self._captured, self._n_captured = {key: self.capture(step, *inputs)}, len(before)
+            found = self._captured[key](*inputs)
+            if is_new and target.is_cuda:
+                # What failed in the first replay is to show here.
+                torch.cuda.synchronize(target.device)
+            return found
         except Exception as error:
             self._fall_back(error)
         return step(*inputs)

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from encoders.metrics.perceptual import LPIPS
@@ -26,8 +25,8 @@ from generators.delta import Delta, Origin
 from generators.files import atomic
 from pipeline.editing.pivots import FOLDER, Pivots
 from pipeline.errors import ConfigError, OutOfMemory
-from pipeline.faces import alignment, images
-from pipeline.faces.prepare import MIN_TRANSFORM_SIZE
+from pipeline.faces import images
+from pipeline.faces.prepare import cropped
 from pipeline.latents.names import RowNames, plain_key
 from pipeline.models import LatentRenderer, is_out_of_memory
 from pipeline.shards.photos import SourcePhotos, SourceUnusable
@@ -195,23 +194,6 @@ class FilePivots:
             raise ConfigError(
                 f"{plain_key(row['key'])} has no saved crop to tune to, and its shard {error}; {KEPT}"
             ) from None
-
-
-def cropped(photo_u8: np.ndarray, quad: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
-    """What an encoder saw of a photo [H, W, 3] uint8, at another size (height, width).
-
-    Args:
-        quad: [4, 2] in pixels of the photo; None of one that was not aligned.
-
-    Raises:
-        ValueError: the quad is none.
-    """
-    height, width = size
-    if quad is not None:
-        side = max(height, width)
-        photo_u8 = alignment.crop(photo_u8, quad, side, max(MIN_TRANSFORM_SIZE, side))
-    resized = Image.fromarray(photo_u8).resize((width, height), Image.Resampling.BILINEAR)
-    return np.array(resized)
 
 
 def seed_of(key: str, face: int) -> int:

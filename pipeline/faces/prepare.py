@@ -97,3 +97,20 @@ def _crop(
     resized = _resize(colour.to_srgb(crop, profile), settings)
     chip = _chip(resized, settings)
     return row(status=Status.OK, quad=quad, image_u8=resized, chip_u8=chip)
+
+
+def cropped(photo_u8: np.ndarray, quad: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
+    """What an encoder saw of a photo [H, W, 3] uint8, at another size (height, width).
+
+    Args:
+        quad: [4, 2] in pixels of the photo; None of one that was not aligned.
+
+    Raises:
+        ValueError: the quad is none.
+    """
+    height, width = size
+    if quad is not None:
+        side = max(height, width)
+        photo_u8 = alignment.crop(photo_u8, quad, side, max(MIN_TRANSFORM_SIZE, side))
+    resized = Image.fromarray(photo_u8).resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(resized)

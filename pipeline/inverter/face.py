@@ -17,9 +17,10 @@ from torch import Tensor
 
 from generators.delta import Delta
 from generators.precision import Precision
-from pipeline.editing.tuned import cropped, seed_of
+from pipeline.editing.tuned import seed_of
 from pipeline.errors import ConfigError
 from pipeline.faces.paste import FEATHER, paste
+from pipeline.faces.prepare import cropped
 from pipeline.inverter import page, saved
 from pipeline.inverter.photo import Photo
 from pipeline.inverter.renderer import Renderer

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import ConfigError, ShardError
-from pipeline.faces import alignment, images
-from pipeline.faces.prepare import MIN_TRANSFORM_SIZE
+from pipeline.faces import images
+from pipeline.faces.prepare import cropped
 from pipeline.shards.photos import SourcePhotos, SourceUnusable
 from pipeline.storage import redact
 
@@ -107,14 +107,4 @@ def _add(
     pictures.source = thumbnail(photo, SOURCE_SIDE)
     if pictures.crop is None and row["status"] == "ok":
         with suppress(ValueError):  # a quad that is none: the photo alone is shown
-            pictures.crop = thumbnail(_cropped(photo, row.get("quad"), input_size), FACE_SIDE)
-
-
-def _cropped(photo: np.ndarray, quad: np.ndarray | None, input_size: tuple[int, int]) -> np.ndarray:
-    """What the encoder saw."""
-    height, width = input_size
-    if quad is not None:
-        side = max(height, width)
-        photo = alignment.crop(photo, quad, side, max(MIN_TRANSFORM_SIZE, side))
-    picture = Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+            pictures.crop = thumbnail(cropped(photo, row.get("quad"), input_size), FACE_SIDE)
