@@ -1,9 +1,9 @@
 """A styled convolution whose weights stand still, with a derivative of its own: for descents on latents.
 
-torch's own derivative keeps four maps of each layer and makes a new one for every product on the way back; for a
-sample alone it computes the derivative of the weights too, only to sum it up to that of a style. Here the forward
-is in place, its result is all that is kept beside its input, and the sums over pixels that styles and
-demodulation need are taken block by block, while a block is in the cache.
+torch's own derivative keeps four maps of each layer and makes a new one for every product on the way back;
+for a sample alone it computes the derivative of the weights too, only to sum it up to that of a style. Here
+the forward is in place, its result is all that is kept beside its input, and the sums over pixels that
+styles and demodulation need are taken block by block, while a block is in the cache.
 """
 
 from __future__ import annotations
