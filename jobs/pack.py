@@ -41,6 +41,7 @@ def pack(folder: str, pattern: str, samples: int) -> None:
             files = n_of(count, f".{extension} file")
             say(f"{files} will not be read with what is installed here: {way}")
     _say(packed.dangling, "link", "skipped {} to nothing, or to a folder that is packed anyway: ")
+    _say(packed.unreadable, "folder", "skipped {} that cannot be looked into: ")
     _say(packed.removed, "shard", "removed {} of an earlier packing: ")
     _say(packed.foreign, "shard", "{} of this pattern were not written by restyle pack and stay: ")
     if packed.skipped:
