@@ -109,7 +109,7 @@ def of_folder(photos: Photos) -> list[PhotoShard]:
     """The shards of a folder that was walked."""
     root = os.path.abspath(photos.root)
     start = f"{PHOTOS}{quoted(root).rstrip('/')}/"
-    shards = []
+    shards: list[PhotoShard] = []
     for files in _chunks(photos.files):
         address = f"{start}?from={quoted(files[0].name)}" if shards else start
         shards.append(PhotoShard(root, address, tuple(files)))
