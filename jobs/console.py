@@ -144,14 +144,14 @@ def warn_of_demo_model(plan: RunPlan, model: str) -> None:
 def _are_rendered(plan: RunPlan) -> bool:
     """Whether the first sample brings the vector that it was drawn from, as `restyle portraits` writes it."""
     from pipeline.errors import ShardError
-    from pipeline.shards import reader
+    from pipeline.shards import inputs
     from pipeline.storage import is_remote
 
     source = plan.tasks[0].source
     if is_remote(source):
         return False
     try:
-        first = next(reader.samples(source, frozenset({"npy"})), None)
+        first = next(inputs.samples(source, frozenset({"npy"})), None)
     except ShardError:  # the run will say more
         return False
     return first is not None and "npy" in first.fields

@@ -32,17 +32,25 @@ class Found:
     tasks: list[Task] = field(default_factory=list)  # those moved have the output that is there
     moved: list[tuple[str, str]] = field(default_factory=list)  # finished: from where to where
     gone: set[str] = field(default_factory=set)  # addresses that are asked for no more
+    # Files of shards that have changed since, to be deleted, each with its shard's address.
+    changed: dict[str, str] = field(default_factory=dict)
     # Of the name and size of a finished one, but not its date: a copy, or another shard.
     unsure: list[tuple[str, str]] = field(default_factory=list)
 
 
-def find(tasks: Sequence[Task], records: Sequence[Record], done: AbstractSet[str]) -> Found:
+def find(
+    tasks: Sequence[Task],
+    records: Sequence[Record],
+    done: AbstractSet[str],
+    redo_changed: bool | None = False,
+) -> Found:
     """Which of the tasks are shards of the records by another address.
 
     Args:
         tasks: what is asked for now.
         records: what was asked for before.
         done: names of the outputs that are there.
+        redo_changed: one that had moved and has changed is a shard like any other.
 
     Raises:
         ConfigError: a shard that had moved has changed since.
@@ -59,8 +67,12 @@ def find(tasks: Sequence[Task], records: Sequence[Record], done: AbstractSet[str
         url = storage.redact(task.source)
         record = own.get(url)
         if task.output not in done and record and record["output"] in done:
-            _require_same(task, record)
-            task = replace(task, output=record["output"])
+            if record["identity"] == task.version:
+                task = replace(task, output=record["output"])
+            elif redo_changed:
+                found.changed[record["output"]] = url
+            else:
+                raise _has_changed(task, record)
         elif task.output not in done and (record := earlier.take(url, task.version, real)):
             found.gone.add(record["url"])
             if record["output"] in done:
@@ -72,12 +84,11 @@ def find(tasks: Sequence[Task], records: Sequence[Record], done: AbstractSet[str
     return found
 
 
-def _require_same(task: Task, record: Record) -> None:
-    if record["identity"] != task.version:
-        raise ConfigError(
-            f"{storage.redact(task.source)} has changed since it was inverted; delete {record['output']} in "
-            "--out to invert it again, or choose another --out"
-        )
+def _has_changed(task: Task, record: Record) -> ConfigError:
+    return ConfigError(
+        f"{storage.redact(task.source)} has changed since it was inverted; delete {record['output']} in "
+        "--out to invert it again, or choose another --out"
+    )
 
 
 class _Earlier:

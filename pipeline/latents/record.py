@@ -92,6 +92,7 @@ PLAIN = Kind(
 ENTRIES = {
     "fingerprint": LINE, "identity": OBJECT, "model": TEXT, "then": TEXT_OR_NULL,
     "generator": TEXT_OR_NULL, "shard": TEXT, "source": TEXT, "input_identity": TEXT,
+    "photos": TEXTS, "photos_version": LINE,
     "n_samples": COUNT, "n_rows": COUNT, "n_worse": COUNT, "n_by_status": COUNTS,
     "latent_avg": TEXT, "latent_avg_shape": SHAPE, "metric_protocol": LINE, "versions": WORDS,
 }  # fmt: skip

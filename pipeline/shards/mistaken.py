@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 from contextlib import suppress
 from pathlib import PurePath
 
 N_START = 16
-PHOTO_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+PHOTO_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
 PHOTO_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"hevc")
 VIDEO_STARTS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"\0\0\x01\xba", b"\0\0\x01\xb3")
 ZIP_START = b"PK\x03\x04"
@@ -39,7 +40,7 @@ def sentence(path: str) -> str:
     if not start:
         return f"{path} is empty, or cannot be read; leave it out"
     with suppress(UnicodeDecodeError):
-        start[:-3].decode()  # its end may be half a letter
+        codecs.getincrementaldecoder("utf-8")().decode(start)  # its end may be half a letter
         if b"\0" not in start:
             return (
                 f"{path} is a text file, not a tar; leave it out, or if it lists inputs, one a line, pass "
