@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,25 @@ def print_plan(plan: RunPlan) -> None:
     say(f"{n_of(len(plan.tasks), 'shard')}, {len(plan.pending)} to do, into {redact(plan.out)}")
     for task in plan.pending[:10]:
         say(f"  {redact(task.source)} -> {task.output}")
+
+
+def print_inputs(plan: RunPlan) -> None:
+    """Photos that are read where they lie, and what was left out beside them; shards that are done again."""
+    inputs = plan.inputs
+    if inputs.n_photos:
+        say(f"{n_of(inputs.n_photos, 'photo')} of folders or by name, read where they lie")
+    say_some(inputs.dangling, "link", "skipped {} to nothing, or to a folder that is read anyway: ")
+    say_some(inputs.unreadable, "folder", "warning: skipped {} that cannot be looked into: ")
+    say_some(inputs.skipped, "file", "skipped {} that are not photos by their extension: ")
+    again = "inverting {} again that changed since, and deleting the old rows: "
+    say_some([*plan.found.changed.values()], "shard", again)
+
+
+def say_some(names: Sequence[str], noun: str, sentence: str) -> None:
+    """A sentence about some files, if there are any: with their number in place of {}, then a few names."""
+    if names:
+        some = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+        say(sentence.format(n_of(len(names), noun)) + some)
 
 
 def print_labels(plan: RunPlan) -> None:

@@ -99,7 +99,7 @@ class PhotoShard:
         for index, file in enumerate(self.files):
             wanted = [file.name, *(n for n in file.files[1:] if n.rpartition(".")[2] in fields)]
             members = {
-                name.rpartition(".")[2].lower(): _member(os.path.join(self.root, name))
+                name.rpartition(".")[2].lower(): read(os.path.join(self.root, name))
                 for name in wanted
             }
             yield sample_of(index, file.key, members, fields)
@@ -194,8 +194,12 @@ def _begins(name: str) -> bool:
     return int.from_bytes(digest[:8]) % ONE_IN == 0
 
 
-def _member(path: str) -> Member:
-    """A file's bytes. That nobody may read it is a fact about it; all else may pass."""
+def read(path: str) -> Member:
+    """A file's bytes. That nobody may read it is a fact about it; all else may pass.
+
+    Raises:
+        ShardError: it is gone, or its disk fails.
+    """
     try:
         facts = os.stat(path)
         if not stat.S_ISREG(facts.st_mode):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 OBJECT_STORES = ("s3://", "gs://", "gcs://")
@@ -62,6 +63,13 @@ def path_of(url: str) -> str:
         return urlsplit(url).path
     except ValueError:
         return url.partition("?")[0]
+
+
+def name_of(url: str) -> str:
+    """The last name in an address, for people: of the shard, without the folders that it lies in."""
+    shown = redact(url)
+    shown = shown if url.startswith(PIPE) or not is_remote(url) else path_of(shown)
+    return PurePosixPath(shown).name
 
 
 def redacted_message(error: BaseException, url: str = "") -> str:
