@@ -52,11 +52,9 @@ def photos_again(
     Raises:
         ConfigError: such a file also holds photos that are there and not asked for, whose rows would go.
     """
-    asked = {task.output for task in tasks}
+    unasked = done - {task.output for task in tasks}
     others = [
-        r["output"]
-        for r in records
-        if photo_shards.is_photos(r["url"]) and r["output"] in done - asked
+        r["output"] for r in records if r["output"] in unasked and photo_shards.is_photos(r["url"])
     ]
     shards = [PhotoShard.of(t.source) for t in tasks if photo_shards.is_photos(t.source)]
     if not (others and shards):

@@ -15,7 +15,6 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 
 from pipeline import storage
-from pipeline.errors import ConfigError
 from pipeline.records import Task
 from pipeline.storage.listing import real_paths
 from pipeline.storage.urls import path_of
@@ -38,22 +37,13 @@ class Found:
     unsure: list[tuple[str, str]] = field(default_factory=list)
 
 
-def find(
-    tasks: Sequence[Task],
-    records: Sequence[Record],
-    done: AbstractSet[str],
-    redo_changed: bool | None = False,
-) -> Found:
+def find(tasks: Sequence[Task], records: Sequence[Record], done: AbstractSet[str]) -> Found:
     """Which of the tasks are shards of the records by another address.
 
     Args:
         tasks: what is asked for now.
         records: what was asked for before.
         done: names of the outputs that are there.
-        redo_changed: one that had moved and has changed is a shard like any other.
-
-    Raises:
-        ConfigError: a shard that had moved has changed since.
     """
     if all(task.output in done for task in tasks):
         return Found(list(tasks))
@@ -69,10 +59,8 @@ def find(
         if task.output not in done and record and record["output"] in done:
             if record["identity"] == task.version:
                 task = replace(task, output=record["output"])
-            elif redo_changed:
-                found.changed[record["output"]] = url
             else:
-                raise _has_changed(task, record)
+                found.changed[record["output"]] = url
         elif task.output not in done and (record := earlier.take(url, task.version, real)):
             found.gone.add(record["url"])
             if record["output"] in done:
@@ -82,13 +70,6 @@ def find(
             found.unsure.append((other, url))
         found.tasks.append(task)
     return found
-
-
-def _has_changed(task: Task, record: Record) -> ConfigError:
-    return ConfigError(
-        f"{storage.redact(task.source)} has changed since it was inverted; delete {record['output']} in "
-        "--out to invert it again, or choose another --out"
-    )
 
 
 class _Earlier:

@@ -193,7 +193,7 @@ class RunFolder(Folder):
                     "and run the same command again"
                 )
         found = found or Found()
-        found.changed = self._changed(tasks, found, set(sizes))
+        found.changed |= self._changed(tasks, found, set(sizes))
         if found.changed and not redo_changed:
             has_flag = redo_changed is not None
             raise ConfigError(changed.refusal(found.changed, str(self), has_flag))
@@ -223,7 +223,7 @@ class RunFolder(Folder):
         """
         if overwrite:
             return Planned(tasks, tasks, Found())
-        found = moved.find(tasks, self.shards() or [], set(self.committed()), redo_changed)
+        found = moved.find(tasks, self.shards() or [], set(self.committed()))
         return Planned(found.tasks, self.pending(found.tasks, found, redo_changed), found)
 
     def forget(self, patterns: Sequence[str], dry_run: bool = False) -> list[str]:

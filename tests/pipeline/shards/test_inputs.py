@@ -1,4 +1,4 @@
-"""Photos where they lie: the samples of the packed tar, shards that stay where they are, and what is refused."""
+"""Photos where they lie: samples as of the packed tar, shards that stay the same, and what is refused."""
 
 import os
 import shutil
@@ -121,7 +121,7 @@ def test_photos_that_are_added_change_the_shards_that_they_fall_into():
     assert max(sizes) <= photo_shards.MOST
     assert min(sizes[:-1]) >= photo_shards.LEAST
     assert 700 < sum(sizes) / len(sizes) < 1300
-    assert list(before)[0] == "photos:///data/"
+    assert next(iter(before)) == "photos:///data/"
     assert list(before)[1].startswith("photos:///data/?from=0")
     after = shards(sorted([*names, *(f"17/new{i}.jpg" for i in range(5))]))
     changed = [shard for shard in after if before.get(shard.address) != shard]
@@ -142,7 +142,7 @@ def test_a_photo_that_nobody_may_read_is_a_row(folder):
 def test_what_is_no_input_is_refused_in_a_sentence(folder, tmp_path, photo, write_tar, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = {
-        "list.txt": b"a.jpg\nb.jpg\n", "film.mp4": b"\0\0\0 ftypisom" + bytes(8), "film.mkv": b"\x1aE\xdf\xa3",
+        "list.txt": b"a.jpg\nb\n", "film.mp4": b"\0\0\0 ftypisom" + bytes(8), "film.mkv": b"\x1aE\xdf\xa3",
         "photo.bin": photo(), "photo.tar": photo(), "all.zip": b"PK\x03\x04", "empty": b"", "odd": b"\0\1\2",
         "notes.dat": "ünïcödé text!".encode(),
     }  # fmt: skip
