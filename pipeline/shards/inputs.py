@@ -248,7 +248,8 @@ class _Naming:
         try:
             return listing.store_matches(pattern)
         except ConfigError as error:
-            if any(sign in pattern for sign in "*?[") or pattern.endswith(TAR_NAMES):
+            is_glob = any(sign in pattern for sign in "*?[")
+            if is_glob or not str(error).startswith("no shard matches"):
                 raise
             with suppress(ConfigError):
                 return listing.store_matches(pattern, (parquet.ENDING,), is_deep=True)

@@ -224,7 +224,7 @@ def store_matches(
         return {pattern: None}  # named outright: whether it exists, its version will tell
     # Everything below the last folder without a glob character.
     folder = re.split(r"[*?\[]", address)[0].rpartition("/")[0]
-    if folder.endswith(":/"):
+    if glob.has_magic(address) and folder.endswith(":/"):
         raise ConfigError(
             f"{redact(pattern)} does not name one bucket; write the bucket without a glob"
         )
