@@ -2,6 +2,8 @@
 
 import datetime
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
@@ -161,6 +163,59 @@ def test_tables_of_a_store_are_listed_and_read(img2dataset):
         ConfigError, match="holds neither tars nor Parquet files; photos are read from"
     ):
         inputs.expand(["memory://tables/none"])
+
+
+@pytest.fixture
+def hub(monkeypatch, img2dataset):
+    """A server on loopback that answers as huggingface.co does, of the data set me/faces with one file."""
+    import huggingface_hub
+
+    data = img2dataset[0].read_bytes()
+    file = {"type": "file", "path": "data/0.parquet", "size": len(data), "oid": "b10b"}
+    folder = {"type": "directory", "path": "data", "size": 0, "oid": "d"}
+    root = "/api/datasets/me/faces"
+    answers = {
+        root: {"id": "me/faces", "sha": "c" * 40, "siblings": []},
+        f"{root}/tree/main?recursive=false&expand=false": [folder],
+        f"{root}/tree/main?recursive=true&expand=false": [folder, file],
+        f"{root}/tree/main/data?recursive=false&expand=false": [file],
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            content, status = b"{}", 200 if self.path in answers else 404
+            if self.path in answers:
+                content = json.dumps(answers[self.path]).encode()
+            elif "/datasets/me/faces/resolve/" in self.path:
+                first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+                content, status = data[first : last + 1], 206
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    constants = "huggingface_hub.constants"
+    monkeypatch.setattr(f"{constants}.ENDPOINT", address)
+    pattern = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", pattern)
+    huggingface_hub.HfFileSystem.clear_instance_cache()
+    yield
+    huggingface_hub.HfFileSystem.clear_instance_cache()
+    server.shutdown()
+
+
+def test_a_data_set_on_the_hub_is_listed_and_read(hub, img2dataset):
+    url = "hf://datasets/me/faces/data/0.parquet"
+    for pattern in (url, "hf://datasets/me/faces", "hf://datasets/me/faces/data/*.parquet"):
+        assert list(inputs.expand([pattern]).versions) == [url]
+    assert inputs.version(url).endswith(" blob_id=b10b")
+    assert [sample.image for sample in read(url)] == img2dataset[1]["jpg"]
 
 
 def test_a_large_table_takes_little_memory(tmp_path, photo):
