@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -75,12 +75,28 @@ def print_inputs(plan: RunPlan) -> None:
     """Photos that are read where they lie, and what was left out beside them; shards that are done again."""
     inputs = plan.inputs
     if inputs.n_photos:
-        say(f"{n_of(inputs.n_photos, 'photo')} of folders or by name, read where they lie")
+        photos, shards = n_of(inputs.n_photos, "photo"), n_of(inputs.n_photo_shards, "shard")
+        say(f"{photos} where they lie, in {shards}")
+    say_unreadable(inputs.extensions)
     say_some(inputs.dangling, "link", "skipped {} to nothing, or to a folder that is read anyway: ")
     say_some(inputs.unreadable, "folder", "warning: skipped {} that cannot be looked into: ")
-    say_some(inputs.skipped, "file", "skipped {} that are not photos by their extension: ")
-    again = "inverting {} again that changed since, and deleting the old rows: "
+    say_some(inputs.skipped, "file", "skipped {} without the extension of a photo: ")
+    again = "{} changed since: inverted again, old rows deleted: "
     say_some([*plan.found.changed.values()], "shard", again)
+
+
+def say_unreadable(extensions: Mapping[str, int]) -> None:
+    """Which photos will not be read with what is installed here, and what to do.
+
+    Args:
+        extensions: how many photos have which.
+    """
+    from pipeline.faces import unsupported
+
+    for extension, count in sorted(extensions.items()):
+        if (way := unsupported.way_to_read(extension)) is not None:
+            files = n_of(count, f".{extension} file")
+            say(f"{files} will not be read with what is installed here: {way}")
 
 
 def say_some(names: Sequence[str], noun: str, sentence: str) -> None:

@@ -25,8 +25,7 @@ def pack(folder: str, pattern: str, samples: int) -> None:
     with it. Files are stored as they are, in sorted order; the same folder gives the same shards, to the
     byte. Shards that an earlier packing wrote behind the last one are removed.
     """
-    from jobs.console import n_of, say_some
-    from pipeline.faces import unsupported
+    from jobs.console import n_of, say_some, say_unreadable
     from pipeline.shards import packing
 
     packed = packing.pack(folder, pattern, samples)
@@ -36,10 +35,7 @@ def pack(folder: str, pattern: str, samples: int) -> None:
         say(f"  {path} has the key {key}, for a key ends at the first dot and must be unique")
     if len(packed.renamed) > 10:
         say(f"  {len(packed.renamed) - 10} more keys differ from their paths")
-    for extension, count in sorted(packed.extensions.items()):
-        if (way := unsupported.way_to_read(extension)) is not None:
-            files = n_of(count, f".{extension} file")
-            say(f"{files} will not be read with what is installed here: {way}")
+    say_unreadable(packed.extensions)
     say_some(
         packed.dangling, "link", "skipped {} to nothing, or to a folder that is packed anyway: "
     )
@@ -48,4 +44,4 @@ def pack(folder: str, pattern: str, samples: int) -> None:
     say_some(
         packed.foreign, "shard", "{} of this pattern were not written by restyle pack and stay: "
     )
-    say_some(packed.skipped, "file", "skipped {} that are not photos by their extension: ")
+    say_some(packed.skipped, "file", "skipped {} without the extension of a photo: ")

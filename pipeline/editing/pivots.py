@@ -65,7 +65,8 @@ class PivotConfig(DrawConfig):
     )
     photos: str | None = setting(
         None,
-        "Folder or address of the shards, to tune to the photos at full size. Default: the saved crops, or "
+        "Folder or address of the shards, or the folder that photos were inverted in, to tune to the photos at "
+        "full size. Default: the saved crops, or "
         "the shards where they were inverted, on this machine.",
         PIVOT,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,7 +34,9 @@ class Inputs:
     """What was named, as shards."""
 
     versions: dict[str, str | None] = field(default_factory=dict)  # by address; None: to be asked
-    n_photos: int = 0  # of shards of photos
+    n_photos: int = 0  # those that are read where they lie
+    n_photo_shards: int = 0  # what they make
+    extensions: Counter[str] = field(default_factory=Counter)  # of these photos, in small letters
     skipped: list[str] = field(default_factory=list)  # files of their folders that are no photos
     dangling: list[str] = field(default_factory=list)  # links to nothing, or to what was seen
     unreadable: list[str] = field(default_factory=list)  # folders that nobody may look into
@@ -139,7 +142,10 @@ class _Naming:
                 getattr(found, name).extend(getattr(photos, name))
         named = [path for path in self._photos if os.path.realpath(path) not in seen]
         shards += photo_shards.of_names(folders.named(named)) if named else []
-        found.n_photos = sum(len(shard.files) for shard in shards)
+        found.n_photo_shards = len(shards)
+        for shard in shards:
+            found.extensions.update(file.extension for file in shard.files)
+        found.n_photos = found.extensions.total()
         found.versions |= {shard.source: shard.version() for shard in shards}
         return found
 
