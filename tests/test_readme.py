@@ -77,6 +77,19 @@ def test_latent_dataset(latents, monkeypatch):
     assert names["first"]["key"] == "0/0"
 
 
+def test_the_photo_of_each_row(tmp_path, monkeypatch):
+    from latent_folders import failed, write_file
+
+    rows = [failed(i, f"{i}") for i in range(2)]
+    names = {"shard": "photos:///my%20photos/?from=a.jpg", "photos": ["a.jpg", "b/caf%C3%A9.jpg"]}
+    write_file(tmp_path, "x.parquet", rows, **names)
+    [block] = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "photos.md").read_text(), re.DOTALL
+    )
+    paths = run(block, tmp_path, monkeypatch)["photo_paths"]("x.parquet")
+    assert paths == ["/my photos/a.jpg", "/my photos/b/café.jpg"]
+
+
 def test_model(tmp_path, monkeypatch):
     names = run(block_with("load_inverter"), tmp_path, monkeypatch)
     assert names["result"].latents.shape[0] == 5
@@ -97,7 +110,8 @@ def test_one_photo(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/training.md", "docs/reading.md", "docs/editing.md"]
+    "page",
+    ["README.md", "docs/training.md", "docs/reading.md", "docs/editing.md", "docs/photos.md"],
 )
 def test_every_command_and_option_exists(page):
     lines = [

@@ -53,9 +53,8 @@ class RenderConfig(PivotConfig):
     )
     photos: str | None = setting(
         None,
-        "Folder or address of the shards, or the folder that photos were inverted in, for --paste-back and "
-        "--pivot. Default: where they were inverted, "
-        "on this machine, and for --pivot the saved crops.",
+        "Folder or address of the shards, or folder of the photos, for --paste-back and --pivot. Default: "
+        "where they were inverted, on this machine, and for --pivot the saved crops.",
         OUTPUT,
     )
     feather: float = setting(
