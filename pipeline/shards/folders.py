@@ -102,10 +102,10 @@ def is_photo(name: str) -> bool:
     return extension(name) in IMAGE_EXTENSIONS
 
 
-def is_label_of(name: str, photos: Iterable[str]) -> bool:
-    """Whether a file lies beside one of the photos under its name."""
-    stem, _, found = name.rpartition(".")
-    return found in LABEL_MEMBERS and any(p.rpartition(".")[0] == stem for p in photos)
+def without_labels(names: Iterable[str], photos: Iterable[str]) -> list[str]:
+    """Those of the files that do not lie beside one of the photos under its name."""
+    labels = {label for photo in photos for label in _possible_labels(photo)}
+    return [name for name in names if name not in labels]
 
 
 def plain_key(name: str) -> str:

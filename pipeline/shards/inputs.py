@@ -127,9 +127,8 @@ class _Naming:
 
     def inputs(self) -> Inputs:
         """All that was named, each once."""
-        for path in self._others:
-            if not folders.is_label_of(path, self._photos):
-                raise ConfigError(mistaken.sentence(path))
+        for path in folders.without_labels(self._others, self._photos):
+            raise ConfigError(mistaken.sentence(path))
         found = Inputs(listing.distinct(self._urls))
         shards: list[PhotoShard] = []
         seen: set[str] = set()
