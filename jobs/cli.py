@@ -35,8 +35,8 @@ def cli() -> None:
 
     \b
     restyle demo --out demo                              see it work, on a CPU
+    restyle invert photos/ --out latents/                photos, or shards of them -> Parquet
     restyle pack photos/ 'shards/%06d.tar'               a folder of photos -> shards
-    restyle invert 'shards/*.tar' --out latents/         shards -> Parquet
     restyle report latents/ --out report.html            a page to look at
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,41 @@ def print_plan(plan: RunPlan) -> None:
     say(f"{n_of(len(plan.tasks), 'shard')}, {len(plan.pending)} to do, into {redact(plan.out)}")
     for task in plan.pending[:10]:
         say(f"  {redact(task.source)} -> {task.output}")
+
+
+def print_inputs(plan: RunPlan) -> None:
+    """Photos that are read where they lie, and what was left out beside them; shards that are done again."""
+    inputs = plan.inputs
+    if inputs.n_photos:
+        photos, shards = n_of(inputs.n_photos, "photo"), n_of(inputs.n_photo_shards, "shard")
+        say(f"{photos} where they lie, in {shards}")
+    say_unreadable(inputs.extensions)
+    say_some(inputs.dangling, "link", "skipped {} to nothing, or to a folder that is read anyway: ")
+    say_some(inputs.unreadable, "folder", "warning: skipped {} that cannot be looked into: ")
+    say_some(inputs.skipped, "file", "skipped {} without the extension of a photo: ")
+    again = "{} changed since: inverted again, old rows deleted: "
+    say_some([*plan.found.changed.values()], "shard", again)
+
+
+def say_unreadable(extensions: Mapping[str, int]) -> None:
+    """Which photos will not be read with what is installed here, and what to do.
+
+    Args:
+        extensions: how many photos have which.
+    """
+    from pipeline.faces import unsupported
+
+    for extension, count in sorted(extensions.items()):
+        if (way := unsupported.way_to_read(extension)) is not None:
+            files = n_of(count, f".{extension} file")
+            say(f"{files} will not be read with what is installed here: {way}")
+
+
+def say_some(names: Sequence[str], noun: str, sentence: str) -> None:
+    """A sentence about some files, if there are any: with their number in place of {}, then a few names."""
+    if names:
+        some = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+        say(sentence.format(n_of(len(names), noun)) + some)
 
 
 def print_labels(plan: RunPlan) -> None:
@@ -144,14 +180,14 @@ def warn_of_demo_model(plan: RunPlan, model: str) -> None:
 def _are_rendered(plan: RunPlan) -> bool:
     """Whether the first sample brings the vector that it was drawn from, as `restyle portraits` writes it."""
     from pipeline.errors import ShardError
-    from pipeline.shards import reader
+    from pipeline.shards import inputs
     from pipeline.storage import is_remote
 
     source = plan.tasks[0].source
     if is_remote(source):
         return False
     try:
-        first = next(reader.samples(source, frozenset({"npy"})), None)
+        first = next(inputs.samples(source, frozenset({"npy"})), None)
     except ShardError:  # the run will say more
         return False
     return first is not None and "npy" in first.fields

@@ -22,7 +22,8 @@ from jobs.printing import say
 @click.option("--generator", help="The same for a separate generator file.")
 @click.option(
     "--photos",
-    help="Folder or address of the shards. Default: where they were inverted, on this machine.",
+    help="Folder or address of the shards, or folder of the photos. Default: where they were inverted, on "
+    "this machine.",
 )
 def report(
     latents: str,

@@ -127,3 +127,13 @@ def test_one_photo(tmp_path, monkeypatch):
 def test_a_model_in_python(tmp_path, monkeypatch):
     names = run("docs/python.md", "load_inverter", tmp_path, monkeypatch)
     assert names["result"].latents.shape[0] == 5
+
+
+def test_the_photo_of_each_row(tmp_path, monkeypatch):
+    from latent_folders import failed, write_file
+
+    rows = [failed(i, f"{i}") for i in range(2)]
+    names = {"shard": "photos:///my%20photos/?from=a.jpg", "photos": ["a.jpg", "b/caf%C3%A9.jpg"]}
+    write_file(tmp_path, "x.parquet", rows, **names)
+    found = run("docs/photos.md", "photo_paths", tmp_path, monkeypatch)["photo_paths"]
+    assert found("x.parquet") == ["/my photos/a.jpg", "/my photos/b/café.jpg"]

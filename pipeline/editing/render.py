@@ -31,7 +31,7 @@ from pipeline.latents.names import RowNames, plain_key, shard_folder
 from pipeline.latents.record import require_columns
 from pipeline.latents.schema import stacked
 from pipeline.models import LatentRenderer
-from pipeline.shards.photos import SourcePhotos
+from pipeline.shards.photos import Recorded, SourcePhotos
 
 N_KEYS_SEEN = 5  # that a message names
 COLUMNS = ("key", "shard", "sample_index", "face", "status", "direction", "strength", "latent")
@@ -53,8 +53,8 @@ class RenderConfig(PivotConfig):
     )
     photos: str | None = setting(
         None,
-        "Folder or address of the shards, for --paste-back and --pivot. Default: where they were inverted, "
-        "on this machine, and for --pivot the saved crops.",
+        "Folder or address of the shards, or folder of the photos, for --paste-back and --pivot. Default: "
+        "where they were inverted, on this machine, and for --pivot the saved crops.",
         OUTPUT,
     )
     feather: float = setting(
@@ -209,9 +209,8 @@ def _write(
 ) -> None:
     photos = None
     if config.paste_back:
-        is_edited = "edit_directions" in record.get("identity", {})
-        version = "" if is_edited else record.get("input_identity", "")
-        photos = SourcePhotos(record["shard"], images.decode_or_none, config.photos, version)
+        place = record["shard"], images.decode_or_none, config.photos
+        photos = SourcePhotos(*place, *Recorded.of(record))
     tuned = None
     if done.pivots is not None:
         tuned = FilePivots(done.pivots, renderer, record, done.tunings)

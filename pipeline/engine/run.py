@@ -20,6 +20,7 @@ from pipeline.engine.run_folder import RunFolder
 from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
 from pipeline.records import Task
+from pipeline.shards.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class RunPlan:
     redo: frozenset[str] = frozenset()  # files that are there and to be replaced
     concurrent_run: str = ""  # who else is writing to the folder now
     found: Found = field(default_factory=Found)  # of shards that moved since they were inverted
+    inputs: Inputs = field(default_factory=Inputs)  # what was named, and left out
     left: tuple[
         str, ...
     ] = ()  # shards with rows to be tried again that nobody asked for, or that are gone
@@ -48,11 +50,12 @@ def execute(plan: RunPlan, cluster: ClusterConfig, progress: Progress) -> Summar
     """
     out, tasks, folder = plan.out, plan.tasks, RunFolder(plan.out)
     if not plan.pending:
-        folder.write_run_record(plan.settings, tasks, overwrite=False, gone=plan.found.gone)
+        folder.write_run_record(plan.settings, tasks, False, plan.found.gone, plan.found.changed)
         return Summary()
     n_before = len(tasks) - len(plan.pending)
     with connect(cluster):
-        folder.write_run_record(plan.settings, tasks, plan.overwrite, plan.found.gone)
+        left = plan.found.gone, plan.found.changed
+        folder.write_run_record(plan.settings, tasks, plan.overwrite, *left)
         with RunLog(out, len(tasks), n_before, fingerprint(plan.settings)) as log:
             summary = driver.run(plan.pending, plan.workers, cluster, progress, log)
     reconcile_with_storage(plan, summary)

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import pyarrow as pa
 import torch
 
-from pipeline import storage
 from pipeline.config import fingerprint
 from pipeline.engine.cluster import worker_name
 from pipeline.engine.metrics import WorkerMetrics
@@ -27,6 +26,7 @@ from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.latents.schema import Row
 from pipeline.latents.writer import ShardWriter
 from pipeline.records import Report, Status, Task
+from pipeline.shards import inputs
 from pipeline.storage import redact
 
 
@@ -138,12 +138,12 @@ class Worker(ABC):
         stopwatch = Stopwatch()
         recorder = None if search is None else CrashRecorder(self._config.out, task.output, search)
         with self.start(task, stopwatch, recorder) as work:
-            before = storage.state(task.source)
+            before = inputs.state(task.source)
             writer = ShardWriter(self._config.out, task.output, work.shard, work.columns)
             try:
                 counts = self._write(work, writer, stopwatch)
-                same = storage.version(task.source, retry_unreachable=True) == task.version
-                if not same or storage.state(task.source) != before:
+                same = inputs.version(task.source, retry_unreachable=True) == task.version
+                if not same or inputs.state(task.source) != before:
                     raise ShardError(
                         f"{redact(task.source)} has changed since the run began; run again"
                     )

@@ -26,7 +26,7 @@ from pipeline.latents import schema
 from pipeline.latents.schema import Row
 from pipeline.models import bounds, checkpoint_hashes, load_model
 from pipeline.records import AlignedFace, Sample, Status, Task
-from pipeline.shards import labels, reader
+from pipeline.shards import inputs, labels
 from pipeline.storage import redact
 from pipeline.storage.pace import Limits
 
@@ -114,6 +114,7 @@ class Inversion:
     ) -> None:
         self._actor, self._run = actor, actor.config.run
         self._stopwatch, self._recorder = stopwatch, recorder
+        self._task = task
         self._reading = _Reading(task.source, stopwatch, actor.config)
         self.shard, self.columns = redact(task.source), actor.columns
 
@@ -155,6 +156,7 @@ class Inversion:
             "generator": run.generator,
             **bounds(model),
             "shard": self.shard,
+            **inputs.footer(self._task.source, self._task.version),
             "latent_avg": base64.b64encode(latent_avg.tobytes()).decode(),
             "latent_avg_shape": list(latent_avg.shape),
             "batch_size": self._actor.inverter.batch_size,
@@ -189,7 +191,7 @@ class _Reading:
         self._n_done = 0  # samples, whose labels are gone
 
     def samples(self) -> Iterator[Sample]:
-        source = reader.samples(self._url, frozenset(self._run.keep_fields), self._limits)
+        source = inputs.samples(self._url, frozenset(self._run.keep_fields), self._limits)
         while True:
             with self._clock("read"):
                 sample = next(source, None)

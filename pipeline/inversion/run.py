@@ -26,7 +26,7 @@ from pipeline.inversion.actor import ActorConfig
 from pipeline.inversion.scoring import Scorer
 from pipeline.models import advice, checkpoint_hashes, load_model
 from pipeline.records import RETRYABLE, Task
-from pipeline.shards import labels
+from pipeline.shards import inputs, labels
 from pipeline.storage.pace import Limits
 
 # Libraries whose version can change a number in the output.
@@ -44,12 +44,14 @@ def plan_inversion(
     *,
     overwrite: bool = False,
     retry_failed: bool = False,
+    redo_changed: bool = False,
     forget: Sequence[str] = (),
     dry_run: bool = False,
 ) -> RunPlan:
     """Check input, checkpoint, cluster and output. Deletes nothing; writes nothing if ``dry_run``.
 
     retry_failed: do again the shards that hold rows which another machine or version may mend.
+    redo_changed: do again the shards that have changed since they were done, and delete their files.
     forget: patterns of shards that are not meant, and asked for no more.
 
     Raises:
@@ -59,13 +61,16 @@ def plan_inversion(
     model = load_model(config)
     if runs_here(cluster) and not torch.cuda.is_available():
         _require_memory(model, config, cluster.batch_size or batch_size.ON_CPU)
+    found = inputs.expand(shards)
     if config.keep_fields:
-        config = replace(config, labels=_label_columns(shards, out, config, cluster, overwrite))
+        config = replace(
+            config, labels=_label_columns([*found.versions], out, config, cluster, overwrite)
+        )
     settings = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
-    tasks = run_folder.tasks(shards, fingerprint(settings), forget)
+    tasks = run_folder.tasks_of(found.versions, fingerprint(settings), forget)
     folder = RunFolder(out)
     folder.require_compatible(settings, overwrite, advice)
-    planned = folder.planned(tasks, overwrite)
+    planned = folder.planned(tasks, overwrite, redo_changed)
     tasks, pending = planned.tasks, planned.pending
     redo: frozenset[str] = frozenset()
     left: tuple[str, ...] = ()
@@ -78,10 +83,8 @@ def plan_inversion(
         require_reachable(cluster.address)
     workers = actor_config(config, out, settings, cluster, tasks)
     other = concurrent_run(out, overwrite)
-    found = planned.found
-    return RunPlan(
-        workers, out, tasks, pending, settings, overwrite, redo, other, found=found, left=left
-    )
+    now = tasks, pending, settings, overwrite, redo, other
+    return RunPlan(workers, out, *now, found=planned.found, left=left, inputs=found)
 
 
 def _to_redo(folder: RunFolder, asked: Set[str]) -> tuple[frozenset[str], tuple[str, ...]]:
@@ -92,7 +95,7 @@ def _to_redo(folder: RunFolder, asked: Set[str]) -> tuple[frozenset[str], tuple[
 
 
 def _label_columns(
-    shards: Sequence[str],
+    urls: Sequence[str],
     out: str,
     config: RunConfig,
     cluster: ClusterConfig,
@@ -102,7 +105,6 @@ def _label_columns(
     old = None if overwrite else RunFolder(out).settings()
     if old and old.get("keep_fields") == list(config.keep_fields):
         return {**labels.of_settings(old), **config.labels}
-    urls = list(storage.expand(shards))
     return labels.columns(urls, config.keep_fields, config.labels, _limits(cluster))
 
 

@@ -28,7 +28,9 @@ from pipeline.storage.filesystems import listed, require_regular
 N_WAITING_THREADS = 16  # footers and small columns: in an object store all waiting
 N_READ_THREADS = min(4, os.cpu_count() or 1)
 # Entries of a footer that are of one shard.
-OF_ONE_FILE = ("shard", "input_identity", "n_samples", "n_by_status", "n_rows")
+OF_ONE_FILE = (
+    "shard", "input_identity", "photos", "photos_version", "n_samples", "n_by_status", "n_rows"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

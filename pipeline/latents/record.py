@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import LABEL_PREFIX, LABEL_TYPES, MAX_STEPS
+from pipeline.config import FOOTER_KEY, LABEL_PREFIX, LABEL_TYPES, MAX_STEPS
 from pipeline.errors import ConfigError
-from pipeline.latents.schema import FOOTER_KEY, MAX_SIDE, n_axes, numbers_type, value_shape
+from pipeline.latents.schema import MAX_SIDE, n_axes, numbers_type, value_shape
 from pipeline.storage import redact, strict_json
 
 MAX_SHOWN = 40  # characters of a wrong value that a message repeats
@@ -92,6 +92,7 @@ PLAIN = Kind(
 ENTRIES = {
     "fingerprint": LINE, "identity": OBJECT, "model": TEXT, "then": TEXT_OR_NULL,
     "generator": TEXT_OR_NULL, "shard": TEXT, "source": TEXT, "input_identity": TEXT,
+    "photos": TEXTS, "photos_version": LINE,
     "n_samples": COUNT, "n_rows": COUNT, "n_worse": COUNT, "n_by_status": COUNTS,
     "latent_avg": TEXT, "latent_avg_shape": SHAPE, "metric_protocol": LINE, "versions": WORDS,
 }  # fmt: skip

@@ -25,7 +25,7 @@ def show(
     numbers = [first * n + i for first in shown for i in range(n)]
     rows = source.rows(run, [*numbers, *(first * n for first in failed)])
     of_source = rows[: len(numbers) : n] + rows[len(numbers) :]
-    seen = pictures.collect(of_source, input_size, content.notes, photos)
+    seen = pictures.collect(of_source, input_size, content.notes, photos, run.recorded)
     drawn = [steps[0] for steps in drawing.steps(rows[: len(numbers)], renderer, 1)]
     cards = []
     for i in range(len(shown)):

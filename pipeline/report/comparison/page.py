@@ -92,7 +92,7 @@ def _cards(comparison: Comparison, limit: int, notes: list[str], photos: str | N
         drawn.append(shown)
         input_size = size or input_size
     # Crops are those of the first run: all saw the same.
-    seen = pictures.collect(rows[0], input_size, notes, photos, comparison.runs[0].run.versions)
+    seen = pictures.collect(rows[0], input_size, notes, photos, comparison.runs[0].run.recorded)
     cards = [
         _card(comparison, row, position, seen[i].crop, [of_run[i] for of_run in drawn])
         for i, (position, row) in enumerate(zip(chosen, rows[0], strict=True))

@@ -14,8 +14,8 @@ import pytest
 def make_latents(tiny_inverter):
     """Write a folder of latents of the small inverter; returns what is in it."""
     from encoders import load_inverter
-    from pipeline.config import RunConfig, fingerprint
-    from pipeline.latents.schema import FOOTER_KEY, nested_array, schema
+    from pipeline.config import FOOTER_KEY, RunConfig, fingerprint
+    from pipeline.latents.schema import nested_array, schema
     from pipeline.models import checkpoint_hashes
 
     model = load_inverter(tiny_inverter)

@@ -13,7 +13,7 @@ import torch
 from benchmarks.chaos.processes import kill
 from generators import CheckpointError, directions
 from pipeline import LatentDataset
-from pipeline.config import ClusterConfig
+from pipeline.config import FOOTER_KEY, ClusterConfig
 from pipeline.editing.actor import EditorActor
 from pipeline.editing.edit import EditConfig, plan_edit
 from pipeline.engine import audit
@@ -21,7 +21,7 @@ from pipeline.engine.run import execute
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
-from pipeline.latents.schema import FOOTER_KEY, dense
+from pipeline.latents.schema import dense
 
 N_SHARDS = 4
 

@@ -18,7 +18,7 @@ from pipeline.engine import run_folder
 from pipeline.engine.worker import Work, Worker, WorkerConfig
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.latents import footer
-from pipeline.shards import reader
+from pipeline.shards import inputs, photo_shards, reader
 from pipeline.storage import filesystems, retry
 
 COLUMNS = pa.schema([("key", pa.string()), ("status", pa.string())])
@@ -52,7 +52,7 @@ class KeysOfShard:
     n_samples = 0
 
     def batches(self) -> Generator[pa.RecordBatch, None, None]:
-        for sample in reader.samples(self.shard):
+        for sample in inputs.samples(self.shard):
             self.n_samples += 1
             yield pa.record_batch([[sample.key], [str(sample.status)]], schema=COLUMNS)
             if self.raises is not None:
@@ -131,8 +131,8 @@ def test_the_last_check_waits_for_a_source_that_is_out_of_reach(data, tmp_path, 
         worker, task = work_on(address("in/s.tar"), tmp_path / "out")
         read = reader.samples
 
-        def then_unreachable(url):
-            yield from read(url)
+        def then_unreachable(url, *more):
+            yield from read(url, *more)
             app.faults = [Fault("HEAD", "s.tar", status=500, n=2)]
 
         monkeypatch.setattr(reader, "samples", then_unreachable)
@@ -180,8 +180,8 @@ def test_a_source_whose_date_was_set_back_is_an_error(data, tmp_path, monkeypatc
     worker, task = work_on(str(shard), tmp_path / "out")
     read = reader.samples
 
-    def changed_meanwhile(url):
-        yield from read(url)
+    def changed_meanwhile(url, *more):
+        yield from read(url, *more)
         dates = shard.stat()
         shard.write_bytes(data[:-1] + b"x")
         os.utime(shard, ns=(dates.st_atime_ns, dates.st_mtime_ns))
@@ -190,3 +190,26 @@ def test_a_source_whose_date_was_set_back_is_an_error(data, tmp_path, monkeypatc
     with pytest.raises(ShardError, match="has changed since the run began"):
         worker.process(task)
     assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_photos_that_change_meanwhile_are_an_error(tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in "ab":
+        (photos / f"{name}.jpg").write_bytes(b"bytes")
+    worker, task = work_on(str(photos), tmp_path / "out")
+    read = photo_shards.read
+
+    def changed_meanwhile(path):
+        found = read(path)
+        dates = os.stat(path)
+        Path(path).write_bytes(b"other")
+        os.utime(path, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(photo_shards, "read", changed_meanwhile)
+        with pytest.raises(ShardError, match="/photos/ has changed since the run began"):
+            worker.process(task)
+    assert not list((tmp_path / "out").glob("*.parquet"))
+    assert worker.process(task).n_by_status == {"ok": 2}
