@@ -17,7 +17,13 @@ from pipeline.editing.pivots import PivotConfig, Pivots
 from pipeline.editing.rows import Edits
 from pipeline.engine import run_folder
 from pipeline.engine.reachable import require_reachable
-from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device
+from pipeline.engine.run import (
+    RunPlan,
+    absolute_file,
+    concurrent_run,
+    executor_for,
+    require_device,
+)
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
@@ -96,9 +102,11 @@ def plan_edit(
     folder = RunFolder(out)
     folder.require_compatible(settings, overwrite)
     planned = folder.planned(tasks, overwrite)
+    executor = executor_for(cluster, out, planned.pending)
     if not dry_run:
         folder.require_writable()
-        require_reachable(cluster.address)
+        if executor == "ray":
+            require_reachable(cluster.address)
     workers = EditorConfig(
         out=storage.absolute(out),
         edits=edits,
@@ -112,7 +120,8 @@ def plan_edit(
     )
     other = concurrent_run(out, overwrite)
     now = planned.tasks, planned.pending, settings, overwrite
-    return RunPlan(workers, out, *now, concurrent_run=other, found=planned.found)
+    found = planned.found
+    return RunPlan(workers, out, *now, concurrent_run=other, found=found, executor=executor)
 
 
 def sources(latents: str) -> list[str]:
