@@ -16,13 +16,12 @@ from pipeline.editing.actor import RECORDED, EditorConfig
 from pipeline.editing.pivots import PivotConfig, Pivots
 from pipeline.editing.rows import Edits
 from pipeline.engine import run_folder
-from pipeline.engine.reachable import require_reachable
 from pipeline.engine.run import (
     RunPlan,
     absolute_file,
     concurrent_run,
-    executor_for,
     require_device,
+    require_startable,
 )
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
@@ -102,11 +101,7 @@ def plan_edit(
     folder = RunFolder(out)
     folder.require_compatible(settings, overwrite)
     planned = folder.planned(tasks, overwrite)
-    executor = executor_for(cluster, out, planned.pending)
-    if not dry_run:
-        folder.require_writable()
-        if executor == "ray":
-            require_reachable(cluster.address)
+    executor = require_startable(cluster, folder, planned.pending, dry_run)
     workers = EditorConfig(
         out=storage.absolute(out),
         edits=edits,

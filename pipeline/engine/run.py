@@ -19,6 +19,7 @@ from pipeline.engine.local import LocalPool
 from pipeline.engine.moved import Found
 from pipeline.engine.pool import Pool
 from pipeline.engine.progress import RunLog
+from pipeline.engine.reachable import require_reachable
 from pipeline.engine.run_folder import RunFolder
 from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
@@ -137,6 +138,21 @@ def executor_for(
     last = progress.read(out)
     was_killed = last is not None and last.state == "running"
     return "ray" if wants_ray or was_killed or not is_small else "local"
+
+
+def require_startable(
+    cluster: ClusterConfig, folder: RunFolder, pending: Sequence[Task], dry_run: bool
+) -> Literal["local", "ray"]:
+    """Refuse an output that cannot be written, or a Ray that is out of reach; says what the run takes.
+
+    dry_run: write nothing, and ask nobody.
+    """
+    executor = executor_for(cluster, folder.address, pending)
+    if not dry_run:
+        folder.require_writable()
+        if executor == "ray":
+            require_reachable(cluster.address)
+    return executor
 
 
 def require_device(precision: Precision, cluster: ClusterConfig) -> None:

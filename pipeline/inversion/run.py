@@ -16,13 +16,12 @@ from generators.precision import dtype_of
 from pipeline import storage
 from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
 from pipeline.engine import audit, run_folder
-from pipeline.engine.reachable import require_reachable
 from pipeline.engine.run import (
     RunPlan,
     absolute_file,
     concurrent_run,
-    executor_for,
     require_device,
+    require_startable,
     runs_here,
 )
 from pipeline.engine.run_folder import RunFolder
@@ -79,11 +78,7 @@ def plan_inversion(
         redo, left = _to_redo(folder, {t.output for t in tasks})
         wanted = redo | {t.output for t in pending}
         pending = [t for t in tasks if t.output in wanted]
-    executor = executor_for(cluster, out, pending)
-    if not dry_run:
-        folder.require_writable()
-        if executor == "ray":
-            require_reachable(cluster.address)
+    executor = require_startable(cluster, folder, pending, dry_run)
     workers = actor_config(config, out, settings, cluster, tasks)
     other = concurrent_run(out, overwrite)
     now = tasks, pending, settings, overwrite, redo, other, planned.found, left

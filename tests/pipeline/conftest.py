@@ -1,4 +1,4 @@
-"""A Ray cluster that the tests of the engine share, and the job on it or without; runs on disk for reports."""
+"""A Ray cluster that the tests of the engine share; the job on it, or without; runs on disk for reports."""
 
 import os
 from dataclasses import replace

@@ -19,7 +19,6 @@ from pipeline.config import ClusterConfig, RunConfig
 from pipeline.engine import actors, audit, progress
 from pipeline.engine.actors import ActorPool
 from pipeline.engine.cluster import connect
-from pipeline.engine.ray_host import RayHost
 from pipeline.engine.run import RunPlan, reconcile_with_storage
 from pipeline.inversion import run
 from pipeline.models import checkpoint_hashes, load_model
@@ -131,14 +130,6 @@ def test_gpus_are_shared_as_asked_and_never_more(cluster, tiny_inverter, each, o
     gpus = Counter(re.search(r"gpu (\S+) pid", name)[1] for name in names)
     assert gpus == {"0": on_each_gpu, "1": on_each_gpu}
     assert len({name.split()[-1] for name in names}) == 2 * on_each_gpu
-
-
-@pytest.mark.parametrize(("given", "share"), [(0, 1.0), (0.5, 0.5), (1, 1.0), (2, 1.0)])
-def test_an_actor_knows_its_part_of_a_gpu(joined, given, share):
-    import ray
-
-    ask = ray.remote(num_gpus=given, num_cpus=0)(lambda: RayHost().gpu_share())
-    assert ray.get(ask.remote()) == share
 
 
 @pytest.mark.slow

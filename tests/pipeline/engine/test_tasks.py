@@ -1,4 +1,4 @@
-"""Workers that die, on a real Ray and in real processes: results in order, and the item that kills them found."""
+"""Workers that die, on a real Ray and in processes: results in order, and the item that kills is found."""
 
 import os
 import signal
