@@ -82,6 +82,10 @@ def demo(out: str, portraits: int) -> None:
     say(
         f"open {folder / 'report.html'} in a browser; {folder / 'edited.jpg'} is one portrait, edited"
     )
+    _say_what_is_next(folder)
+
+
+def _say_what_is_next(folder: Path) -> None:
     say(
         "next, your own photos:",
         "  restyle pack photos/ 'shards/%06d.tar'",

@@ -1,4 +1,4 @@
-"""An edit from its settings: refused before Ray starts, or ready for the engine that inverts."""
+"""An edit from its settings: refused before it starts, or ready for the engine that inverts."""
 
 from __future__ import annotations
 

@@ -113,17 +113,18 @@ def absolute_file(path: str | None) -> str | None:
 
 
 def runs_here(cluster: ClusterConfig) -> bool:
-    """Whether a run starts Ray on this machine, and joins no cluster."""
-    return not (cluster.address or os.environ.get("RAY_ADDRESS"))
+    """Whether a run stays on this machine, and joins no cluster."""
+    return cluster.executor == "local" or not (cluster.address or os.environ.get("RAY_ADDRESS"))
 
 
 def executor_for(
-    cluster: ClusterConfig, out: str, pending: Sequence[Task]
+    cluster: ClusterConfig, out: str, pending: Sequence[Task], may_kill: bool = False
 ) -> Literal["local", "ray"]:
     """What runs the shards that are left: this process, or Ray.
 
-    Ray where it is asked for, by name or by what it alone can do; where there is much to do; and where the
-    last run into the folder was killed, perhaps by a sample: Ray's workers die alone.
+    Ray where it is asked for, by name or by what it alone can do; where there is much to do; and where
+    samples are known that may kill a worker, or the last run into the folder was killed, perhaps by one:
+    Ray's workers die alone.
     """
     if cluster.executor != "auto":
         return cluster.executor
@@ -132,6 +133,7 @@ def executor_for(
         or (cluster.n_actors or 1) > 1
         or torch.cuda.device_count() > 1
         or cluster.gpus_per_actor not in (None, 0, 1)
+        or may_kill
     )
     sizes = [task.n_bytes for task in pending]
     is_small = sum(size or 0 for size in sizes) <= MAX_LOCAL_BYTES and None not in sizes
@@ -141,13 +143,18 @@ def executor_for(
 
 
 def require_startable(
-    cluster: ClusterConfig, folder: RunFolder, pending: Sequence[Task], dry_run: bool
+    cluster: ClusterConfig,
+    folder: RunFolder,
+    pending: Sequence[Task],
+    dry_run: bool,
+    may_kill: bool = False,
 ) -> Literal["local", "ray"]:
     """Refuse an output that cannot be written, or a Ray that is out of reach; says what the run takes.
 
     dry_run: write nothing, and ask nobody.
+    may_kill: whether some of their samples have killed workers before.
     """
-    executor = executor_for(cluster, folder.address, pending)
+    executor = executor_for(cluster, folder.address, pending, may_kill)
     if not dry_run:
         folder.require_writable()
         if executor == "ray":

@@ -78,7 +78,7 @@ def plan_inversion(
         redo, left = _to_redo(folder, {t.output for t in tasks})
         wanted = redo | {t.output for t in pending}
         pending = [t for t in tasks if t.output in wanted]
-    executor = require_startable(cluster, folder, pending, dry_run)
+    executor = require_startable(cluster, folder, pending, dry_run, bool(redo))
     workers = actor_config(config, out, settings, cluster, tasks)
     other = concurrent_run(out, overwrite)
     now = tasks, pending, settings, overwrite, redo, other, planned.found, left

@@ -186,6 +186,7 @@ def test_what_runs_where(tmp_path, monkeypatch):
     assert chosen() == chosen(n_actors=1) == chosen(gpus_per_actor=0) == "local"
     assert chosen(executor="ray") == chosen(address="auto") == chosen(n_actors=2) == "ray"
     assert chosen(gpus_per_actor=0.5) == "ray"
+    assert engine.executor_for(ClusterConfig(), str(tmp_path), small, may_kill=True) == "ray"
     large = replace(small[0], version=f"size={engine.MAX_LOCAL_BYTES}")
     assert chosen([*small, large]) == chosen([*small, replace(large, version="")]) == "ray"
     assert chosen([large]) == "local"
@@ -193,6 +194,8 @@ def test_what_runs_where(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     assert chosen() == "ray"
     assert chosen(executor="local") == "local"
+    assert engine.runs_here(ClusterConfig(executor="local"))
+    assert not engine.runs_here(ClusterConfig())
 
 
 @pytest.mark.parametrize(
