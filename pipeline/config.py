@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Compile = Literal["auto", "always", "never"]
+Executor = Literal["auto", "local", "ray"]
 METRICS = ("mse", "psnr", "ms_ssim", "lpips", "identity")
 DEFAULT_METRICS = ("mse", "psnr", "ms_ssim", "identity")  # those that need no file
 METRIC_FILES = {"lpips_weights": "lpips", "lpips_heads": "lpips", "identity_model": "identity"}
@@ -28,6 +29,8 @@ MAX_LISTED = 8  # items of a setting that a message names; more are told by thei
 # Beside the Parquet files of a run: what it leaves for `status`, and what is not finished.
 RUN_FOLDER = "_run"
 FOOTER_KEY = b"restyle"  # of their record, in the footers of the Parquet files
+# Where a run without Ray computes; its thread may be left when the run is stopped.
+WORKER_THREAD = "restyle worker"
 # Raised when the same settings would write other numbers or columns than before. 2: float32 is IEEE on a GPU
 # too, and rows say their precision. 3: reconstructions are clamped, then measured; identity by dlib is
 # 1 - distance, rows say their best step, and arrays are lists of any length outside.
@@ -267,6 +270,12 @@ class ClusterConfig:
     address: str | None = setting(
         None, "Ray cluster: auto or HOST:PORT. Default: start Ray here.", CLUSTER
     )
+    executor: Executor = setting(
+        "auto",
+        "local: in this process, on one GPU or none, without Ray. auto: local for up to some hundred photos "
+        "and no cluster, else ray.",
+        CLUSTER,
+    )
     n_actors: int | None = setting(
         None,
         "Default: one per GPU, or one per node if there are no GPUs.",
@@ -300,6 +309,14 @@ class ClusterConfig:
     n_attempts: int = 3  # tries before a shard is given up
 
     def __post_init__(self) -> None:
+        if self.executor == "local" and self.address:
+            raise ConfigError(
+                "--executor local uses no cluster; leave out --address, or --executor local"
+            )
+        if self.executor == "local" and (self.n_actors or 1) > 1:
+            raise ConfigError(
+                "--executor local is one worker; leave out --actors, or pass --executor ray"
+            )
         each = self.gpus_per_actor
         if each is not None and each > 1 and each != int(each):
             raise ConfigError(f"--gpus-per-actor must be a whole number above 1, not {each:g}")

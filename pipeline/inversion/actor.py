@@ -13,7 +13,7 @@ import torch
 from encoders.execution import CudaGraph, Execution
 from encoders.refinement import Refiner
 from pipeline.config import Compile, RunConfig
-from pipeline.engine.cluster import gpu_share
+from pipeline.engine.host import Host
 from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.engine.worker import Worker, WorkerConfig
@@ -51,15 +51,15 @@ class ActorConfig(WorkerConfig):
 class InversionActor(Worker):
     """One model, on one GPU or none."""
 
-    def __init__(self, config: ActorConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: ActorConfig, host: Host | None = None) -> None:
+        super().__init__(config, host)
         self.config = config
 
     def load_models(self) -> None:
         """Load the model, and whatever measures."""
         config, run = self.config, self.config.run
         if run.align == "face":
-            feed.warm_up(config.n_in_flight)
+            feed.warm_up(config.n_in_flight, self.host.tasks)
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
         model, self.scorer = load_model(run), Scorer(run, device)
         self._require_same_weights(checkpoint_hashes(model) | self.scorer.hashes())
@@ -70,10 +70,12 @@ class InversionActor(Worker):
         refiner = None
         if run.refine:
             refiner = Refiner(self.model, run.refine, self.scorer.objectives(run))
-        how = n_images, config.n_ahead, refiner
+        how = n_images, self.host.tasks, config.n_ahead, refiner
         self.inverter = BatchInverter(self.model, run, self.scorer, *how)
         if config.batch_size is None and device != "cpu":
-            self.inverter.batch_size = batch_size.on_gpu(self.inverter.attempt, gpu_share())
+            self.inverter.batch_size = batch_size.on_gpu(
+                self.inverter.attempt, self.host.gpu_share()
+            )
         # Only now: a search for the batch size must not compile for each size that it tries.
         self.model.execution = Execution(config.compile, config.is_long, self.inverter.batch_size)
         if refiner is not None and device != "cpu" and config.compile != "never":
@@ -143,7 +145,8 @@ class Inversion:
         height, width = self._actor.model.input_size
         chips = self._actor.scorer.wants_chips
         settings = AlignSettings(self._run.align, self._run.faces, height, width, chips)
-        return feed.aligned(samples, settings, self._actor.config.n_in_flight, self._stopwatch)
+        n_in_flight, tasks = self._actor.config.n_in_flight, self._actor.host.tasks
+        return feed.aligned(samples, settings, n_in_flight, self._stopwatch, tasks)
 
     def footer(self) -> dict[str, Any]:
         """The model, and how it was run."""

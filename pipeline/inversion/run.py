@@ -1,9 +1,8 @@
-"""A run from its settings: everything that can be refused is refused before Ray starts."""
+"""A run from its settings: everything that can be refused is refused before it starts."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence, Set
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -17,8 +16,14 @@ from generators.precision import dtype_of
 from pipeline import storage
 from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
 from pipeline.engine import audit, run_folder
-from pipeline.engine.reachable import require_reachable
-from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device, runs_here
+from pipeline.engine.run import (
+    RunPlan,
+    absolute_file,
+    concurrent_run,
+    require_device,
+    require_startable,
+    runs_here,
+)
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.inversion import batch_size
@@ -78,13 +83,11 @@ def plan_inversion(
         redo, left = _to_redo(folder, {t.output for t in tasks})
         wanted = redo | {t.output for t in pending}
         pending = [t for t in tasks if t.output in wanted]
-    if not dry_run:
-        folder.require_writable()
-        require_reachable(cluster.address)
+    executor = require_startable(cluster, folder, pending, dry_run, bool(redo))
     workers = actor_config(config, out, settings, cluster, tasks)
     other = concurrent_run(out, overwrite)
-    now = tasks, pending, settings, overwrite, redo, other
-    return RunPlan(workers, out, *now, found=planned.found, left=left, inputs=found)
+    now = tasks, pending, settings, overwrite, redo, other, planned.found, left
+    return RunPlan(workers, out, *now, executor, inputs=found)
 
 
 def _to_redo(folder: RunFolder, asked: Set[str]) -> tuple[frozenset[str], tuple[str, ...]]:
@@ -137,9 +140,9 @@ def _is_long(tasks: Sequence[Task], cluster: ClusterConfig) -> bool:
 
     Of all shards, not of those that are left: a run that goes on goes on as it began.
     """
-    sizes = [re.match(r"size=(\d+)", task.version) for task in tasks]
+    sizes = [task.n_bytes for task in tasks]
     # A source that does not tell its size is taken for a large one.
-    n_images = sum(int(s[1]) / BYTES_PER_IMAGE if s else WORTH_COMPILING for s in sizes)
+    n_images = sum(WORTH_COMPILING if n is None else n / BYTES_PER_IMAGE for n in sizes)
     return n_images > WORTH_COMPILING * (cluster.n_actors or 1)
 
 

@@ -15,6 +15,8 @@ from stores import Fault, s3_server, tries_once
 
 from pipeline import storage
 from pipeline.engine import run_folder
+from pipeline.engine.local import LocalHost
+from pipeline.engine.tasks import InThisProcess
 from pipeline.engine.worker import Work, Worker, WorkerConfig
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.latents import footer
@@ -70,15 +72,14 @@ def data(tmp_path, write_tar):
 
 def work_on(url, out, **settings):
     """A loaded worker and its one task."""
-    worker = Keys(KeysConfig(out=str(out), settings={"a": 1}, n_threads=1, **settings))
+    config = KeysConfig(out=str(out), settings={"a": 1}, n_threads=1, **settings)
+    worker = Keys(config, LocalHost(InThisProcess()))
     assert "pid" in worker.load()
     [task] = run_folder.tasks([url], "0123456789abcdef")
     return worker, task
 
 
-@pytest.fixture(autouse=True)
-def on_ray(joined, one_thread):
-    """A worker tells its node."""
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_rows_are_committed_and_counted(data, tmp_path):

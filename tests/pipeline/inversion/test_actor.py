@@ -1,4 +1,4 @@
-"""One actor in this process, its aligners on a real Ray: what it leaves behind when a stage fails."""
+"""One actor in this process, its aligners too: what it leaves behind when a stage fails."""
 
 import io
 import threading
@@ -14,7 +14,8 @@ from PIL import Image
 
 from pipeline import Inverter, LatentDataset
 from pipeline.config import ClusterConfig, RunConfig
-from pipeline.engine import cluster
+from pipeline.engine.local import LocalHost
+from pipeline.engine.tasks import InThisProcess
 from pipeline.errors import ShardError
 from pipeline.faces import images
 from pipeline.inversion import feed, run
@@ -37,7 +38,7 @@ def shard(tmp_path_factory, write_tar, photo):
 
 
 @pytest.fixture
-def start(joined, one_thread, shard, tiny_inverter, tmp_path):
+def start(one_thread, shard, tiny_inverter, tmp_path):
     """A function: a loaded actor, its task and its folder."""
 
     def make(out="out", batch_size=None, bound=None, **changes):
@@ -52,7 +53,7 @@ def start(joined, one_thread, shard, tiny_inverter, tmp_path):
         how = ClusterConfig(batch_size=batch_size)
         prepared = run.plan_inversion([shard], str(tmp_path / out), config, how)
         workers = replace(prepared.workers, n_in_flight=2, n_threads=1, **changes)
-        actor = InversionActor(workers)
+        actor = InversionActor(workers, LocalHost(InThisProcess()))
         actor.load()
         return actor, prepared.pending[0], tmp_path / out
 
@@ -72,7 +73,7 @@ def test_the_footer_names_the_batch_size_that_was_used_and_the_bound(start, aske
 
 
 def test_an_inverter_without_ray_finds_what_the_actor_writes(
-    joined, one_thread, tiny_inverter, write_tar, tmp_path
+    one_thread, tiny_inverter, write_tar, tmp_path
 ):
     data = (resources.files("pipeline.portraits") / "astronaut.jpg").read_bytes()
     one, two = images.decode(data), io.BytesIO()
@@ -82,7 +83,8 @@ def test_an_inverter_without_ray_finds_what_the_actor_writes(
     settings = {"faces": "all", "steps": 3, "refine": 2, "metrics": ("mse", "psnr", "identity")}
     config = RunConfig(str(tiny_inverter), latents="all", **settings)
     prepared = run.plan_inversion([shard], str(tmp_path / "out"), config, ClusterConfig())
-    actor = InversionActor(replace(prepared.workers, n_in_flight=1, n_threads=1))
+    workers = replace(prepared.workers, n_in_flight=1, n_threads=1)
+    actor = InversionActor(workers, LocalHost(InThisProcess()))
     actor.load()
     actor.process(prepared.pending[0])
     inverter = Inverter(tiny_inverter, device="cpu", **settings)
@@ -109,14 +111,6 @@ def test_stages_that_overlap_write_the_same_bytes(start):
         actor.process(task)
         files.append((out / task.output).read_bytes())
     assert files[0] == files[1]
-
-
-@pytest.mark.parametrize(("given", "share"), [(0, 1.0), (0.5, 0.5), (1, 1.0), (2, 1.0)])
-def test_an_actor_knows_its_part_of_a_gpu(joined, given, share):
-    import ray
-
-    ask = ray.remote(num_gpus=given, num_cpus=0)(cluster.gpu_share)
-    assert ray.get(ask.remote()) == share
 
 
 class Failed(Exception):
