@@ -23,7 +23,7 @@ from generators import (
     delta,
     discriminator_config_of,
 )
-from generators.files import checkpoint, nvidia, rosinality
+from generators.files import checkpoint, download, nvidia, rosinality
 
 TO_INVERT = "an encoder that was trained with it, to invert"
 MAX_SHOWN = 300  # letters of a setting
@@ -40,7 +40,7 @@ def describe(path: str | os.PathLike) -> dict[str, str]:
     Raises:
         CheckpointError: no such file, or one that is none of these.
     """
-    path = inverter_file.demo_path() if path == "demo" else Path(path)
+    path = inverter_file.demo_path() if path == "demo" else download.local(path)
     checkpoint.require_file(path)
     facts = {"file": str(path), "size": f"{path.stat().st_size / 2**20:.1f} MiB"}
     read = {".safetensors": _ours, ".pkl": _nvidia}.get(path.suffix, _foreign)
