@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from encoders import auxiliary, inverter_file, published
 from encoders.style_encoder import SINGLE_PASS
 from encoders.unet import UNet
-from encoders.view import EVERYTHING, View
+from encoders.view import CARS, EVERYTHING, View
 from generators import (
     CheckpointError,
     Discriminator,
@@ -28,6 +30,49 @@ from generators.files import checkpoint, download, nvidia, rosinality
 TO_INVERT = "an encoder that was trained with it, to invert"
 MAX_SHOWN = 300  # letters of a setting
 COMPUTED = "no; computed from a fixed seed when loaded"
+# Words of the settings and names of published files.
+_FACES = re.compile(r"ffhq|celeb|toon|face", re.IGNORECASE)
+_OTHERS = re.compile(r"cars?_|church|horse|afhq|wild|cat_|dog_", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a file is for, for whoever writes the command that uses it."""
+
+    kind: str  # "inverter", "generator", "discriminator", "direction", "pivot"; else a network that measures
+    subject: Literal["face", "other", "unknown"] = "unknown"  # of the pictures that it learned from
+    one_step: bool = False  # it cannot take more
+
+
+def use(path: str | os.PathLike) -> Use:
+    """What a file that :func:`describe` has shown is for; its tensors are not read."""
+    if path == "demo":
+        return Use("inverter", "face")
+    path = download.local(path)
+    if path.suffix == ".safetensors":
+        header = checkpoint.read_header(path)
+        encoder, view = header.config.get("encoder"), header.config.get("view")
+        one_step = isinstance(encoder, dict) and encoder.get("in_channels") == SINGLE_PASS
+        subject: Literal["face", "other", "unknown"] = _subject(header.notes)
+        if view == asdict(CARS):
+            subject = "other"
+        elif header.config.get("generator_reference", {}).get("name") == "demo":
+            subject = "face"
+        return Use(header.kind, subject, one_step)
+    if path.suffix == ".pkl":
+        return Use("generator")
+    content = checkpoint.load_pt(path, mapped=True)
+    if "g_ema" in content or "state_dict" not in content:
+        return Use("generator" if "g_ema" in content else "network that measures")
+    published_one = published.describe(content, str(path))
+    one_step = published_one.encoder.in_channels == SINGLE_PASS
+    return Use("inverter", _subject(published_one.dataset), one_step)
+
+
+def _subject(text: str) -> Literal["face", "other", "unknown"]:
+    if _OTHERS.search(text):  # afhq has faces of its own
+        return "other"
+    return "face" if _FACES.search(text) else "unknown"
 
 
 def describe(path: str | os.PathLike) -> dict[str, str]:

@@ -12,7 +12,7 @@ from generators import load_generator
 from generators.files import download
 from generators.files.addresses import is_address
 from generators.files.checkpoint import tensors_sha256
-from jobs import flags
+from jobs import flags, paths
 from jobs.train.start import command, start
 
 
@@ -31,7 +31,13 @@ class _Maker:
     epilog="Example: restyle train encoder 'shards/*.tar' --generator mine.pkl --out encoder/ "
     "--preset restyle-psp --lpips-weights alexnet.pth --lpips-heads alex.pth",
 )
-@flags.flag("--generator", default="demo", show_default=True, help="Generator file, or demo.")
+@flags.flag(
+    "--generator",
+    type=paths.FILE,
+    default="demo",
+    show_default=True,
+    help="Generator file, or demo.",
+)
 @flags.flag(
     "--preset",
     type=click.Choice(list(PRESETS)),
