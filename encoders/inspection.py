@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,15 +50,7 @@ def use(path: str | os.PathLike) -> Use:
         return Use("inverter", "face")
     path = download.local(path)
     if path.suffix == ".safetensors":
-        header = checkpoint.read_header(path)
-        encoder, view = header.config.get("encoder"), header.config.get("view")
-        one_step = isinstance(encoder, dict) and encoder.get("in_channels") == SINGLE_PASS
-        subject: Literal["face", "other", "unknown"] = _subject(header.notes)
-        if view == asdict(CARS):
-            subject = "other"
-        elif header.config.get("generator_reference", {}).get("name") == "demo":
-            subject = "face"
-        return Use(header.kind, subject, one_step)
+        return _use_of_ours(*checkpoint.read_outline(path), path)
     if path.suffix == ".pkl":
         return Use("generator")
     content = checkpoint.load_pt(path, mapped=True)
@@ -67,6 +59,18 @@ def use(path: str | os.PathLike) -> Use:
     published_one = published.describe(content, str(path))
     one_step = published_one.encoder.in_channels == SINGLE_PASS
     return Use("inverter", _subject(published_one.dataset), one_step)
+
+
+def _use_of_ours(header: checkpoint.Header, tensors: dict[str, Tensor], path: Path) -> Use:
+    if header.kind != "inverter":
+        return Use(header.kind)
+    held = inverter_file.contents(header, tensors, path)
+    subject = _subject(header.notes)  # which name the file that it was converted from
+    if held.view == CARS:
+        subject = "other"
+    elif held.reference is not None and held.reference.name == "demo":
+        subject = "face"
+    return Use(header.kind, subject, held.encoder.config.in_channels == SINGLE_PASS)
 
 
 def _subject(text: str) -> Literal["face", "other", "unknown"]:

@@ -120,7 +120,7 @@ _DOMAINS = {
     "cars": ("cars", "512x384", "Stanford Cars", "Stanford Cars", 830),
     "church": ("churches", "256x256", "LSUN Church", "LSUN Church", 749),
     "horse": ("horses", "256x256", "LSUN Horse", "LSUN Horse", 749),
-    "afhq_wild": ("wild animals' faces", "512x512", "AFHQ Wild", AFHQ, None),
+    "afhq_wild": ("wild animals' faces", "512x512", "AFHQ Wild", AFHQ, 830),
 }
 _WITHOUT_PSP = ("horse",)  # which ReStyle publishes over e4e alone
 
