@@ -1,11 +1,11 @@
 """Checkpoints from addresses: fetched once from real servers on loopback, and only what may be."""
 
-import http.server
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
+from contextlib import ExitStack
 
 import pytest
+from web_files import send, sending, serving
 
 from encoders import inspection, load_inverter
 from generators import CheckpointError, conversion, load_generator, save_generator
@@ -26,27 +26,8 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def serve():
     """Start servers that answer by a function; each has its address and what it was asked."""
-    servers = []
-
-    def start(answer):
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                asked.append(SimpleNamespace(path=self.path, headers=self.headers))
-                answer(self)
-
-            def log_message(self, *_):
-                pass
-
-        asked = []
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        return SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", asked=asked)
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with ExitStack() as servers:
+        yield lambda answer: servers.enter_context(serving(answer))
 
 
 @pytest.fixture
@@ -54,24 +35,6 @@ def model(tiny_generator, tmp_path):
     """Bytes of a generator of ours."""
     save_generator(tmp_path / "g.safetensors", tiny_generator)
     return (tmp_path / "g.safetensors").read_bytes()
-
-
-def send(handler, body=b"", status=200, **headers):
-    handler.send_response(status)
-    for name, value in {"Content_Length": len(body), **headers}.items():
-        handler.send_header(name.replace("_", "-"), str(value))
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
-def sending(body, etag='"one"'):
-    def answer(handler):
-        if handler.headers.get("If-None-Match") == etag:
-            send(handler, status=304)
-        else:
-            send(handler, body, ETag=etag)
-
-    return answer
 
 
 def leading_to(url):
