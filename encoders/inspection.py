@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from encoders import auxiliary, inverter_file, published
 from encoders.style_encoder import SINGLE_PASS
 from encoders.unet import UNet
-from encoders.view import EVERYTHING, View
+from encoders.view import CARS, EVERYTHING, View
 from generators import (
     CheckpointError,
     Discriminator,
@@ -23,11 +25,58 @@ from generators import (
     delta,
     discriminator_config_of,
 )
-from generators.files import checkpoint, nvidia, rosinality
+from generators.files import checkpoint, download, nvidia, rosinality
 
 TO_INVERT = "an encoder that was trained with it, to invert"
 MAX_SHOWN = 300  # letters of a setting
 COMPUTED = "no; computed from a fixed seed when loaded"
+# Words of the settings and names of published files.
+_FACES = re.compile(r"ffhq|celeb|toon|face", re.IGNORECASE)
+_OTHERS = re.compile(r"cars?_|church|horse|afhq|wild|cat_|dog_", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a file is for, for whoever writes the command that uses it."""
+
+    kind: str  # "inverter", "generator", "discriminator", "direction", "pivot"; else a network that measures
+    subject: Literal["face", "other", "unknown"] = "unknown"  # of the pictures that it learned from
+    one_step: bool = False  # it cannot take more
+
+
+def use(path: str | os.PathLike) -> Use:
+    """What a file that :func:`describe` has shown is for; its tensors are not read."""
+    if path == "demo":
+        return Use("inverter", "face")
+    path = download.local(path)
+    if path.suffix == ".safetensors":
+        return _use_of_ours(*checkpoint.read_outline(path), path)
+    if path.suffix == ".pkl":
+        return Use("generator")
+    content = checkpoint.load_pt(path, mapped=True)
+    if "g_ema" in content or "state_dict" not in content:
+        return Use("generator" if "g_ema" in content else "network that measures")
+    published_one = published.describe(content, str(path))
+    one_step = published_one.encoder.in_channels == SINGLE_PASS
+    return Use("inverter", _subject(published_one.dataset), one_step)
+
+
+def _use_of_ours(header: checkpoint.Header, tensors: dict[str, Tensor], path: Path) -> Use:
+    if header.kind != "inverter":
+        return Use(header.kind)
+    held = inverter_file.contents(header, tensors, path)
+    subject = _subject(header.notes)  # which name the file that it was converted from
+    if held.view == CARS:
+        subject = "other"
+    elif held.reference is not None and held.reference.name == "demo":
+        subject = "face"
+    return Use(header.kind, subject, held.encoder.config.in_channels == SINGLE_PASS)
+
+
+def _subject(text: str) -> Literal["face", "other", "unknown"]:
+    if _OTHERS.search(text):  # afhq has faces of its own
+        return "other"
+    return "face" if _FACES.search(text) else "unknown"
 
 
 def describe(path: str | os.PathLike) -> dict[str, str]:
@@ -40,7 +89,7 @@ def describe(path: str | os.PathLike) -> dict[str, str]:
     Raises:
         CheckpointError: no such file, or one that is none of these.
     """
-    path = inverter_file.demo_path() if path == "demo" else Path(path)
+    path = inverter_file.demo_path() if path == "demo" else download.local(path)
     checkpoint.require_file(path)
     facts = {"file": str(path), "size": f"{path.stat().st_size / 2**20:.1f} MiB"}
     read = {".safetensors": _ours, ".pkl": _nvidia}.get(path.suffix, _foreign)

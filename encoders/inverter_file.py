@@ -22,7 +22,7 @@ from encoders.style_encoder import StyleEncoder, StyleEncoderConfig
 from encoders.unet import UNet, UNetConfig
 from encoders.view import MAX_PIXELS, View
 from generators import Generator, GeneratorConfig, claims, load_generator
-from generators.files import checkpoint
+from generators.files import addresses, checkpoint, download
 from generators.files.checkpoint import CheckpointError
 from generators.precision import Precision, dtype_of
 
@@ -73,7 +73,8 @@ def load_inverter(
     """A frozen inverter.
 
     Args:
-        path: "demo", a `.safetensors` of this project, or a published ReStyle `.pt`.
+        path: "demo", a `.safetensors` of this project, or a published ReStyle `.pt`. Of the first also the
+            address, `hf://owner/name/file.safetensors` or `https://...`, from which it is downloaded once.
         generator: a file to use instead of the generator that the checkpoint holds or names.
         precision: of encoder and synthesis; latents are float32 in any case.
         compile: "auto" compiles and captures on a GPU once the model has inverted so many images that
@@ -89,7 +90,7 @@ def load_inverter(
     require_precision(precision, device)
     if compile not in get_args(Compile):
         raise ValueError(f"compile must be one of {', '.join(get_args(Compile))}, not {compile!r}")
-    path = demo_path() if path == "demo" else Path(path)
+    path = demo_path() if path == "demo" else download.local(path)
     checkpoint.require_file(path)
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise CheckpointError(
@@ -117,7 +118,7 @@ def load_encoder(
     Raises:
         CheckpointError: an unreadable file, or an encoder whose styles the generator does not take.
     """
-    path = demo_path() if path == "demo" else Path(path)
+    path = demo_path() if path == "demo" else download.local(path)
     checkpoint.require_file(path)
     load = _load_ours if path.suffix == ".safetensors" else published.load
     parts = load(path, generator)
@@ -235,6 +236,11 @@ def _maker(config: dict[str, Any]) -> Callable[[], UNet | StyleEncoder]:
 
 def _referred(reference: GeneratorReference, path: Path) -> Generator:
     """The generator that an inverter file refers to."""
+    # What a file names is opened where it is on this machine, and never asked for elsewhere.
+    if addresses.is_address(reference.name):
+        raise CheckpointError(
+            f"{path} names the address of its generator, which is not followed; pass the generator itself"
+        )
     generator = load_generator(reference.name)
     digest = checkpoint.tensors_sha256(generator.state_dict())
     if digest != reference.sha256:

@@ -51,6 +51,7 @@ class Description:
     view: View  # the part of a generated image that is the picture
     from_average: bool  # latent_avg is added to what the encoder predicts
     n_steps: int  # passes it was trained for
+    dataset: str  # what its settings call the pictures that it learned from, "" for nothing
 
     @property
     def project(self) -> str:
@@ -144,6 +145,7 @@ def describe(content: Mapping[str, Any], source: str) -> Description:
         view=CARS if is_cars else EVERYTHING,
         from_average=from_average,
         n_steps=n_steps if channels == RESTYLE else 1,
+        dataset=dataset if isinstance(dataset, str) else "",
     )
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from generators.discriminator import Discriminator, DiscriminatorConfig
-from generators.files import checkpoint, nvidia, rosinality
+from generators.files import checkpoint, download, nvidia, rosinality
 from generators.files.checkpoint import CheckpointError
 from generators.stylegan2 import Generator, GeneratorConfig
 
@@ -42,11 +42,12 @@ def load_generator(path: str | os.PathLike) -> Generator:
 
     Args:
         path: ``.safetensors`` (ours), ``.pt`` (rosinality), ``.pkl`` (NVIDIA StyleGAN2-ADA), or "demo".
+            Of a ``.safetensors`` also its address: ``hf://owner/name/file.safetensors``, ``https://...``.
 
     Raises:
         CheckpointError: says in one sentence what is wrong with the file and what to do.
     """
-    path = demo_path() if path == "demo" else Path(path)
+    path = demo_path() if path == "demo" else download.local(path)
     checkpoint.require_file(path)
     if path.suffix == ".safetensors":
         return _load_ours(path)
@@ -112,7 +113,7 @@ def load_discriminator(path: str | os.PathLike) -> Discriminator:
     Raises:
         CheckpointError: says in one sentence what is wrong with the file and what to do.
     """
-    path = Path(path)
+    path = download.local(path)
     if path.suffix in (".pt", ".pth"):
         return rosinality.load_discriminator(path)
     header, tensors = checkpoint.load(path, kind="discriminator")

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from generators import load_generator, save_generator
-from generators.files import atomic, checkpoint, rosinality
+from generators.files import atomic, checkpoint, download, rosinality
 from generators.files.checkpoint import CheckpointError
 
 Kind = Literal["generator", "inverter"]
@@ -21,7 +21,7 @@ def kind_of(path: str | os.PathLike) -> Kind:
     Raises:
         CheckpointError: missing, damaged or hostile.
     """
-    path = Path(path)
+    path = download.local(path)
     checkpoint.require_file(path)
     if path.suffix == ".safetensors":
         return "inverter" if checkpoint.read_header(path).kind == "inverter" else "generator"
@@ -32,7 +32,7 @@ def kind_of(path: str | os.PathLike) -> Kind:
 
 def provenance(path: str | os.PathLike) -> tuple[str, str | None]:
     """What a converted file says of where it is from: notes, and sha256 of the foreign file."""
-    path = Path(path)
+    path = download.local(path)
     if path.suffix == ".safetensors":
         header = checkpoint.read_header(path)
         return header.notes, header.source_sha256

@@ -168,5 +168,5 @@ class Styles:
         styles_by_place: dict[int, Tensor] = {}
         for places, sources, weight, bias in self._groups:
             styles = torch.baddbmm(bias, torch.stack([vectors[i] for i in sources]), weight)
-            styles_by_place |= dict(zip(places, styles.unbind(), strict=True))
+            styles_by_place.update(zip(places, styles.unbind(), strict=True))
         return [styles_by_place[i] for i in range(len(styles_by_place))]

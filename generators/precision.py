@@ -52,9 +52,11 @@ def float32_products(precision: Precision = "fp32") -> Iterator[None]:
 
 
 # torch has two sets of these switches, an older and a newer one, and refuses to read the older while the two
-# disagree (inductor reads it). So both are set, and both are restored.
-_OLD = ("matmul", "cudnn")
-_NEW = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")
+# disagree (inductor reads it). So both are set, and both are restored. torch before 2.9 has the older alone.
+HAS_NEWER = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+_NEW = (
+    ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv") if HAS_NEWER else ()
+)
 
 
 def _switches() -> dict[str, str | bool]:

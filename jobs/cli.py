@@ -16,10 +16,12 @@ from jobs.convert import convert
 from jobs.demo import demo
 from jobs.edit import edit
 from jobs.export import export
+from jobs.groups import Commands
 from jobs.inspect import inspect
 from jobs.interpolate import interpolate
 from jobs.invert import invert
 from jobs.learn_direction import learn_direction
+from jobs.models import models
 from jobs.pack import pack
 from jobs.portraits import portraits
 from jobs.printing import guard, not_printed, say, show, unforeseen
@@ -30,7 +32,7 @@ from jobs.train import train
 from jobs.verify import verify
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="restyle-batch", prog_name="restyle")
 def cli() -> None:
     """Invert whole image data sets into StyleGAN latents.
@@ -58,6 +60,7 @@ COMMANDS = (
     interpolate,
     render,
     train,
+    models,
     inspect,
     convert,
 )

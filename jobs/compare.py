@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import click
 
-from jobs import flags
+from jobs import flags, paths
 from jobs.printing import say
 
 
 @click.command(epilog="Example: restyle compare five_steps/ two_steps/ --out compare.html")
-@click.argument("latents", nargs=-1, required=True)
-@click.option("--out", help="Also write one HTML page with the images in which the runs differ.")
+@click.argument("latents", nargs=-1, required=True, type=paths.FOLDER)
+@click.option(
+    "--out",
+    type=paths.FILE,
+    help="Also write one HTML page with the images in which the runs differ.",
+)
 @click.option(
     "--limit",
     type=flags.Whole(min=0),
@@ -30,6 +34,7 @@ from jobs.printing import say
 )
 @click.option(
     "--photos",
+    type=paths.FILE,
     help="Folder or address of the shards, or folder of the photos. Default: where they were inverted, on "
     "this machine.",
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from jobs import paths
 from jobs.printing import say
 
 
 @click.command(epilog="Example: restyle convert ffhq.pkl ffhq.safetensors")
-@click.argument("file")
-@click.argument("out")
+@click.argument("file", type=paths.FILE)
+@click.argument("out", type=paths.FILE)
 def convert(file: str, out: str) -> None:
     """Write the checkpoint FILE as OUT: .safetensors (ours) or, for generators, .pt (rosinality).
 

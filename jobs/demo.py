@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from jobs import flags
+from jobs import flags, paths
 from jobs.printing import say
 
 PORTRAIT_SIZE = 256
@@ -33,7 +33,11 @@ EDITS = (
 
 @click.command(epilog="Example: restyle demo --out demo")
 @click.option(
-    "--out", default="demo", show_default=True, help="Folder for everything that it writes."
+    "--out",
+    type=paths.FOLDER,
+    default="demo",
+    show_default=True,
+    help="Folder for everything that it writes.",
 )
 @click.option(
     "--portraits",

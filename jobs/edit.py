@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from jobs import flags
+from jobs import flags, paths
 
 
 @flags.command(
@@ -18,7 +18,7 @@ from jobs import flags
     without=("compile", "least_speed", "shard_timeout"),
     epilog="Example: restyle edit latents/ --out edited/ --direction smile.safetensors --strengths=-2,2",
 )
-@click.argument("latents")
+@click.argument("latents", type=paths.FOLDER)
 @flags.out("Folder, s3:// or gs:// prefix for the edited rows.")
 @flags.overwrite
 @flags.dry_run

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from jobs import flags
+from jobs import flags, paths
 from jobs.printing import say
 
 
 @click.command(epilog="Example: restyle export latents/ --to npy --out latents.npy")
-@click.argument("latents")
+@click.argument("latents", type=paths.FOLDER)
 @click.option(
     "--to",
     "form",
@@ -17,7 +17,9 @@ from jobs.printing import say
     required=True,
     help="npy: ReStyle's dictionary of names. pt: one file per image. pairs: shards of images and latents.",
 )
-@click.option("--out", required=True, help="latents.npy, a folder, or 'pairs/%06d.tar'.")
+@click.option(
+    "--out", required=True, type=paths.FILE, help="latents.npy, a folder, or 'pairs/%06d.tar'."
+)
 @click.option("--where", help='Only rows such as "identity >= 0.6". Default: all rows that are ok.')
 @click.option(
     "--samples",

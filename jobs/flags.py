@@ -10,12 +10,23 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import click
+from click.shell_completion import CompletionItem
+
+from jobs import paths
 
 Config = TypeVar("Config")
 PRESET = "--preset"
 OTHER = "Options"  # the last heading
 MAX_WHOLE = 2**63 - 1
 MAX_SHOWN = 60  # characters of a wrong value that a message repeats
+# Fields that name files, which a shell completes.
+FILES = frozenset(
+    {
+        *("model", "then", "generator", "lpips_weights", "lpips_heads", "identity_model"),
+        *("start_from", "discriminator_from", "backbone_weights"),
+        *("photos", "pivots", "direction", "directions", "held_out"),
+    }
+)
 
 
 class List(click.ParamType):
@@ -118,6 +129,12 @@ class NamedInt(Whole):
             words = f"{', '.join(self._names)} or a whole number from {self.min} to {self.max}"
             self.fail(f"{words}, not {str(value)[:MAX_SHOWN]}", param, ctx)
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names; click calls this."""
+        return [CompletionItem(name) for name in self._names if name.startswith(incomplete)]
+
 
 class Flag(click.Option):
     """An option under a heading of ``--help``."""
@@ -134,7 +151,7 @@ def flag(*names: str, group: str = OTHER, **attributes: Any) -> Callable[[Any], 
 
 def out(text: str) -> Callable[[Any], Any]:
     """``--out``, with its help."""
-    return flag("--out", required=True, help=text, group="Output")
+    return flag("--out", required=True, help=text, group="Output", type=paths.FILE)
 
 
 overwrite = flag(
@@ -274,8 +291,10 @@ def _option(field: Field, hint: Any, default: Any, is_plain: bool) -> Flag:
         attributes = {"is_flag": True}
     if "words" in metadata:
         attributes["metavar"] = f"[{'|'.join(metadata['words'])}|N]"
+    if field.name in FILES and attributes["type"] is click.STRING:
+        attributes["type"] = paths.FILE
     if metadata.get("many"):
-        attributes = {"multiple": True}
+        attributes = {"multiple": True} | ({"type": paths.FILE} if field.name in FILES else {})
     shown = _shown(default)
     text = metadata["help"] + (f"  [default: {shown}]" if shown else "")
     group = metadata.get("group") or OTHER

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from jobs import flags
+from jobs import flags, paths
 from jobs.printing import say
 
 
@@ -14,7 +14,7 @@ from jobs.printing import say
     "pipeline.editing.interpolation:PathConfig",
     epilog="Example: restyle interpolate latents/ anna ben --out morph.webp --loop",
 )
-@click.argument("latents")
+@click.argument("latents", type=paths.FOLDER)
 @click.argument("keys", nargs=-1, required=True)
 @flags.out("A folder for frames, a .webp, or an .mp4.")
 def interpolate(latents: str, keys: tuple[str, ...], out: str, **options: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs import flags
+from jobs import flags, paths
 
 if TYPE_CHECKING:
     from pipeline.config import ClusterConfig
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "pipeline.config:ClusterConfig",
     epilog="Example: restyle invert photos/ --out latents/ --steps 5",
 )
-@click.argument("inputs", nargs=-1)
+@click.argument("inputs", nargs=-1, type=paths.FILE)
 @flags.out("Folder, s3:// or gs:// prefix for the Parquet files.")
 @flags.overwrite
 @flags.flag(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from jobs import flags
+from jobs import flags, paths
 from jobs.printing import say
 
 
@@ -16,13 +16,13 @@ from jobs.printing import say
     name="learn-direction",
     epilog="Example: restyle learn-direction latents/ --label smile --out smile.safetensors",
 )
-@click.argument("latents")
+@click.argument("latents", type=paths.FOLDER)
 @flags.flag(
     "--label",
     required=True,
     help="A column of labels: numbers, true and false, or texts.",
 )
-@flags.flag("--out", required=True, help="The .safetensors file to write.")
+@flags.flag("--out", required=True, type=paths.FILE, help="The .safetensors file to write.")
 @flags.flag("--layers", help="Style vectors that may change, such as 0-3,7. Default: all.")
 def learn_direction(latents: str, label: str, out: str, layers: str | None, **options: Any) -> None:
     """Learn the direction of a LABEL from a LATENTS folder: the normal of a linear boundary.

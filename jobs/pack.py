@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from jobs import flags
+from jobs import flags, paths
 from jobs.printing import say
 
 
 @click.command(epilog="Example: restyle pack photos/ 'shards/%06d.tar'")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
-@click.argument("pattern")
+@click.argument("pattern", type=paths.FILE)
 @click.option(
     "--samples",
     type=flags.Whole(min=1),

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from jobs import flags
+from jobs import flags, paths
 from jobs.printing import say
 
 
@@ -19,7 +19,7 @@ def _there(pattern: str) -> int:
 
 
 @click.command(epilog="Example: restyle portraits 'portraits/%06d.tar' --count 60000 --size 64")
-@click.argument("pattern")
+@click.argument("pattern", type=paths.FILE)
 @click.option("--count", type=flags.Whole(1, 100_000_000), required=True, help="How many.")
 @click.option(
     "--size", type=flags.Whole(16, 1024), default=256, show_default=True, help="Height and width."

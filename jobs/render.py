@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from jobs import flags
+from jobs import flags, paths
 from jobs.printing import say
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     "pipeline.editing.render:RenderConfig",
     epilog="Example: restyle render edited/ --out pictures/ --paste-back",
 )
-@click.argument("latents")
+@click.argument("latents", type=paths.FOLDER)
 @flags.out("Folder for the pictures.")
 def render(latents: str, out: str, **options: Any) -> None:
     """Draw the rows of a LATENTS folder, or of an edited one, at the generator's full size.

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import click
 
-from jobs import flags
+from jobs import flags, paths
 from jobs.printing import say
 
 
 @click.command(epilog="Example: restyle report latents/ --out report.html")
-@click.argument("latents")
-@click.option("--out", default="report.html", show_default=True, help="The HTML file to write.")
+@click.argument("latents", type=paths.FOLDER)
+@click.option(
+    "--out",
+    type=paths.FILE,
+    default="report.html",
+    show_default=True,
+    help="The HTML file to write.",
+)
 @click.option(
     "--limit",
     type=flags.Whole(min=0),
@@ -18,10 +24,15 @@ from jobs.printing import say
     show_default=True,
     help="Rows shown with pictures, and failures listed; statistics cover all rows.",
 )
-@click.option("--model", help="Where the encoder checkpoint is now. Default: where the run had it.")
-@click.option("--generator", help="The same for a separate generator file.")
+@click.option(
+    "--model",
+    type=paths.FILE,
+    help="Where the encoder checkpoint is now. Default: where the run had it.",
+)
+@click.option("--generator", type=paths.FILE, help="The same for a separate generator file.")
 @click.option(
     "--photos",
+    type=paths.FILE,
     help="Folder or address of the shards, or folder of the photos. Default: where they were inverted, on "
     "this machine.",
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobs import paths
 from jobs.printing import say
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ MAX_SPAN_S = 3e9  # a hundred years
 
 
 @click.command(epilog="Example: restyle status latents/")
-@click.argument("latents")
+@click.argument("latents", type=paths.FOLDER)
 def status(latents: str) -> None:
     """Show the progress of a LATENTS folder's run: shards done, running and failed, rows by status, speed.
 

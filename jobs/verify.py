@@ -6,11 +6,12 @@ import sys
 
 import click
 
+from jobs import paths
 from jobs.printing import say
 
 
 @click.command(epilog="Example: restyle verify latents/")
-@click.argument("latents")
+@click.argument("latents", type=paths.FOLDER)
 def verify(latents: str) -> None:
     """Check a LATENTS folder: row counts, finite latents, one fingerprint, no row twice, no shard missing.
 

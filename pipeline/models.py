@@ -12,11 +12,14 @@ import torch
 
 from encoders import Bootstrap, ReStyle, bootstrap, load_inverter, require_precision
 from generators.delta import Delta
+from generators.files import download
+from generators.files.addresses import is_address
 from generators.files.checkpoint import CheckpointError, tensors_sha256
 from generators.precision import float32_products
 from pipeline.config import MODEL, Precision, RunConfig, setting
 from pipeline.errors import ConfigError, OutOfMemory
 from pipeline.faces.images import to_u8
+from pipeline.storage import redact
 
 # Weights that `demo` once was: the hash of the encoder, its version, and a commit that holds it.
 EARLIER_DEMOS = {
@@ -109,8 +112,8 @@ def load_generating_model(
     """
     if "model" not in footer or "identity" not in footer:
         raise ConfigError("these latents do not record their model, as `restyle invert` does")
-    path = model or footer.get("then") or footer["model"]
-    loaded = load_inverter(path, generator or footer.get("generator"))
+    path = model or _here(footer.get("then") or footer["model"], "--model")
+    loaded = load_inverter(path, generator or _here(footer.get("generator"), "--generator"))
     ours = checkpoint_hashes(loaded)["generator_sha256"]
     theirs = str(footer["identity"].get("generator_sha256"))
     if ours != theirs:
@@ -120,6 +123,24 @@ def load_generating_model(
             "--model"
         )
     return loaded
+
+
+def _here(name: Any, flag: str) -> Any:
+    """A checkpoint that a footer names, where it is on this machine: no server is asked for what files name.
+
+    Raises:
+        ConfigError: it is an address, and what it held is not in the cache.
+    """
+    if not is_address(name):
+        return name
+    path = download.kept(name)
+    if path is None:
+        address = redact(name.partition("#")[0])
+        raise ConfigError(
+            f"these latents name {address} as their checkpoint, and addresses in files are not followed; if "
+            f"you trust it, pass it as {flag}"
+        )
+    return path
 
 
 class LatentRenderer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from encoders.refinement import curvature
 from encoders.restyle import ReStyle
-from generators.files import atomic
+from generators.files import atomic, cache
 from generators.files.checkpoint import tensors_sha256
 
 _VERSION = 1  # raised when other gradients are taken of the same generator
@@ -21,8 +20,7 @@ _NAME = "gradients"
 
 def folder() -> Path:
     """Where they lie: ``restyle-batch/curvature`` in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "restyle-batch" / "curvature"
+    return cache.folder("curvature")
 
 
 def gradients(model: ReStyle) -> Tensor:

@@ -6,19 +6,23 @@ from importlib import import_module
 
 import click
 
+from jobs.groups import Commands
+
 COMMANDS = ("encoder", "generator", "distil")
 
 
-class _Lazy(click.Group):
+class _Lazy(Commands):
     """Commands by their names, loaded one by one."""
+
+    words = ("train",)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+    def named(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
             return None
-        return getattr(import_module(f"jobs.train.{cmd_name}"), cmd_name)
+        return getattr(import_module(f"jobs.train.{name}"), name)
 
 
 @click.command(cls=_Lazy, epilog="Example: restyle train encoder --help")

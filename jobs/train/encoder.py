@@ -9,8 +9,10 @@ import click
 
 from encoders.training.trainer import PRESETS, EncoderTrainConfig, EncoderTrainer
 from generators import load_generator
+from generators.files import download
+from generators.files.addresses import is_address
 from generators.files.checkpoint import tensors_sha256
-from jobs import flags
+from jobs import flags, paths
 from jobs.train.start import command, start
 
 
@@ -29,7 +31,13 @@ class _Maker:
     epilog="Example: restyle train encoder 'shards/*.tar' --generator mine.pkl --out encoder/ "
     "--preset restyle-psp --lpips-weights alexnet.pth --lpips-heads alex.pth",
 )
-@flags.flag("--generator", default="demo", show_default=True, help="Generator file, or demo.")
+@flags.flag(
+    "--generator",
+    type=paths.FILE,
+    default="demo",
+    show_default=True,
+    help="Generator file, or demo.",
+)
 @flags.flag(
     "--preset",
     type=click.Choice(list(PRESETS)),
@@ -50,6 +58,8 @@ def encoder(shards: tuple[str, ...], out: str, generator: str, preset: str, **op
     are for --model. Running the same command again resumes.
     """
     config = flags.build(EncoderTrainConfig, options, PRESETS[preset])
+    if is_address(generator):  # what workers load is what this process has looked at
+        generator = download.pinned(generator)
     network = load_generator(generator)
     settings = asdict(config) | {"generator_sha256": tensors_sha256(network.state_dict())}
     for name in (

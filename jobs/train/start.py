@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from jobs import flags
+from jobs import flags, paths
 from jobs.printing import say
 from pipeline.storage import redact
 from pipeline.training.config import LoopConfig, RenderConfig, WorkersConfig
@@ -36,7 +36,7 @@ def command(
     )
 
     def decorate(function: Any) -> click.Command:
-        shards = click.argument("shards", nargs=-1, required=needs_shards)
+        shards = click.argument("shards", nargs=-1, required=needs_shards, type=paths.FILE)
         for decorator in (flags.out("Folder for checkpoints and logs."), shards):
             function = decorator(function)
         return made(function)

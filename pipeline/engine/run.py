@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 
 from encoders import require_precision
+from generators.files import download
+from generators.files.addresses import is_address
 from pipeline import storage
 from pipeline.config import ClusterConfig, Precision, fingerprint
 from pipeline.engine import driver, progress
@@ -111,8 +113,16 @@ def concurrent_run(out: str, overwrite: bool) -> str:
 
 
 def absolute_file(path: str | None) -> str | None:
-    """A checkpoint's path for workers, who have another working directory."""
-    return path if path in (None, "demo") else os.path.abspath(path)
+    """A checkpoint for workers, who have another working directory: its path, or its address.
+
+    An address gets the sha256 of what it holds now: workers elsewhere fetch it themselves, and nothing else.
+
+    Raises:
+        CheckpointError: nothing can be had from an address.
+    """
+    if path is None or path == "demo":
+        return path
+    return download.pinned(path) if is_address(path) else os.path.abspath(path)
 
 
 def runs_here(cluster: ClusterConfig) -> bool:

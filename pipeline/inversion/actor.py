@@ -154,9 +154,7 @@ class Inversion:
         latent_avg = model.latent_avg.cpu().numpy().astype("<f4")
         height, width = model.input_size
         return {
-            "model": run.model,
-            "then": run.then,
-            "generator": run.generator,
+            **{n: _shown(getattr(run, n)) for n in ("model", "then", "generator")},
             **bounds(model),
             "shard": self.shard,
             **inputs.footer(self._task.source, self._task.version),
@@ -172,6 +170,11 @@ class Inversion:
             ),
             "versions": dict(self._actor.config.versions),
         }
+
+
+def _shown(checkpoint: str | None) -> str | None:
+    """A checkpoint's path or address, without the signature that an address may carry."""
+    return None if checkpoint is None else redact(checkpoint)
 
 
 def _require_consecutive(rows: list[Row], last: int) -> int:

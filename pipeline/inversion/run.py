@@ -12,6 +12,7 @@ import torch
 
 from encoders import Bootstrap, ReStyle
 from encoders.execution import WORTH_COMPILING
+from generators.files.addresses import is_address
 from generators.precision import dtype_of
 from pipeline import storage
 from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
@@ -63,6 +64,7 @@ def plan_inversion(
         ConfigError, CheckpointError: one sentence that says what to do.
     """
     require_device(config.precision, cluster)
+    config = _pinned(config)
     model = load_model(config)
     if runs_here(cluster) and not torch.cuda.is_available():
         _require_memory(model, config, cluster.batch_size or batch_size.ON_CPU)
@@ -151,6 +153,13 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:  # run from a folder that Ray ships, not installed
         return "unknown"
+
+
+def _pinned(config: RunConfig) -> RunConfig:
+    """With the content that each address has now: what is hashed here is what workers load."""
+    named = {name: getattr(config, name) for name in PATHS}
+    pins: dict[str, Any] = {n: absolute_file(path) for n, path in named.items() if is_address(path)}
+    return replace(config, **pins)
 
 
 def _absolute(config: RunConfig) -> RunConfig:

@@ -206,9 +206,9 @@ def _settings(run: Run) -> dict[str, str]:
     return {
         "edits of the run": settings.get("edit_source", ""),
         "directions": "; ".join(settings.get("edit_directions", [])),
-        "model": PurePath(footer["model"]).name,
-        "then": PurePath(footer.get("then") or "").name,
-        "generator": PurePath(footer.get("generator") or "").name,
+        "model": source.checkpoint_name(footer["model"]),
+        "then": source.checkpoint_name(footer.get("then")),
+        "generator": source.checkpoint_name(footer.get("generator")),
         "encoder sha256": settings["encoder_sha256"],
         "generator sha256": settings["generator_sha256"],
         "bound": f"{footer['bound']} standard deviations of W" if "bound" in footer else "",

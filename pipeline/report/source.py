@@ -242,6 +242,11 @@ def rows(run: Run, numbers: Sequence[int], without: Sequence[str] = ()) -> list[
     return [by_number[number] for number in numbers]
 
 
+def checkpoint_name(path: str | None) -> str:
+    """The last part of a checkpoint's path or address, as a footer has it; "" for none."""
+    return PurePath((path or "").partition("#")[0]).name
+
+
 def place(row: Mapping[str, Any]) -> str:
     """Where the image of a row is from, for people."""
     text = f"{name_of(row['shard'])}, sample {row['sample_index']}"

@@ -110,7 +110,7 @@ def test_a_result_depends_on_its_image_alone(make, captured, way, precision):
     exact = model.invert_exactly(given).latents
     together = model.invert(given).latents
     # Half precision: no further apart than the error that each has.
-    near = 1e-6 if precision == "fp32" else (together - exact).abs().max().item()
+    near = 2e-6 if precision == "fp32" else (together - exact).abs().max().item()
     assert near < 0.05
     spoilt = given.clone()
     spoilt[3] = torch.nan
@@ -202,14 +202,15 @@ def _no_replay(run, example):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("failing", ["compiling", "capturing", "first replay"])
-def test_what_fails_is_one_warning_and_the_rows_of_eager(make, captured, failing, monkeypatch):
+def test_what_fails_is_one_warning_and_the_rows_of_eager(make, captured, failing, request):
     expected = make().invert(images(3))
     if failing == "compiling":
         # A real failure: inductor finds no compiler that works.
         import torch._inductor.config as inductor
 
-        monkeypatch.setattr(inductor.cpp, "cxx", ("false",))
-        monkeypatch.setattr(inductor, "force_disable_caches", True)
+        patched = inductor.patch({"cpp.cxx": ("false",), "force_disable_caches": True})
+        patched.__enter__()
+        request.addfinalizer(lambda: patched.__exit__(None, None, None))
         torch.compiler.reset()
         model = make(compile="always")
     else:

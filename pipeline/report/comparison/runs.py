@@ -37,7 +37,9 @@ class Compared:
     @property
     def model(self) -> str:
         footer = self.run.footer
-        return " → ".join(PurePath(footer[n]).name for n in ("model", "then") if footer.get(n))
+        return " → ".join(
+            source.checkpoint_name(footer[n]) for n in ("model", "then") if footer.get(n)
+        )
 
 
 @dataclass(frozen=True)
