@@ -55,7 +55,7 @@ def setting(
         group: the heading above it.
         flag: its name where that is not the field's.
         limits: `least` and `most`, the numbers allowed; `words`, names of some of them; `many`, whether the
-            flag may be given again.
+            flag may be given again; `bare`, what it means without a word behind it.
     """
     return field(default=default, metadata={"help": text, "group": group, "flag": flag, **limits})
 

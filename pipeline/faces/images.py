@@ -141,6 +141,16 @@ def decode_or_none(data: bytes) -> np.ndarray | None:
         return None
 
 
+def sized(image_u8: np.ndarray, side: int | None) -> np.ndarray:
+    """A picture [H, W, 3] uint8 whose longer side has so many pixels; None: as it is."""
+    height, width = image_u8.shape[:2]
+    if side is None or side == max(height, width):
+        return image_u8
+    height, width = (max(1, round(n * side / max(image_u8.shape[:2]))) for n in (height, width))
+    picture = Image.fromarray(image_u8).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
 def encode_jpeg(image_u8: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
     """[H, W, 3] uint8 -> JPEG bytes with full colour resolution (4:4:4)."""
     buffer = io.BytesIO()
