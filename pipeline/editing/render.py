@@ -39,7 +39,6 @@ COLUMNS = ("key", "shard", "sample_index", "face", "status", "direction", "stren
 NEEDED = ("key", "sample_index", "face", "latent")
 NAMING = ("key", "sample_index", "face", "direction", "strength")  # what a row's name is made of
 MAX_FLAT_FILES, MAX_FLAT_ROWS = 64, 100_000  # whose names are compared
-MAX_SIDE = 16_384  # pixels of a picture
 PASTE = "Pasting back"  # heading of the flags
 ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {
     "jpg": images.encode_jpeg,
@@ -57,7 +56,7 @@ class RenderConfig(PivotConfig):
         "Pixels of the longer side of each picture. Default: what the generator draws, or the photo's own.",
         OUTPUT,
         least=1,
-        most=MAX_SIDE,
+        most=images.MAX_SIDE,
     )
     paste_back: Mode | None = setting(
         None,

@@ -28,6 +28,7 @@ except ImportError:  # no wheel for this machine: Pillow gives the same pixels, 
     simplejpeg = None
 
 MAX_PIXELS = 150_000_000
+MAX_SIDE = 16_384  # pixels of a picture that is made larger
 """A picture with more pixels than this is refused before any pixel of it is decoded.
 
 Larger than what cameras save (a 100-megapixel medium format photo passes); at the limit a decode
@@ -141,12 +142,18 @@ def decode_or_none(data: bytes) -> np.ndarray | None:
         return None
 
 
+def fitted(height: int, width: int, side: int | None) -> tuple[int, int]:
+    """Height and width of a picture whose longer side is to have so many pixels; None: as it is."""
+    scale = 1 if side is None else side / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def sized(image_u8: np.ndarray, side: int | None) -> np.ndarray:
     """A picture [H, W, 3] uint8 whose longer side has so many pixels; None: as it is."""
-    height, width = image_u8.shape[:2]
-    if side is None or side == max(height, width):
+    height, width, _ = image_u8.shape
+    height, width = fitted(height, width, side)
+    if (height, width) == image_u8.shape[:2]:
         return image_u8
-    height, width = (max(1, round(n * side / max(image_u8.shape[:2]))) for n in (height, width))
     picture = Image.fromarray(image_u8).resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(picture)
 
