@@ -26,7 +26,8 @@ from pipeline.inversion.actor import ActorConfig
 from pipeline.inversion.scoring import Scorer
 from pipeline.models import advice, checkpoint_hashes, load_model
 from pipeline.records import RETRYABLE, Task
-from pipeline.shards import labels
+from pipeline.shards import label_file, labels
+from pipeline.shards.label_file import LabelTable
 from pipeline.storage.pace import Limits
 
 # Libraries whose version can change a number in the output.
@@ -59,8 +60,7 @@ def plan_inversion(
     model = load_model(config)
     if runs_here(cluster) and not torch.cuda.is_available():
         _require_memory(model, config, cluster.batch_size or batch_size.ON_CPU)
-    if config.keep_fields:
-        config = replace(config, labels=_label_columns(shards, out, config, cluster, overwrite))
+    config, table = _labelled(shards, out, config, cluster, overwrite)
     settings = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
     tasks = run_folder.tasks(shards, fingerprint(settings), forget)
     folder = RunFolder(out)
@@ -76,7 +76,7 @@ def plan_inversion(
     if not dry_run:
         folder.require_writable()
         require_reachable(cluster.address)
-    workers = actor_config(config, out, settings, cluster, tasks)
+    workers = actor_config(config, out, settings, cluster, tasks, table)
     other = concurrent_run(out, overwrite)
     found = planned.found
     return RunPlan(
@@ -89,6 +89,21 @@ def _to_redo(folder: RunFolder, asked: Set[str]) -> tuple[frozenset[str], tuple[
     files = set(audit.with_rows(folder.address, folder.committed(), RETRYABLE))
     others = [r["url"] for r in folder.shards() or [] if r["output"] in files - asked]
     return frozenset(files & asked), tuple(others)
+
+
+def _labelled(
+    shards: Sequence[str], out: str, config: RunConfig, cluster: ClusterConfig, overwrite: bool
+) -> tuple[RunConfig, LabelTable | None]:
+    """The run with its label columns, and the file of labels, which is believed where both have one."""
+    table, of_file = None, dict[str, str]()
+    if config.label_file is not None:
+        table = label_file.read(config.label_file, config.label_on, config.label_columns)
+        of_file = table.types
+        config = replace(config, label_sha256=table.sha256)
+    of_members = {}
+    if config.keep_fields:
+        of_members = _label_columns(shards, out, config, cluster, overwrite)
+    return replace(config, labels={**of_members, **of_file}), table
 
 
 def _label_columns(
@@ -116,6 +131,7 @@ def actor_config(
     settings: dict[str, Any],
     cluster: ClusterConfig,
     tasks: Sequence[Task] = (),
+    table: LabelTable | None = None,
 ) -> ActorConfig:
     """What the actors of an inversion are told."""
     return ActorConfig(
@@ -127,6 +143,7 @@ def actor_config(
         compile=cluster.compile,
         limits=_limits(cluster),
         is_long=_is_long(tasks, cluster),
+        labels=table,
     )
 
 

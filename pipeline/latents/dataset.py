@@ -25,6 +25,7 @@ from pipeline.latents.selection import Selection
 from pipeline.latents.where import of_step
 from pipeline.records import Status
 from pipeline.shards import label_file
+from pipeline.shards.label_file import LabelTable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,6 +98,11 @@ class LatentDataset:
     @property
     def _files(self) -> LatentFiles:
         return self._selection.files
+
+    @property
+    def label_table(self) -> LabelTable | None:
+        """The labels that were joined to the rows; None: none were."""
+        return self._files.labels
 
     @property
     def columns(self) -> list[str]:

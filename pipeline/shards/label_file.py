@@ -180,7 +180,7 @@ def _keys(table: pa.Table, on: str, shown: str) -> tuple[pa.Array, pa.Table]:
     for row, key in enumerate(keys):
         if key in seen:
             raise ConfigError(
-                f"{shown} has the key {key!r} twice (rows {seen[key] + 1} and {row + 1}), which may not agree; "
+                f"{shown} has the key {key!r} twice (rows {seen[key] + 1} and {row + 1}), which may differ; "
                 "leave one of them out"
             )
         seen[key] = row
