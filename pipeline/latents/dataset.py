@@ -85,7 +85,7 @@ class LatentDataset:
     def __repr__(self) -> str:
         n, n_stored = len(self), sum(group.n_rows for group in self._files.groups)
         rows = f"{n:,} rows" if n == n_stored else f"{n:,} of {n_stored:,} rows"
-        ok = self._files.n_by_status.get(Status.OK)
+        ok = self.n_by_status.get(Status.OK)
         if ok is not None and n == n_stored:
             rows += f", {ok:,} ok"
         shape = self._latent_shape()
@@ -124,6 +124,11 @@ class LatentDataset:
         """What the footers of all files share: fingerprint, identity, model, latent_avg ...; {} for files
         of another origin."""
         return self._files.footer
+
+    @property
+    def n_by_status(self) -> dict[str, int]:
+        """How many rows of the files, chosen or not, have which status; {} for files of another origin."""
+        return self._files.n_by_status
 
     @property
     def latent_avg(self) -> Tensor:
