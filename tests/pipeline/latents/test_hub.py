@@ -1,4 +1,4 @@
-"""A folder for the Hugging Face Hub: read by `datasets` itself, with a card that no stranger's text breaks."""
+"""A folder for the Hugging Face Hub: read by `datasets` itself, with a card that no text breaks."""
 
 import json
 import re
