@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     epilog="Example: restyle render edited/ --out pictures/ --paste-back",
 )
 @click.argument("latents")
-@flags.out("Folder for the pictures.")
+@flags.out("Folder for the pictures, or a .gif, .webp or .mp4 of which they are the frames.")
 def render(latents: str, out: str, **options: Any) -> None:
     """Draw the rows of a LATENTS folder, or of an edited one, at the generator's full size.
 
@@ -39,10 +39,7 @@ def render(latents: str, out: str, **options: Any) -> None:
     first = f" (the first is {done.first})" if done.first is not None else ""
     say(f"{n_of(done.n_written, 'picture')}{existing}{without}: {out}{first}")
     if done.replaced:
-        say(
-            f"faces were replaced by what was drawn of them, not changed by what an edit changed: "
-            f"{done.replaced}"
-        )
+        say(f"note: faces were replaced by the drawn ones: {done.replaced}")
     if done.pivots is not None and (done.tunings.n_tuned or done.tunings.n_there):
         say(_told(done.tunings, done.pivots.folder))
     if done.keys_missing:

@@ -27,6 +27,11 @@ MISSING_AV = (
 )
 
 
+def is_movie(out: str) -> bool:
+    """Whether frames go into one file."""
+    return Path(out).suffix.lower() in (WEBP, GIF, MP4)
+
+
 def require(out: str) -> None:
     """Refuse what cannot be written, before anything is drawn.
 
@@ -53,8 +58,10 @@ def require(out: str) -> None:
         )
 
 
-def require_fitting(out: str, n_frames: int, size: tuple[int, int]) -> None:
+def require_fitting(out: str, n_frames: int, size: tuple[int, int], fewer: str = "--steps") -> None:
     """Refuse a WebP or GIF of very many frames [H, W]: Pillow holds all of them until the last.
+
+    fewer: what makes them fewer, for the message.
 
     Raises:
         ConfigError: so many do not fit.
@@ -64,7 +71,7 @@ def require_fitting(out: str, n_frames: int, size: tuple[int, int]) -> None:
     if suffix in IN_MEMORY and n_bytes > MAX_BYTES:
         raise ConfigError(
             f"{n_frames} frames of {size[1]}x{size[0]} are too many for a {suffix}; choose an {MP4}, a "
-            "folder, or fewer --steps"
+            f"folder, or fewer {fewer}"
         )
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from generators.files import atomic
 from pipeline import storage
 from pipeline.config import OUTPUT, setting
-from pipeline.editing import pivots
+from pipeline.editing import animation, pivots
 from pipeline.editing.edit import sources
 from pipeline.editing.pasting import COLUMNS as FOR_PASTE
 from pipeline.editing.pasting import PasteConfig, Pasting, require_possible
@@ -97,6 +97,14 @@ class RenderConfig(PivotConfig):
         OUTPUT,
     )
     limit: int | None = setting(None, "Maximum number of pictures.", OUTPUT, least=1)
+    frames_per_s: float = setting(
+        4.0,
+        "Frames per second, where --out is a .gif, .webp or .mp4.",
+        OUTPUT,
+        flag="fps",
+        least=0.1,
+        most=120,
+    )
 
     @property
     def pasting(self) -> PasteConfig:
@@ -131,7 +139,8 @@ def render(
     latents: str, out: str, config: RenderConfig, progress: Callable[[int], None]
 ) -> Rendered:
     """Draw the rows of a folder, edits among them, into ``out/<key>.jpg``, or ``out/<shard>/<key>.jpg`` where
-    keys are not different (see :func:`is_flat`).
+    keys are not different (see :func:`is_flat`). If ``out`` is a ``.gif``, ``.webp`` or ``.mp4``, they are
+    its frames.
 
     Pictures that are there already stay, so that the same call goes on where one was stopped.
 
@@ -144,6 +153,43 @@ def render(
     if storage.is_remote(out):
         raise ConfigError(f"pictures go into a local folder; pass --out pictures/ instead of {out}")
     done = Rendered(keys_missing=set(map(plain_key, config.keys)))
+    pictures = _pictures(latents, out, config, done, progress)
+    if animation.is_movie(out):
+        animation.require(out)
+        animation.write(out, _frames(pictures, out), config.frames_per_s)
+        done.first = None
+        return done
+    for path, picture in pictures:
+        _save(path, ENCODERS[config.format](picture))
+    return done
+
+
+def _frames(pictures: Iterator[tuple[Path, np.ndarray]], out: str) -> Iterator[np.ndarray]:
+    """Pictures that can follow each other in one file."""
+    first: Path | None = None
+    shape: tuple[int, ...] = ()
+    for n, (path, picture) in enumerate(pictures):
+        if first is None:
+            first, shape = path, picture.shape
+        if picture.shape != shape:
+            raise ConfigError(
+                f"{path.stem} is {picture.shape[1]}x{picture.shape[0]} pixels and {first.stem} "
+                f"{shape[1]}x{shape[0]}, and frames have one size; choose rows of one photo with --keys"
+            )
+        animation.require_fitting(out, n + 1, (shape[0], shape[1]), "rows (--keys, --limit)")
+        yield picture
+    if first is None:
+        raise ConfigError("no row that is chosen has a latent, so there is nothing to draw")
+
+
+def _pictures(
+    latents: str,
+    out: str,
+    config: RenderConfig,
+    done: Rendered,
+    progress: Callable[[int], None],
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """What is to be written where, drawn as it is asked for."""
     stems: dict[str, str] = {}
     renderer, first = None, dict[str, Any]()
     urls = sources(latents)
@@ -162,10 +208,11 @@ def render(
             goal = Path(out) if flat else Path(out, name)
             jobs = _jobs(source, goal, config, done, progress)
             columns = source.schema_arrow.names
-            _write(_chunks(jobs, config.batch_size), renderer, record, columns, config, done)
+            yield from _of_file(
+                _chunks(jobs, config.batch_size), renderer, record, columns, config, done
+            )
         if config.limit is not None and done.n_written + done.n_there >= config.limit:
             break
-    return done
 
 
 def is_flat(urls: Sequence[str]) -> bool:
@@ -258,14 +305,15 @@ def _chunks(jobs: Iterator[Job], n: int) -> Iterator[list[Job]]:
         yield chunk
 
 
-def _write(
+def _of_file(
     chunks: Iterator[Sequence[Job]],
     renderer: LatentRenderer,
     record: dict[str, Any],
     columns: Sequence[str],
     config: RenderConfig,
     done: Rendered,
-) -> None:
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """The pictures of one file's rows."""
     pasting = None if config.paste_back is None else Pasting(config.pasting, record, columns)
     if pasting is not None:
         done.replaced = done.replaced or pasting.replaced
@@ -278,8 +326,7 @@ def _write(
         if pasting is not None:
             drawn = pasting(rows, drawn, lambda others: _drawn(renderer, others, tuned))
         for job, picture in zip(chunk, drawn, strict=True):
-            picture = images.sized(picture, config.size)
-            _save(job.path, ENCODERS[config.format](picture))
+            yield job.path, images.sized(picture, config.size)
 
 
 def _drawn(

@@ -89,9 +89,10 @@ def _what(story: Story) -> str:
     made = "edited along directions" if is_edited else "found by inversion of photos"
     n_styles, w_dim = (*story.latent_shape, 0, 0)[:2]
     which = "" if story.where is None else f" They are those with {text(story.where)}."
+    n = f"{story.n_rows:,} latent{'' if story.n_rows == 1 else 's'}"
     return f"""# StyleGAN latents
 
-{story.n_rows:,} latents of {n_styles} x {w_dim} numbers, {made} with restyle-batch
+{n} of {n_styles} x {w_dim} numbers, {made} with restyle-batch
 ([ReStyle](https://arxiv.org/abs/2104.02699)).{which}
 
 ```python
@@ -140,7 +141,7 @@ def _quality(story: Story) -> str:
             f"Rows of the run by status; those that are ok are here.\n\n{_table(['', ''], counts)}"
         )
     measured = [
-        (text(name), f"{first:.4g}", f"{last:.4g}")
+        (text(name), "" if np.isnan(first) else f"{first:.4g}", f"{last:.4g}")
         for name, (first, last) in story.medians.items()
         if not np.isnan(last)
     ]

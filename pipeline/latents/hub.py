@@ -25,6 +25,7 @@ FEATURES_KEY = b"huggingface"
 PICTURES = ("aligned_image", "reconstruction")
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # of its feature Image
 LEFT_OUT = ("status", "error")  # all rows are ok
+HOW: dict[str, Any] = {"compression": "zstd"}
 ROW_GROUP = 100  # rows: the Hub's viewer fetches one at a time
 RECORD = "restyle.json"
 Progress = Callable[[int], None]
@@ -59,10 +60,7 @@ def to_hub(
     pieces = _pieces(rows, names, per_file)
     for i in range(n_files):
         path = folder / "data" / f"train-{i:05}-of-{n_files:05}.parquet"
-        with (
-            written(path) as part,
-            pq.ParquetWriter(part, schema, compression="zstd") as writer,
-        ):
+        with written(path) as part, pq.ParquetWriter(part, schema, **HOW) as writer:
             for table in next(pieces):
                 medians.add(table)
                 writer.write_table(_cast(table, schema), row_group_size=ROW_GROUP)

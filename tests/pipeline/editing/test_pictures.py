@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 from jobs.cli import cli
 from pipeline.editing.render import RenderConfig, render
@@ -133,6 +134,18 @@ def test_an_edit_of_a_picture_that_was_not_aligned(make_latents, tmp_path, shard
         draw(edited, tmp_path / "out", paste_back="replace")
 
 
+def test_the_edits_of_a_photo_are_frames(latents, tmp_path, shards, make_edited):
+    edited = make_edited(latents, tmp_path / "edited", (-0.5, 0.0, 0.5))
+    how = {"keys": ("1/3",), "paste_back": "auto"}
+    done = draw(edited, tmp_path / "m.gif", **how, frames_per_s=5)
+    assert (done.n_written, done.first) == (3, None)
+    with Image.open(tmp_path / "m.gif") as movie:
+        assert (movie.size, movie.n_frames, movie.info["duration"]) == ((80, 60), 3, 200)
+    with pytest.raises(ConfigError, match="no row that is chosen has a latent"):
+        draw(edited, tmp_path / "n.webp", keys=("1/5",))
+    assert not (tmp_path / "n.webp").exists()
+
+
 def test_keys_that_two_shards_have_are_parted_by_folders(make_latents, tmp_path):
     made = make_latents(tmp_path / "latents", n_rows=3)
     for path in Path(made.path).glob("*.parquet"):
@@ -170,7 +183,7 @@ def test_the_command_says_where_pictures_went_and_knows_the_bare_flag(
         found = (tmp_path / words[0] / "0/0_d+2.jpg").read_bytes()
         assert found == (out / "0/0_d+2.jpg").read_bytes()
     told = said(latents.path, "--out", tmp_path / "l", "--paste-back")
-    assert "faces were replaced by what was drawn of them" in told
+    assert "faces were replaced by the drawn ones: these rows are inversions" in told
     result = CliRunner().invoke(cli, ["render", latents.path, "--out", "o", "--paste-back=no"])
     assert "'no' is not one of 'auto', 'difference', 'replace'" in result.output
 

@@ -86,7 +86,7 @@ def test_a_row_is_tuned_alike_whatever_is_selected_beside_it(latents, tmp_path):
     assert draw(latents, tmp_path / "more", limit=2).tunings.n_there == 1
 
 
-def test_an_edit_is_drawn_by_its_rows_generator(latents, tmp_path, monkeypatch):
+def test_an_edit_is_drawn_by_its_rows_generator(latents, tmp_path, photo, monkeypatch):
     direction = np.random.default_rng(1).normal(size=latents.shape).astype(np.float32)
     directions.save(tmp_path / "d.safetensors", torch.from_numpy(direction), {}, "")
     monkeypatch.setattr("pipeline.engine.worker.worker_name", lambda: "here")
@@ -119,6 +119,11 @@ def test_an_edit_is_drawn_by_its_rows_generator(latents, tmp_path, monkeypatch):
     assert np.abs(images.decode(rows[2]["reconstruction"]).astype(int) - of_row).mean() < 4
     moved, untuned = tmp_path / "edits/0/1_d+3.png", tmp_path / "untuned/0/1_d+3.png"
     draw(str(out), tmp_path / "untuned", pivot=0)
+    # Into the photo goes what differs between two pictures by the one generator: here, nothing.
+    draw(str(out), tmp_path / "pasted", pivot=None, paste_back="difference")
+    same, other = (picture(tmp_path / f"pasted/0/1_d+{s}.png") for s in (0, 3))
+    assert np.abs(same - images.decode(photo(1))).max() <= 1
+    assert np.abs(other - same)[15:45, 25:55].mean() > 0.5
     assert np.abs(picture(moved) - of_row).mean() > 0.5
     assert np.abs(picture(moved) - picture(untuned)).mean() > 0.5
     for path in Path(out, pivots.FOLDER).iterdir():
