@@ -223,6 +223,8 @@ def is_flat(urls: Sequence[str]) -> bool:
     taken: set[str] = set()
     for url in urls if 1 < len(urls) <= MAX_FLAT_FILES else ():
         with opened(*storage.filesystem(url)) as source:
+            if not footer(source.metadata, url):
+                break  # not ours: refused when it is drawn
             if len(taken) + source.metadata.num_rows > MAX_FLAT_ROWS:
                 return False
             names, own = RowNames(), set[str]()

@@ -68,8 +68,10 @@ def paste_difference(
     mask = face_mask(points, edited_u8.shape[:2], feather)
     change = mask[..., None] * (edited_u8.astype(np.float32) - inverted_u8)
     channels = place.warped([Image.fromarray(change[..., c]) for c in range(3)])
+    u, v = place.shares()
+    inside = (np.abs(u - 0.5) <= 0.5) & (np.abs(v - 0.5) <= 0.5)
     region = pasted[place.box]
-    region[:] = _rounded(region + np.stack(channels, axis=-1))
+    region[:] = _rounded(region + inside[..., None] * np.stack(channels, axis=-1))
     return pasted
 
 

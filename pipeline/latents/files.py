@@ -83,9 +83,11 @@ class LatentFiles:
             own.append(KEY)
         with opened(self.source, group.path, pre_buffer=True) as parquet:
             table = parquet.read_row_group(group.index, columns=own)
-        for name in added:
-            assert self.labels is not None, "they are its columns"
-            table = table.append_column(name, self.labels.joined(table.column(KEY), name))
+        if self.labels is not None and added:
+            for name, values in zip(
+                added, self.labels.joined(table.column(KEY), added).columns, strict=True
+            ):
+                table = table.append_column(name, values)
         return table.select(columns).replace_schema_metadata()
 
     def read_ahead(

@@ -52,11 +52,11 @@ class LabelTable:
         """Arrow's types by column, as settings name them."""
         return {column.name: str(column.type) for column in self.columns.schema}
 
-    def joined(self, keys: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-        """One of the columns for rows with these keys; null where the file does not have one."""
+    def joined(self, keys: pa.ChunkedArray, names: Sequence[str]) -> pa.Table:
+        """Some of the columns for rows with these keys; null where the file does not have one."""
         known = [normal(key) for key in keys.to_pylist()]
         rows = pc.index_in(pa.array(known, pa.string()), value_set=self.keys)
-        return self.columns.column(name).take(rows)
+        return self.columns.select(names).take(rows)
 
     def of(self, key: str) -> dict[str, Any]:
         """What the file says of one sample, by column."""
@@ -231,20 +231,26 @@ def _parquet(data: bytes, names: Sequence[str]) -> pa.Table:
 def _csv_names(data: bytes, shown: str) -> list[str]:
     """The first line of a CSV."""
     try:
-        text = data.decode("utf-8-sig")
+        data.decode()
     except UnicodeDecodeError:
         raise ConfigError(
             f"{shown} is no CSV in UTF-8; save it as UTF-8 (of Excel: 'CSV UTF-8'), or as Parquet"
         ) from None
-    names = next(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(data)), [])
+    text = io.StringIO(_beginning(data), newline="")
+    names = next(csv.reader(text, delimiter=_delimiter(data)), [])
     if not any(names):
         raise ConfigError(f"{shown} does not begin with the names of its columns")
     return names
 
 
+def _beginning(data: bytes) -> str:
+    """More than a first line needs."""
+    return data[: 1 << 20].decode("utf-8-sig", "ignore")
+
+
 def _delimiter(data: bytes) -> str:
     """What parts the columns: of commas, semicolons and tabs the one that the first line has most of."""
-    line = data[: 1 << 20].decode("utf-8-sig", "ignore").lstrip().partition("\n")[0]
+    line = _beginning(data).lstrip().partition("\n")[0]
     outside = "".join(line.split('"')[::2])
     return max(DELIMITERS, key=outside.count)
 

@@ -99,6 +99,8 @@ def test_what_changed_is_added_to_the_photos_own_detail(photo, landmarks, size):
     assert change[84:88, 158:162, 0].min() >= 10  # on it
     assert not change[:, :125].any()  # beside the face, in the quad
     assert np.abs(np.diff(change[110, :, 0])).max() <= 3  # no seam
+    hard = paste_difference(photo, after, before, square((160, 110), 120, 0), None, feather=0)
+    assert (hard != photo).any(axis=2).sum() == 121 * 121  # of pixels whose centres lie in it
     everywhere = paste_difference(photo, after, before, square((160, 110), 120, 0), None)
     assert (everywhere[75:145, 125:195, 0] - photo[75:145, 125:195, 0] == 20).all()
 

@@ -73,7 +73,8 @@ def test_parquet_keeps_its_types_and_leaves_out_what_is_no_label(tmp_path):
     whole = label_file.read(str(tmp_path / "people.parquet"), "key", ["x=int", "word"])
     assert values(whole) == {"x": [None, 2], "word": ["x", "y"]}
     again = pickle.loads(pickle.dumps(found))
-    assert again.joined(pa.chunked_array([["b", "c"]]), "label_n").to_pylist() == [2, None]
+    joined = again.joined(pa.chunked_array([["b", "c"]]), ["label_n", "label_x"])
+    assert joined.to_pydict() == {"label_n": [2, None], "label_x": [2.0, None]}
     with pytest.raises(ConfigError, match=r"the column 'list' .* is list<.*labels are numbers"):
         label_file.read(str(tmp_path / "people.parquet"), "key", ["list"])
 
