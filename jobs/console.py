@@ -14,6 +14,7 @@ from jobs.printing import say
 if TYPE_CHECKING:
     from pipeline.engine.driver import Summary
     from pipeline.engine.run import RunPlan
+    from pipeline.shards.label_file import LabelTable
 
 N_LABELS_SHOWN = 30
 STAGES = ("read", "align", "invert", "refine", "edit", "tune", "draw", "score", "identity", "write")
@@ -114,6 +115,22 @@ def print_labels(plan: RunPlan) -> None:
     if columns:
         more = f" and {len(columns) - N_LABELS_SHOWN} more" if len(columns) > N_LABELS_SHOWN else ""
         say(f"labels: {', '.join(columns[:N_LABELS_SHOWN])}{more}")
+    table = getattr(plan.workers, "labels", None)
+    if table is not None:
+        print_label_file(table)
+
+
+def print_label_file(table: LabelTable) -> None:
+    """How many images a file has labels of, and what of it is not used."""
+    say(f"labels of {n_of(len(table.keys), 'key')}: {table.address}")
+    if table.left_out:
+        say(
+            f"left out, because their names or types are none of a label's: {', '.join(table.left_out)}",
+            err=True,
+        )
+    for name, n in table.misfits.items():
+        kind = table.types[f"label_{name}"]
+        say(f"{name}: {n_of(n, 'value')} left out, because most are of type {kind}", err=True)
 
 
 def print_found(plan: RunPlan) -> None:

@@ -139,9 +139,12 @@ class NamedInt(Whole):
 class Flag(click.Option):
     """An option under a heading of ``--help``."""
 
-    def __init__(self, *args: Any, group: str = OTHER, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, group: str = OTHER, bare: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.group = group
+        self.bare = bare  # the word that it means without one behind it; None: it needs one
 
 
 def flag(*names: str, group: str = OTHER, **attributes: Any) -> Callable[[Any], Any]:
@@ -196,7 +199,25 @@ class ConfigCommand(click.Command):
                 ctx.meta[PRESET] = args[i + 1]
             elif word.startswith(f"{PRESET}="):
                 ctx.meta[PRESET] = word.partition("=")[2]
-        return super().parse_args(ctx, [self._today(word) for word in args])
+        words = [self._today(word) for word in args]
+        return super().parse_args(ctx, self._completed(ctx, words))
+
+    def _completed(self, ctx: click.Context, words: list[str]) -> list[str]:
+        """With the word that a flag means where it stands alone: click would take whatever comes next."""
+        bare = {
+            name: option
+            for option in self.get_params(ctx)
+            if isinstance(option, Flag) and option.bare is not None
+            for name in option.opts
+        }
+        completed = list(words)
+        for i, word in enumerate(words):
+            if (option := bare.get(word)) is None:
+                continue
+            after = words[i + 1] if i + 1 < len(words) else ""
+            if not isinstance(option.type, click.Choice) or after not in option.type.choices:
+                completed[i] = f"{word}={option.bare}"
+        return completed
 
     def _today(self, word: str) -> str:
         """A flag by its name of today: scripts have the earlier ones."""
@@ -298,7 +319,8 @@ def _option(field: Field, hint: Any, default: Any, is_plain: bool) -> Flag:
     shown = _shown(default)
     text = metadata["help"] + (f"  [default: {shown}]" if shown else "")
     group = metadata.get("group") or OTHER
-    return Flag(declared, default=None, help=text, group=group, **attributes)
+    bare = metadata.get("bare")
+    return Flag(declared, default=None, help=text, group=group, bare=bare, **attributes)
 
 
 def _type(hint: Any, metadata: Any) -> click.ParamType:

@@ -27,8 +27,9 @@ from jobs.printing import say
 def learn_direction(latents: str, label: str, out: str, layers: str | None, **options: Any) -> None:
     """Learn the direction of a LABEL from a LATENTS folder: the normal of a linear boundary.
 
-    Labels come from `restyle invert --keep-fields json`. A fifth of the rows is held out, and the command
-    reports its accuracy on them. Strength 1 of the direction is one standard deviation of the rows.
+    Labels come from `restyle invert --keep-fields json`, or from a file with --labels. A fifth of the rows
+    is held out, and the command reports its accuracy on them. Strength 1 of the direction is one standard
+    deviation of the rows.
     """
     from pipeline.errors import ConfigError
 

@@ -67,4 +67,6 @@ def portraits(pattern: str, count: int, size: int, view: str, seed: int, samples
             per_shard=samples,
             progress=bar.update,
         )
-    say(f"{n_of(count, 'portrait')} in {n_of(len(written), 'shard')}, the first of them {written[0]}")
+    say(
+        f"{n_of(count, 'portrait')} in {n_of(len(written), 'shard')}, the first of them {written[0]}"
+    )

@@ -25,6 +25,7 @@ LABEL_TYPES = {"float": "double", "int": "int64", "bool": "bool", "str": "string
 COLUMN_KEY = re.compile(r"\w[\w -]*")
 # Settings that are paths: the fingerprint covers what the files hold instead.
 PATHS = ("model", "then", "generator", *METRIC_FILES)
+OF_LABELS = ("label_file", "label_on", "label_columns", "label_sha256")  # of a file of labels
 MAX_LISTED = 8  # items of a setting that a message names; more are told by their number and hash
 # Beside the Parquet files of a run: what it leaves for `status`, and what is not finished.
 RUN_FOLDER = "_run"
@@ -59,7 +60,7 @@ def setting(
         group: the heading above it.
         flag: its name where that is not the field's.
         limits: `least` and `most`, the numbers allowed; `words`, names of some of them; `many`, whether the
-            flag may be given again.
+            flag may be given again; `bare`, what it means without a word behind it.
     """
     return field(default=default, metadata={"help": text, "group": group, "flag": flag, **limits})
 
@@ -157,6 +158,24 @@ class RunConfig:
         "a key of the json is; otherwise its first values decide.",
         INPUT,
     )
+    label_file: str | None = setting(
+        None,
+        "CSV or Parquet file with labels of many images, which become columns as those of a .json do.",
+        INPUT,
+        flag="labels",
+    )
+    label_on: str = setting(
+        "key",
+        "Column of --labels that holds the keys of images, or names of their files.",
+        INPUT,
+        flag="on",
+    )
+    label_columns: tuple[str, ...] = setting(
+        (),
+        "Columns of --labels to keep, comma-separated; age=float says what one holds. Default: all.",
+        INPUT,
+    )
+    label_sha256: str = ""  # of the file
     # The columns that they make, by name: `pipeline.shards.labels`.
     labels: Mapping[str, str] = field(default_factory=dict)
     auto: bool = False  # whether images take steps of their own, up to `steps`
@@ -172,6 +191,8 @@ class RunConfig:
         # In one order and each once, so that the same choice is the same run.
         chosen = tuple(name for name in METRICS if name in self.metrics)
         object.__setattr__(self, "metrics", chosen)
+        if self.label_columns and self.label_file is None:
+            raise ConfigError("--label-columns are those of --labels; pass the file too")
         kept, declared = _fields(self.keep_fields)
         object.__setattr__(self, "keep_fields", kept)
         object.__setattr__(self, "labels", {**declared, **self.labels})
@@ -226,7 +247,16 @@ class RunConfig:
 
     def settings(self) -> dict[str, Any]:
         """The settings that the fingerprint covers: paths are left out, the weights' hashes count."""
-        left_out = (*PATHS, "keep_fields", "labels", "bound", "auto", "max_steps", "init")
+        left_out = (
+            *PATHS,
+            "keep_fields",
+            "labels",
+            "bound",
+            "auto",
+            "max_steps",
+            "init",
+            *OF_LABELS,
+        )
         if not self.refine:
             left_out += ("refine", *REFINE_WEIGHTS)
         chosen = {name: value for name, value in asdict(self).items() if name not in left_out}
@@ -234,6 +264,9 @@ class RunConfig:
         kept: dict[str, Any] = {}
         if self.keep_fields:
             kept = {"keep_fields": list(self.keep_fields), **self.labels}
+        if self.label_file is not None:  # its chosen columns are among the labels
+            file = {"labels_sha256": self.label_sha256, "labels_on": self.label_on}
+            kept |= {**file, **self.labels}
         kept |= {} if self.bound is None else {"bound": float(self.bound)}
         kept |= {"auto": AUTO_GAIN} if self.auto else {}
         kept |= {} if self.init == "average" else {"init": self.init}

@@ -27,6 +27,7 @@ from pipeline.latents.schema import Row
 from pipeline.models import bounds, checkpoint_hashes, load_model
 from pipeline.records import AlignedFace, Sample, Status, Task
 from pipeline.shards import inputs, labels
+from pipeline.shards.label_file import LabelTable
 from pipeline.storage import redact
 from pipeline.storage.pace import Limits
 
@@ -41,6 +42,7 @@ class ActorConfig(WorkerConfig):
     n_ahead: int = N_AHEAD  # batches between two stages
     compile: Compile = "auto"
     limits: Limits = Limits()  # how slow the shards' sources may be
+    labels: LabelTable | None = None  # of a file, by key
     is_long: bool = False  # whether each actor has so many images that compiling may pay
 
     @property
@@ -191,7 +193,9 @@ class _Reading:
 
     def __init__(self, url: str, clock: Stopwatch, config: ActorConfig) -> None:
         self._url, self._clock, self._run, self.n_samples = url, clock, config.run, 0
-        self._limits = config.limits
+        self._limits, self._table = config.limits, config.labels
+        of_file = {} if self._table is None else self._table.types
+        self._names = {n: type_ for n, type_ in self._run.labels.items() if n not in of_file}
         # Of samples on their way: not sent to aligners and back with the pixels.
         self._labels: dict[int, dict[str, Any]] = {}
         self._n_done = 0  # samples, whose labels are gone
@@ -204,10 +208,14 @@ class _Reading:
             if sample is None:
                 return
             self.n_samples += 1
-            yield self._labelled(sample) if self._run.keep_fields else sample
+            has_labels = self._run.keep_fields or self._table is not None
+            yield self._labelled(sample) if has_labels else sample
 
     def _labelled(self, sample: Sample) -> Sample:
-        self._labels[sample.index], error = labels.values(sample, self._run.labels)
+        found, error = labels.values(sample, self._names)
+        if self._table is not None:
+            found |= self._table.of(sample.key)
+        self._labels[sample.index] = found
         if error and sample.status == Status.OK:
             sample = replace(sample, image=None, status=Status.FIELD_ERROR, error=error)
         return replace(sample, fields={})

@@ -32,7 +32,8 @@ from pipeline.inversion.actor import ActorConfig
 from pipeline.inversion.scoring import Scorer
 from pipeline.models import advice, checkpoint_hashes, load_model
 from pipeline.records import RETRYABLE, Task
-from pipeline.shards import inputs, labels
+from pipeline.shards import inputs, label_file, labels
+from pipeline.shards.label_file import LabelTable
 from pipeline.storage.pace import Limits
 
 # Libraries whose version can change a number in the output.
@@ -69,10 +70,7 @@ def plan_inversion(
     if runs_here(cluster) and not torch.cuda.is_available():
         _require_memory(model, config, cluster.batch_size or batch_size.ON_CPU)
     found = inputs.expand(shards)
-    if config.keep_fields:
-        config = replace(
-            config, labels=_label_columns([*found.versions], out, config, cluster, overwrite)
-        )
+    config, table = _labelled([*found.versions], out, config, cluster, overwrite)
     settings = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
     tasks = run_folder.tasks_of(found.versions, fingerprint(settings), forget)
     folder = RunFolder(out)
@@ -86,7 +84,7 @@ def plan_inversion(
         wanted = redo | {t.output for t in pending}
         pending = [t for t in tasks if t.output in wanted]
     executor = require_startable(cluster, folder, pending, dry_run, bool(redo))
-    workers = actor_config(config, out, settings, cluster, tasks)
+    workers = actor_config(config, out, settings, cluster, tasks, table)
     other = concurrent_run(out, overwrite)
     now = tasks, pending, settings, overwrite, redo, other, planned.found, left
     return RunPlan(workers, out, *now, executor, inputs=found)
@@ -97,6 +95,21 @@ def _to_redo(folder: RunFolder, asked: Set[str]) -> tuple[frozenset[str], tuple[
     files = set(audit.with_rows(folder.address, folder.committed(), RETRYABLE))
     others = [r["url"] for r in folder.shards() or [] if r["output"] in files - asked]
     return frozenset(files & asked), tuple(others)
+
+
+def _labelled(
+    urls: Sequence[str], out: str, config: RunConfig, cluster: ClusterConfig, overwrite: bool
+) -> tuple[RunConfig, LabelTable | None]:
+    """The run with its label columns, and the file of labels, which is believed where both have one."""
+    table, of_file = None, dict[str, str]()
+    if config.label_file is not None:
+        table = label_file.read(config.label_file, config.label_on, config.label_columns)
+        of_file = table.types
+        config = replace(config, label_sha256=table.sha256)
+    of_members = {}
+    if config.keep_fields:
+        of_members = _label_columns(urls, out, config, cluster, overwrite)
+    return replace(config, labels={**of_members, **of_file}), table
 
 
 def _label_columns(
@@ -123,6 +136,7 @@ def actor_config(
     settings: dict[str, Any],
     cluster: ClusterConfig,
     tasks: Sequence[Task] = (),
+    table: LabelTable | None = None,
 ) -> ActorConfig:
     """What the actors of an inversion are told."""
     return ActorConfig(
@@ -134,6 +148,7 @@ def actor_config(
         compile=cluster.compile,
         limits=_limits(cluster),
         is_long=_is_long(tasks, cluster),
+        labels=table,
     )
 
 

@@ -99,9 +99,9 @@ ENTRIES = {
 SETTINGS = {
     "steps": STEPS, "metrics": LINES, "latents": LINE, "latent_dtype": LINE, "align": LINE,
     "faces": LINE, "precision": LINE, "identity_steps": LINE, "save_images": BOOLEAN,
-    "keep_fields": TEXTS, "protocol": COUNT, "edit_directions": TEXTS, "edit_strengths": NUMBERS,
-    "edit_images": TEXT, "edit_protocol": COUNT, "edit_source": TEXT, "edit_where": TEXT,
-    "edit_pivot": COUNT, "edit_pivot_settings": TEXT,
+    "keep_fields": TEXTS, "labels_on": LINE, "protocol": COUNT, "edit_directions": TEXTS,
+    "edit_strengths": NUMBERS, "edit_images": TEXT, "edit_protocol": COUNT, "edit_source": TEXT,
+    "edit_where": TEXT, "edit_pivot": COUNT, "edit_pivot_settings": TEXT,
 }  # fmt: skip
 HASH_SUFFIX = "_sha256"
 SHARD_ENTRIES = ("url", "identity", "output")  # of each shard in `_run/shards.json`

@@ -19,7 +19,8 @@ from pipeline.report.source import Run
 
 # Settings that leave rows and numbers as they are, and those that people cannot read.
 NOT_TOLD = (
-    "metrics", "identity_steps", "latents", "save_images", "protocol", "keep_fields", "auto"
+    "metrics", "identity_steps", "latents", "save_images", "protocol", "keep_fields", "auto",
+    "labels_on", "labels_sha256",
 )  # fmt: skip
 ROWS_DEPEND_ON = ("align", "faces")
 FACE_BITS = 16  # of the number that names a row of a shard; the rest is the sample

@@ -86,3 +86,35 @@ def make_latents(tiny_inverter):
         )
 
     return make
+
+
+@pytest.fixture
+def make_edited(monkeypatch, tmp_path):
+    """Edit a folder along a random direction as `restyle edit` does, without Ray; returns the new folder."""
+    from dataclasses import replace
+
+    import torch
+
+    from generators import directions
+    from pipeline.config import ClusterConfig
+    from pipeline.editing.actor import EditorActor
+    from pipeline.editing.edit import EditConfig, plan_edit
+    from pipeline.engine.run_folder import RunFolder
+
+    monkeypatch.setattr("pipeline.engine.worker.worker_name", lambda: "here")
+
+    def make(latents, out, strengths=(2.0,), **settings):
+        path = tmp_path / "d.safetensors"
+        direction = np.random.default_rng(1).normal(size=latents.shape).astype(np.float32)
+        directions.save(path, torch.from_numpy(direction), {}, "")
+        config = EditConfig(directions=(str(path),), strengths=strengths, **settings)
+        how = ClusterConfig(gpus_per_actor=0)
+        plan = plan_edit(latents.path, str(out), config, how, dry_run=True)
+        RunFolder(plan.out).write_run_record(plan.settings, plan.tasks, overwrite=False)
+        editor = EditorActor(replace(plan.workers, n_threads=torch.get_num_threads()))
+        editor.load()
+        for task in plan.pending:
+            editor.process(task)
+        return str(out)
+
+    return make

@@ -41,13 +41,14 @@ def shard(tmp_path_factory, write_tar, photo):
 def start(one_thread, shard, tiny_inverter, tmp_path):
     """A function: a loaded actor, its task and its folder."""
 
-    def make(out="out", batch_size=None, bound=None, **changes):
+    def make(out="out", batch_size=None, bound=None, labels=None, **changes):
         config = RunConfig(
             str(tiny_inverter),
             align="none",
             metrics=("mse", "identity"),
             steps=2,
             keep_fields=("json",),
+            label_file=labels,
             bound=bound,
         )
         how = ClusterConfig(batch_size=batch_size)
@@ -70,6 +71,18 @@ def test_the_footer_names_the_batch_size_that_was_used_and_the_bound(start, aske
     assert report.seconds["wait"] > 0
     assert report.n_by_status == {"ok": 11, "decode_error": 2}
     assert LatentDataset(str(out)).table()["label_age"].to_pylist() == list(range(N))
+
+
+def test_labels_of_a_file_stand_beside_those_of_the_members(start, tmp_path):
+    people = tmp_path / "people.csv"
+    people.write_text("key,smile,age\n3.png,0.5,x\n0,1,y\nelsewhere,2,z\n")
+    actor, task, out = start(labels=str(people))
+    actor.process(task)
+    rows = LatentDataset(str(out)).table(["label_smile", "label_age", "label_json"]).to_pylist()
+    # The file is believed where both have a label; what the member says is not lost.
+    assert rows[0] == {"label_smile": 1.0, "label_age": "y", "label_json": '{"age": 0}'}
+    assert rows[3] == {"label_smile": 0.5, "label_age": "x", "label_json": '{"age": 3}'}
+    assert [row["label_smile"] for row in rows].count(None) == N - 2
 
 
 def test_an_inverter_without_ray_finds_what_the_actor_writes(
