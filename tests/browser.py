@@ -13,8 +13,8 @@ EXECUTABLE = next(
     None,
 )
 TIMEOUT_S = 60
-KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "Tab": 9}
-KEYS |= {" ": 32, "Enter": 13}
+KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40, "ArrowUp": 38, "Home": 36, "End": 35, "Tab": 9}
+KEYS |= {" ": 32, "Enter": 13, "Escape": 27}
 TEXTS = {" ": " ", "Enter": "\r"}
 
 
