@@ -178,7 +178,7 @@ def ticks(low: float, high: float, n: int = 4) -> list[tuple[float, str]]:
     return [(i * step, f"{i * step:.{digits}f}".replace("-", "−")) for i in range(first, last + 1)]
 
 
-def change(stats: Statistics, of: Literal["mean", "median"] = "mean") -> str:
+def change(stats: Statistics, of: Literal["mean", "median"]) -> str:
     """What became of a metric over the steps, in words."""
     metric, first, last = stats.metric, getattr(stats.first, of), getattr(stats.last, of)
     end = metric.text(last, unit=True)
@@ -188,6 +188,13 @@ def change(stats: Statistics, of: Literal["mean", "median"] = "mean") -> str:
     if start == metric.text(last):
         return f"stays at {end}"
     return f"{'falls' if last < first else 'rises'} from {start} to {end}"
+
+
+def arrow(stats: Statistics, of: Literal["mean", "median"]) -> str:
+    """The same in numbers alone: from the first step to the last."""
+    ends = [getattr(step, of) for step in (stats.first, stats.last)]
+    end = stats.metric.text(ends[1], unit=True)
+    return end if len(stats.steps) < 2 else f"{stats.metric.text(ends[0])} → {end}"
 
 
 def headline(all_stats: Sequence[Statistics]) -> str:

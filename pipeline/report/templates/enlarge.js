@@ -36,6 +36,7 @@
     button("close", "Close", "×", () => box.close())
   );
   box.setAttribute("aria-label", "Enlarged picture");
+  box.setAttribute("autofocus", ""); // itself, not its first button
   document.body.append(box);
   let shown = null;
 
