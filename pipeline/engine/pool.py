@@ -48,6 +48,7 @@ class Work:
     attempt: Attempt
     since: float  # on the monotonic clock
     n_rows: int = 0  # as last told
+    share: float = 0.0  # of the shard, as last told; 0 where that is not known
 
 
 class ActorPool:
@@ -171,6 +172,10 @@ class ActorPool:
             self._ask()
         return sum(work.n_rows for work in self.busy.values())
 
+    def share_begun(self) -> float:
+        """How many shards the rows of unfinished ones amount to, as far as the actors know."""
+        return sum(work.share for work in self.busy.values())
+
     def _ask(self) -> None:
         references = list(self._asked)
         ready = (
@@ -179,12 +184,12 @@ class ActorPool:
         for reference in ready:
             work = self._asked.pop(reference)
             try:
-                work.n_rows = ray.get(reference)
+                work.n_rows, work.share = ray.get(reference)
             except RayError:
-                work.n_rows = 0  # it died; its shard's reference tells the driver
+                work.n_rows, work.share = 0, 0.0  # it died; its shard's reference tells the driver
         waiting = {id(work) for work in self._asked.values()}
         new = [work for work in self.busy.values() if id(work) not in waiting]
-        self._asked |= {work.actor.n_rows.remote(): work for work in new}
+        self._asked |= {work.actor.reached.remote(): work for work in new}
 
     def active(self) -> list[ActiveShard]:
         """What each busy actor is at."""

@@ -109,6 +109,14 @@ class Worker(ABC):
         """Rows of the current task so far, for the progress bar."""
         return self._n_rows
 
+    def share_done(self) -> float:
+        """How much of the current task its rows so far are, 0 to 1; 0 where that is not known."""
+        return 0.0
+
+    def reached(self) -> tuple[int, float]:
+        """Both, for the progress bar."""
+        return self.n_rows(), self.share_done()
+
     def process(self, task: Task, search: CrashSearch | None = None) -> Report:
         """Do one task and commit its file.
 

@@ -29,6 +29,7 @@ from pipeline.records import AlignedFace, Sample, Status, Task
 from pipeline.shards import labels, reader
 from pipeline.storage import redact
 from pipeline.storage.pace import Limits
+from pipeline.storage.stream import Meter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class InversionActor(Worker):
     def __init__(self, config: ActorConfig) -> None:
         super().__init__(config)
         self.config = config
+        self._current: Inversion | None = None
 
     def load_models(self) -> None:
         """Load the model, and whatever measures."""
@@ -91,7 +93,16 @@ class InversionActor(Worker):
     def start(
         self, task: Task, stopwatch: Stopwatch, recorder: CrashRecorder | None
     ) -> Iterator[Inversion]:
-        yield Inversion(self, task, stopwatch, recorder)
+        self._current = Inversion(self, task, stopwatch, recorder)
+        try:
+            yield self._current
+        finally:
+            self._current = None
+
+    def share_done(self) -> float:
+        """Of the shard, by the bytes that were read and the rows that came of them."""
+        current = self._current
+        return 0.0 if current is None else current.share_done(self.n_rows())
 
     def execution(self) -> str:
         """How the model runs, where there was a choice: on a GPU, or where compiling was asked for."""
@@ -120,6 +131,11 @@ class Inversion:
     @property
     def n_samples(self) -> int:
         return self._reading.n_samples
+
+    def share_done(self, n_rows: int) -> float:
+        """How much of the shard its first ``n_rows`` rows are; 0 where its length is not known."""
+        # What was read ahead is not done: those rows are under way.
+        return self._reading.meter.share * min(1.0, n_rows / max(1, self.n_samples))
 
     def batches(self) -> Generator[list[Row], None, None]:
         """Rows, batch by batch; each sample that was read has at least one."""
@@ -183,13 +199,14 @@ class _Reading:
 
     def __init__(self, url: str, clock: Stopwatch, config: ActorConfig) -> None:
         self._url, self._clock, self._run, self.n_samples = url, clock, config.run, 0
-        self._limits = config.limits
+        self._limits, self.meter = config.limits, Meter()
         # Of samples on their way: not sent to aligners and back with the pixels.
         self._labels: dict[int, dict[str, Any]] = {}
         self._n_done = 0  # samples, whose labels are gone
 
     def samples(self) -> Iterator[Sample]:
-        source = reader.samples(self._url, frozenset(self._run.keep_fields), self._limits)
+        fields = frozenset(self._run.keep_fields)
+        source = reader.samples(self._url, fields, self._limits, self.meter)
         while True:
             with self._clock("read"):
                 sample = next(source, None)
