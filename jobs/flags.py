@@ -148,7 +148,7 @@ dry_run = flag("--dry-run", is_flag=True, help="Say what would be done, and stop
 
 
 def _talk(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    """Note how the command is to talk, before anything is said; click calls this, for the eager ones first."""
+    """Note how the command is to talk; click calls this, for the eager options first."""
     if param.name == "quiet":
         manner.quiet = value
     elif param.name == "as_json":

@@ -92,9 +92,12 @@ class Display:
 
     def told(self) -> str:
         """The numbers in words."""
+        if not self.n_rows:
+            return f"{clock(self.elapsed_s)} elapsed"
         left = "" if self.left_s is None else f", about {clock(self.left_s)} left"
         rate = speed(self.n_rows, self.working_s)
-        return f"{clock(self.elapsed_s)}{left}, {self.n_rows:,} rows, {rate}, {self.n_failed:,} failed"
+        rows = f"{self.n_rows:,} rows, {rate}, {self.n_failed:,} failed"
+        return f"{clock(self.elapsed_s)} elapsed{left}, {rows}"
 
     def _tick(self) -> None:
         while not self._stop.wait(TICK_S):
@@ -121,7 +124,7 @@ class _Bar(Display):
         self._bar = tqdm(
             total=n_shards,
             dynamic_ncols=True,
-            bar_format="{desc} {bar:24} {n:.1f}/{total} shards, {postfix}",
+            bar_format="{desc} {bar:24} {n:.1f}/{total} shards{postfix}",
             desc=self.phase,
         )
         self._last = ""

@@ -93,6 +93,7 @@ class InversionActor(Worker):
     def start(
         self, task: Task, stopwatch: Stopwatch, recorder: CrashRecorder | None
     ) -> Iterator[Inversion]:
+        """One shard to be inverted; nothing is read yet."""
         self._current = Inversion(self, task, stopwatch, recorder)
         try:
             yield self._current

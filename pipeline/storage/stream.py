@@ -63,9 +63,7 @@ def open_stream(
         ShardError: it cannot be opened, ended before its announced length, changed meanwhile, or is too slow.
     """
     limits = limits or Limits()
-    opened = (
-        _open_pipe(url, limits) if url.startswith(PIPE) else _open_source(url, limits, meter)
-    )
+    opened = _open_pipe(url, limits) if url.startswith(PIPE) else _open_source(url, limits, meter)
     with opened as raw:
         is_store = _is_store(url)
         buffered = io.BufferedReader(cast(Any, raw), STORE_BLOCK if is_store else READ_BLOCK)

@@ -115,7 +115,8 @@ def whiskers(compared: MetricComparison, runs: Sequence[Compared]) -> Whiskers:
         lines,
         [Tick(x(v), label) for v, label in ticks(x.low, x.high)],
         TOP + ROW * len(runs) + BOTTOM,
-        f"{metric.label}: means with intervals, and medians. " + "; ".join(line.title for line in lines),
+        f"{metric.label}: means with intervals, and medians. "
+        + "; ".join(line.title for line in lines),
     )
 
 

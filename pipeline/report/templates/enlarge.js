@@ -111,9 +111,11 @@
     if (chosen) show(chosen);
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || !event.target.matches("img")) return;
+    if (!["Enter", " "].includes(event.key) || !event.target.matches("img")) return;
     const chosen = chosenBy(event.target);
-    if (chosen) show(chosen);
+    if (!chosen) return;
+    event.preventDefault(); // the key is not for the button that comes into focus
+    show(chosen);
   });
   document.querySelectorAll(".row img").forEach((one) => {
     if (!one.alt) return;
