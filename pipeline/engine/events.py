@@ -1,6 +1,6 @@
 """What happens in a run, told as it happens to whoever listens: records of the logger ``restyle``.
 
-A record's ``facts`` are a dictionary with ``event`` and what belongs to it, as a line of the run's log has it.
+A record's ``facts`` are a dictionary: ``event`` and what belongs to it, as in a line of the run's log.
 """
 
 from __future__ import annotations
