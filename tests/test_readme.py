@@ -97,7 +97,8 @@ def test_one_photo(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/training.md", "docs/reading.md", "docs/editing.md"]
+    "page",
+    ["README.md", "docs/training.md", "docs/reading.md", "docs/editing.md", "docs/report.md"],
 )
 def test_every_command_and_option_exists(page):
     lines = [
