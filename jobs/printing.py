@@ -78,10 +78,10 @@ def say(*lines: object, err: bool = False, last: bool = False) -> None:
             _print(line, err=False)
 
 
-def speed(n: int, seconds: float) -> str:
-    """Rows per second, or seconds per row where they are slower than one a second."""
+def speed(n: int, seconds: float, noun: str = "row") -> str:
+    """Rows per second, or seconds per row where there is less than one a second."""
     rate = n / max(seconds, 1e-9)
-    return f"{1 / rate:.1f} s/row" if 0 < rate < 1 else f"{rate:.1f} rows/s"
+    return f"{1 / rate:.1f} s/{noun}" if 0 < rate < 1 else f"{rate:.1f} {noun}s/s"
 
 
 def clock(seconds: float) -> str:

@@ -101,7 +101,12 @@ class Display:
 
     def _tick(self) -> None:
         while not self._stop.wait(TICK_S):
-            self.ticked()
+            try:
+                self.ticked()
+            except (
+                Exception
+            ):  # nobody reads any more: the command's own thread meets that, too, and ends
+                return
 
     def changed(self) -> None:
         """There are new numbers."""
