@@ -30,8 +30,8 @@ class NullActor:
     def load(self) -> str:
         return "a node gpu 0 pid 1"
 
-    def n_rows(self) -> int:
-        return 0
+    def reached(self) -> tuple[int, float]:
+        return 0, 0.0
 
     def process(self, task: Any, search: Any = None) -> Any:
         from pipeline.records import Report

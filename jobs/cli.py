@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -24,7 +25,7 @@ from jobs.learn_direction import learn_direction
 from jobs.models import models
 from jobs.pack import pack
 from jobs.portraits import portraits
-from jobs.printing import guard, not_printed, say, show, unforeseen
+from jobs.printing import emit, guard, manner, not_printed, say, show, unforeseen
 from jobs.render import render
 from jobs.report import report
 from jobs.status import status
@@ -120,7 +121,10 @@ def _status() -> Any:
         if status is not None:
             say("", CONTINUE, err=True)
             return status
-        say(f"Error: {error if _can_be_mended(error) else unforeseen(error)}", err=True)
+        text = str(error) if _can_be_mended(error) else unforeseen(error)
+        if manner.as_json:
+            emit({"event": "error", "text": text})
+        say(f"Error: {text}", err=True)
         return 2
 
 
@@ -157,5 +161,23 @@ def _can_be_mended(error: BaseException) -> bool:
     return isinstance(error, tuple(kinds_loaded))
 
 
+def program() -> NoReturn:
+    """The process of a command: :func:`main`, and the end at once.
+
+    Python would take Ray and torch apart piece by piece after the last line, which takes seconds.
+    """
+    status: Any = 0
+    try:
+        main()
+    except SystemExit as stop:
+        status = stop.code
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    streams.let_go()
+    os._exit(status if isinstance(status, int) else 1)
+
+
 if __name__ == "__main__":
-    main()
+    program()

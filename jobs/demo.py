@@ -65,7 +65,8 @@ def demo(out: str, portraits: int) -> None:
 
     import torch
 
-    from jobs.console import ProgressBar, print_summary
+    from jobs.console import print_summary
+    from jobs.progress import display
     from pipeline import report
     from pipeline.config import ClusterConfig, RunConfig
     from pipeline.engine.run import execute
@@ -75,8 +76,8 @@ def demo(out: str, portraits: int) -> None:
     cluster = ClusterConfig()
     plan = run.plan_inversion([str(shards)], str(folder / "latents"), config, cluster)
     start = time.monotonic()
-    with ProgressBar(len(plan.pending)) as progress:
-        summary = execute(plan, cluster, progress)
+    with display(len(plan.pending)) as shown:
+        summary = execute(plan, cluster, shown)
     print_summary(plan, summary, time.monotonic() - start)
     if summary.failures:
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, replace
@@ -13,9 +14,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from jobs import paths
+from jobs.printing import manner
 
 Config = TypeVar("Config")
 PRESET = "--preset"
+LOG_LEVELS = ("error", "warning", "info", "debug")
 OTHER = "Options"  # the last heading
 MAX_WHOLE = 2**63 - 1
 MAX_SHOWN = 60  # characters of a wrong value that a message repeats
@@ -161,6 +164,50 @@ overwrite = flag(
     "--overwrite", is_flag=True, help="Delete what another run left in --out.", group="Output"
 )
 dry_run = flag("--dry-run", is_flag=True, help="Say what would be done, and stop.", group="Output")
+
+
+def _talk(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Note how the command is to talk; click calls this, for the eager options first."""
+    if param.name == "quiet":
+        manner.quiet = value
+    elif param.name == "as_json":
+        manner.as_json = value
+    else:
+        least = value or ("error" if manner.quiet else "warning")
+        manner.log_level = logging.getLevelNamesMapping()[least.upper()]
+
+
+def talk(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of commands that run long: how much they say, and in what form."""
+    shared: dict[str, Any] = {"group": "Messages", "expose_value": False, "callback": _talk}
+    for option in (
+        flag(
+            "--log-level",
+            type=click.Choice(LOG_LEVELS),
+            envvar="RESTYLE_LOG",
+            help="What stderr tells: info adds workers, retries and deaths, debug every shard. Also as "
+            "RESTYLE_LOG.  [default: warning]",
+            **shared,
+        ),
+        flag(
+            "--json",
+            "as_json",
+            is_flag=True,
+            is_eager=True,
+            help="Events as JSON on stdout, one object a line, in the place of bar and summary.",
+            **shared,
+        ),
+        flag(
+            "--quiet",
+            "-q",
+            is_flag=True,
+            is_eager=True,
+            help="Errors and the last line alone.",
+            **shared,
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 class ConfigCommand(click.Command):

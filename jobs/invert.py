@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     "glob or @FILE; may be given several times, and alone.",
 )
 @flags.dry_run
+@flags.talk
 def invert(
     inputs: tuple[str, ...],
     out: str,
@@ -109,13 +110,13 @@ def _tell(plan: RunPlan, model: str) -> None:
 
 def _execute(plan: RunPlan, cluster: ClusterConfig, model: str) -> None:
     """Run a plan and show how it goes; status 1 if shards failed."""
-    from jobs import console
+    from jobs import console, progress
     from pipeline.engine.run import execute
 
     console.warn_of_concurrent_run(plan)
     start = time.monotonic()
-    with console.ProgressBar(len(plan.pending)) as progress:
-        summary = execute(plan, cluster, progress)
+    with progress.display(len(plan.pending)) as shown:
+        summary = execute(plan, cluster, shown)
     console.print_summary(plan, summary, time.monotonic() - start)
     console.warn_of_demo_model(plan, model)
     if summary.failures:

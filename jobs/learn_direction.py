@@ -48,8 +48,9 @@ def learn_direction(latents: str, label: str, out: str, layers: str | None, **op
     learned = learn(latents, config)
     for boundary in [learned.target, *learned.conditions]:
         say(
-            f"{boundary.label}: accuracy {boundary.accuracy:.3f} on {boundary.n_test} rows held out, "
-            f"{boundary.majority:.3f} for always the larger class ({boundary.n_train} rows to learn from)"
+            f"{boundary.label}: accuracy {boundary.accuracy:.3f} on {boundary.n_test} rows held out, 95 % "
+            f"interval {boundary.interval[0]:.3f} to {boundary.interval[1]:.3f}; the baseline, always the "
+            f"larger class, has {boundary.majority:.3f} ({boundary.n_train} rows to learn from)"
         )
     if learned.conditions:
         say(f"{learned.remainder:.0%} of the direction remains once the conditions are removed")

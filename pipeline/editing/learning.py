@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,7 @@ from pipeline.latents import LatentDataset
 from pipeline.latents.schema import dense
 
 TEST_SHARE = 0.2
+Z_95 = 1.96  # standard deviations of a normal distribution around 95 % of it
 # Weight of the mean loss beside half the squared normal, for latents scaled to unit variance on average: the
 # same for any number of rows. Small: W+ has more entries than a folder has rows, and what tells two sides
 # apart best is not what changes a picture most.
@@ -59,6 +61,14 @@ class Boundary:
     majority: float  # what the larger class alone would give there
     n_train: int
     n_test: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """In which the accuracy on any rows like these lies, at 95 % (Wilson's score interval)."""
+        n, p = self.n_test, self.accuracy
+        middle, scale = p + Z_95**2 / (2 * n), 1 + Z_95**2 / n
+        room = Z_95 * math.sqrt(p * (1 - p) / n + Z_95**2 / (4 * n**2))
+        return (middle - room) / scale, (middle + room) / scale
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Work:
     attempt: Attempt
     since: float  # on the monotonic clock
     n_rows: int = 0  # as last told
+    share: float = 0.0  # of the shard, as last told; 0 where that is not known
 
 
 class ActorPool:
@@ -99,7 +100,7 @@ class ActorPool:
         options = {
             "num_gpus": self._each,
             "num_cpus": 0,
-            "max_concurrency": 2,  # process, and n_rows beside it
+            "max_concurrency": 2,  # process, and reached beside it
             "scheduling_strategy": "SPREAD",
         }
         n_alive = len(self.idle) + len(self.loading) + len(self.busy)
@@ -194,6 +195,10 @@ class ActorPool:
             self._ask()
         return sum(work.n_rows for work in self.busy.values())
 
+    def share_begun(self) -> float:
+        """How many shards the rows of unfinished ones amount to, as far as the actors know."""
+        return sum(work.share for work in self.busy.values())
+
     def _ask(self) -> None:
         references = list(self._asked)
         ready = (
@@ -202,12 +207,12 @@ class ActorPool:
         for reference in ready:
             work = self._asked.pop(reference)
             try:
-                work.n_rows = ray.get(reference)
+                work.n_rows, work.share = ray.get(reference)
             except RayError:
-                work.n_rows = 0  # it died; its shard's reference tells the driver
+                work.n_rows, work.share = 0, 0.0  # it died; its shard's reference tells the driver
         waiting = {id(work) for work in self._asked.values()}
         new = [work for work in self.busy.values() if id(work) not in waiting]
-        self._asked |= {work.actor.n_rows.remote(): work for work in new}
+        self._asked |= {work.actor.reached.remote(): work for work in new}
 
     def active(self) -> list[ActiveShard]:
         """What each busy actor is at."""

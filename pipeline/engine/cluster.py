@@ -15,6 +15,7 @@ import ray
 
 from pipeline.config import ClusterConfig
 from pipeline.engine import private_ray
+from pipeline.engine.events import tell
 from pipeline.engine.reachable import LOCAL, address_of, no_cluster, require_reachable
 from pipeline.errors import ConfigError
 
@@ -53,10 +54,12 @@ def connect(config: ClusterConfig) -> Iterator[None]:
         if address_of(config.address) == LOCAL:
             own.enter_context(private_ray.guarded())
         try:
+            tell({"event": "ray_starting", "address": address_of(config.address)})
             _join(config.address)
             _restore(handler)  # Ray has put its own
             yield
         finally:
+            tell({"event": "ray_stopping"})
             ray.shutdown()
             _restore(handler)  # and has taken away whatever was there
 

@@ -39,6 +39,7 @@ class Summary:
     workers: Counter[str] = field(default_factory=Counter)  # shards by worker
     executions: Counter[str] = field(default_factory=Counter)  # shards by how the model ran
     n_worse: int = 0  # rows that ended clearly above the error of their best step
+    begun: float = 0.0  # how many shards the rows of unfinished ones amount to, as far as is known
     n_retries: int = 0
     n_deaths: int = 0  # of workers
     failures: list[tuple[Task, str]] = field(default_factory=list)
@@ -131,7 +132,7 @@ class _Run:
             for attempt in attempts:
                 reason = f"workers die before they finish a single shard: {self._last_error}"
                 self._give_up(attempt.task, reason)
-        self.n_rows_begun = pool.n_rows_begun()
+        self.n_rows_begun, self.summary.begun = pool.n_rows_begun(), pool.share_begun()
         if self._run_log is not None and self._run_log.is_due:
             self._heartbeat()
 

@@ -180,6 +180,10 @@ class LocalPool:
         """Rows of the shard that is not finished."""
         return 0 if self._at is None or self._worker is None else self._worker.n_rows()
 
+    def share_begun(self) -> float:
+        """How much of that shard they are, as far as is known."""
+        return 0.0 if self._at is None or self._worker is None else self._worker.share_done()
+
     def active(self) -> list[ActiveShard]:
         """What the worker is at."""
         if self._at is None:

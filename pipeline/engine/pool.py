@@ -106,6 +106,10 @@ class Pool(Protocol):
         """Rows of unfinished shards, as far as the workers have told."""
         ...
 
+    def share_begun(self) -> float:
+        """How many shards the rows of unfinished ones amount to, as far as the workers know."""
+        ...
+
     def active(self) -> list[ActiveShard]:
         """What each busy worker is at."""
         ...

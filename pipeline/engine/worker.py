@@ -114,6 +114,14 @@ class Worker(ABC):
         """Have the current task end at its next batch, with an error; from another thread."""
         self._is_stopped.set()
 
+    def share_done(self) -> float:
+        """How much of the current task its rows so far are, 0 to 1; 0 where that is not known."""
+        return 0.0
+
+    def reached(self) -> tuple[int, float]:
+        """Both, for the progress bar."""
+        return self.n_rows(), self.share_done()
+
     def process(self, task: Task, search: CrashSearch | None = None) -> Report:
         """Do one task and commit its file.
 

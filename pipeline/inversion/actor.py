@@ -30,6 +30,7 @@ from pipeline.shards import inputs, labels
 from pipeline.shards.label_file import LabelTable
 from pipeline.storage import redact
 from pipeline.storage.pace import Limits
+from pipeline.storage.stream import Meter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ class InversionActor(Worker):
     def __init__(self, config: ActorConfig, host: Host | None = None) -> None:
         super().__init__(config, host)
         self.config = config
+        self._current: Inversion | None = None
 
     def load_models(self) -> None:
         """Load the model, and whatever measures."""
@@ -95,7 +97,17 @@ class InversionActor(Worker):
     def start(
         self, task: Task, stopwatch: Stopwatch, recorder: CrashRecorder | None
     ) -> Iterator[Inversion]:
-        yield Inversion(self, task, stopwatch, recorder)
+        """One shard to be inverted; nothing is read yet."""
+        self._current = Inversion(self, task, stopwatch, recorder)
+        try:
+            yield self._current
+        finally:
+            self._current = None
+
+    def share_done(self) -> float:
+        """Of the shard, by the bytes that were read and the rows that came of them."""
+        current = self._current
+        return 0.0 if current is None else current.share_done(self.n_rows())
 
     def execution(self) -> str:
         """How the model runs, where there was a choice: on a GPU, or where compiling was asked for."""
@@ -125,6 +137,11 @@ class Inversion:
     @property
     def n_samples(self) -> int:
         return self._reading.n_samples
+
+    def share_done(self, n_rows: int) -> float:
+        """How much of the shard its first ``n_rows`` rows are; 0 where its length is not known."""
+        # What was read ahead is not done: those rows are under way.
+        return self._reading.meter.share * min(1.0, n_rows / max(1, self.n_samples))
 
     def batches(self) -> Generator[list[Row], None, None]:
         """Rows, batch by batch; each sample that was read has at least one."""
@@ -193,7 +210,7 @@ class _Reading:
 
     def __init__(self, url: str, clock: Stopwatch, config: ActorConfig) -> None:
         self._url, self._clock, self._run, self.n_samples = url, clock, config.run, 0
-        self._limits, self._table = config.limits, config.labels
+        self._limits, self._table, self.meter = config.limits, config.labels, Meter()
         of_file = {} if self._table is None else self._table.types
         self._names = {n: type_ for n, type_ in self._run.labels.items() if n not in of_file}
         # Of samples on their way: not sent to aligners and back with the pixels.
@@ -201,7 +218,8 @@ class _Reading:
         self._n_done = 0  # samples, whose labels are gone
 
     def samples(self) -> Iterator[Sample]:
-        source = inputs.samples(self._url, frozenset(self._run.keep_fields), self._limits)
+        fields = frozenset(self._run.keep_fields)
+        source = inputs.samples(self._url, fields, self._limits, self.meter)
         while True:
             with self._clock("read"):
                 sample = next(source, None)

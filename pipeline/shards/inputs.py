@@ -24,6 +24,7 @@ from pipeline.storage import listing
 from pipeline.storage.filesystems import LOCAL, filesystem
 from pipeline.storage.listing import TAR_NAMES
 from pipeline.storage.pace import Limits
+from pipeline.storage.stream import Meter
 from pipeline.storage.urls import HTTP, PIPE, redact
 
 N_LOOKED_INTO = 100  # of tars, whether they are what they are called
@@ -71,24 +72,36 @@ def state(url: str) -> tuple[int, ...]:
 
 
 def samples(
-    url: str, fields: frozenset[str] = frozenset(), limits: Limits | None = None
+    url: str,
+    fields: frozenset[str] = frozenset(),
+    limits: Limits | None = None,
+    meter: Meter | None = None,
 ) -> Iterator[Sample]:
     """Every sample of a shard, once and in order.
 
     Args:
         fields: extensions of members beside the image whose bytes are wanted; see :func:`reader.samples`.
         limits: how slow the source of a tar may be; the usual ones if None.
+        meter: is told how far a tar was read, or how many of some photos were.
 
     Raises:
         ShardError: it cannot be read to its end; samples that came before are not to be used.
     """
     if photo_shards.is_photos(url):
-        return PhotoShard.of(url).samples(fields)
+        photos = PhotoShard.of(url)
+        return _metered(photos.samples(fields), len(photos.files), meter or Meter())
     return (
         parquet.samples(url, fields)
         if parquet.is_parquet(url)
-        else reader.samples(url, fields, limits)
+        else reader.samples(url, fields, limits, meter)
     )
+
+
+def _metered(read: Iterator[Sample], n: int, meter: Meter) -> Iterator[Sample]:
+    meter.n_in_all = n
+    for sample in read:
+        meter.n_read += 1
+        yield sample
 
 
 def footer(url: str, content: str) -> dict[str, object]:

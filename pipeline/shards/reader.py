@@ -23,7 +23,7 @@ from pipeline.shards.members import (
     too_large,
 )
 from pipeline.storage.pace import Limits
-from pipeline.storage.stream import READ_BLOCK, open_stream
+from pipeline.storage.stream import READ_BLOCK, Meter, open_stream
 from pipeline.storage.urls import redact, redacted_message
 
 # WebDataset's metadata, and what file managers leave behind: no samples, so no rows. A folder of such a name
@@ -35,7 +35,10 @@ MAX_PADDING_BYTES = 1 << 30
 
 
 def samples(
-    url: str, fields: frozenset[str] = frozenset(), limits: Limits | None = None
+    url: str,
+    fields: frozenset[str] = frozenset(),
+    limits: Limits | None = None,
+    meter: Meter | None = None,
 ) -> Iterator[Sample]:
     """Every sample of a shard, once. Consecutive members with one key are one sample.
 
@@ -44,11 +47,12 @@ def samples(
             whose bytes are wanted in ``Sample.fields``; a sample may lack them. One above
             ``MAX_FIELD_BYTES`` makes the sample a failure with status ``field_error``.
         limits: how slow its source may be; the usual ones if None.
+        meter: is told how far it was read.
 
     Raises:
         ShardError: not a tar, damaged or cut short; samples that came before are not to be used.
     """
-    with open_stream(url, limits) as stream, _as_shard_error(url):
+    with open_stream(url, limits, meter) as stream, _as_shard_error(url):
         index = 0
         key, members = "", Members(fields)
         for name, read in _members(stream, url, fields):

@@ -140,10 +140,22 @@ def _require_same_input(first_name: str, first: Run, name: str, run: Run) -> Non
 def _require_same_protocol(first_name: str, first: Run, name: str, run: Run) -> None:
     ours, theirs = (r.footer.get("metric_protocol", "").split(";")[0] for r in (first, run))
     if ours != theirs:
+        if _is_clamped(ours) != _is_clamped(theirs):
+            older = name if _is_clamped(ours) else first_name
+            raise ConfigError(
+                f"{older} was measured by an earlier release, which did not clamp reconstructions to [-1, 1] "
+                "first, so that its errors are larger for the same pictures; invert its shards again with "
+                "this release to compare them"
+            )
         raise ConfigError(
             f"{first_name} was measured on {ours} and {name} on {theirs}, so their numbers cannot be "
             "compared; compare models with the same input size"
         )
+
+
+def _is_clamped(protocol: str) -> bool:
+    """Since protocol 3."""
+    return "clamped" in protocol
 
 
 def measures_the_same(first: Run, run: Run, metric: str) -> bool:

@@ -72,6 +72,8 @@ def test_a_label_finds_its_direction(world, label):
     assert cosine(found.vectors, world.axes[0]) > 0.6
     assert found.target.accuracy > 0.85
     assert found.target.majority < 0.65
+    low, high = found.target.interval
+    assert 0.5 < low < found.target.accuracy < high < 1
     assert found.target.n_test == pytest.approx(0.2 * found.about["n_rows"], abs=1)
 
 

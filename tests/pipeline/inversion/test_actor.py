@@ -126,6 +126,19 @@ def test_stages_that_overlap_write_the_same_bytes(start):
     assert files[0] == files[1]
 
 
+def test_an_actor_knows_how_much_of_its_shard_is_done(start, monkeypatch):
+    actor, task, _ = start(batch_size=3, n_ahead=0)
+    told = [actor.reached()]
+    add = ShardWriter.add
+    monkeypatch.setattr(ShardWriter, "add", lambda *a: (told.append(actor.reached()), add(*a)))
+    actor.process(task)
+    rows, shares = zip(*told, strict=True)
+    assert list(rows) == sorted(rows)
+    assert list(shares) == sorted(shares)
+    assert shares[0] == 0
+    assert 0 < shares[-1] < 1  # the last rows were still to come
+
+
 class Failed(Exception):
     """Raised by one stage."""
 
