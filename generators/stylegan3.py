@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from generators.derived import Derived
 from generators.layers import Styles
 from generators.style_based import Mapping, Noise, StyleBasedGenerator, require_noise
+from generators.styled_conv import Formulation
 from generators.stylegan3_config import StyleGAN3Config
 from generators.stylegan3_layers import FourierInput, LayerWeights, SynthesisLayer
 
@@ -62,10 +63,12 @@ class StyleGAN3Synthesis(nn.Module):
             dtype: of the feature maps.
             for_compiler: for what a compiler can fuse, also where something else is faster without one.
         """
-        is_reference = self.reference
+        formulation: Formulation = "reference"
+        if not self.reference:
+            formulation = "fused" if for_compiler or self.input.weight.is_cuda else "in_place"
         tensors = [*self.parameters(), *self.buffers()]
-        key = (is_reference, for_compiler, dtype)
-        return self._derived.get(tensors, key, lambda: StyleGAN3Weights(self, is_reference, dtype))
+        key = (formulation, dtype)
+        return self._derived.get(tensors, key, lambda: StyleGAN3Weights(self, formulation, dtype))
 
     def draw(
         self,
@@ -78,7 +81,7 @@ class StyleGAN3Synthesis(nn.Module):
         x = self.input(w_plus[:, 0], transform).to(weights.dtype)
         styles = weights.styles(w_plus)
         for layer, style, own in zip(self.layers, styles, weights.layers, strict=True):
-            x = layer(x, style, own, weights.is_reference)
+            x = layer(x, style, own)
         return x.float() * self.output_scale
 
 
@@ -86,11 +89,11 @@ class StyleGAN3Weights:
     """What follows from a synthesis's weights alone."""
 
     def __init__(
-        self, synthesis: StyleGAN3Synthesis, is_reference: bool, dtype: torch.dtype
+        self, synthesis: StyleGAN3Synthesis, formulation: Formulation, dtype: torch.dtype
     ) -> None:
-        self.is_reference, self.dtype = is_reference, dtype
+        self.formulation, self.dtype = formulation, dtype
         layers: list[SynthesisLayer] = list(synthesis.layers)  # type: ignore[arg-type]
-        self.layers: list[LayerWeights] = [layer.weights(dtype) for layer in layers]
+        self.layers: list[LayerWeights] = [layer.weights(formulation, dtype) for layer in layers]
         # The first style vector moves the input.
         self.styles = Styles([layer.affine for layer in layers], range(1, len(layers) + 1))
 

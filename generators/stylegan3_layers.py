@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generators import filtered_activation, lowpass, ops
-from generators.filtered_activation import Resampling
+from generators import lowpass, ops
+from generators.filtered_activation import FilteredActivation, Resampling
 from generators.layers import EqualLinear, normal
+from generators.styled_conv import Formulation
 from generators.stylegan3_config import Band, LayerShape
 
 
@@ -94,7 +95,8 @@ class LayerWeights:
     )  # [I, O] float32, the squares of `weight` summed over its taps; None: colours
     scale: Tensor  # float32, what keeps the expected magnitude at 1
     bias: Tensor  # [O] float32
-    resampling: Resampling
+    activation: FilteredActivation | None  # None: colours
+    formulation: Formulation
 
 
 class SynthesisLayer(nn.Module):
@@ -114,34 +116,35 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("up_filter", _up_filter(shape))
         self.register_buffer("down_filter", _down_filter(shape))
 
-    def weights(self, dtype: torch.dtype) -> LayerWeights:
+    def weights(self, formulation: Formulation, dtype: torch.dtype) -> LayerWeights:
         """Its weights for feature maps of a dtype."""
-        shape, weight, energy = self.shape, self.weight, None
-        if shape.is_colours:
+        weight: Tensor = self.weight
+        energy, activation = None, None
+        if self.shape.is_colours:
             weight = weight / math.sqrt(weight[0].numel())
         else:
             weight = weight * weight.square().mean(dim=(1, 2, 3), keepdim=True).rsqrt()
             energy = weight.square().sum(dim=(2, 3)).t()
+            activation = self._activation(formulation, dtype)
         kernel = weight.to(dtype).contiguous(memory_format=torch.channels_last)
+        scale = self.magnitude_ema.rsqrt()
+        return LayerWeights(weight, kernel, energy, scale, self.bias, activation, formulation)
+
+    def _activation(self, formulation: Formulation, dtype: torch.dtype) -> FilteredActivation:
+        shape = self.shape
+        assert self.up_filter is not None, "every layer but the colours' has both filters"
+        assert self.down_filter is not None, "every layer but the colours' has both filters"
         resampling = Resampling(
             shape.up, shape.down, shape.padding, self.up_filter, self.down_filter
         )
-        scale = self.magnitude_ema.rsqrt()
-        return LayerWeights(weight, kernel, energy, scale, self.bias, resampling)
+        size = shape.source.size + shape.kernel - 1
+        return FilteredActivation(resampling, size, self.clamp, formulation, dtype)
 
-    def forward(
-        self, x: Tensor, style: Tensor, weights: LayerWeights, is_reference: bool
-    ) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor, weights: LayerWeights) -> Tensor:
         """[N, I, h, w] and styles [N, I], as its affine layer gives them -> [N, O, h', w']."""
-        if is_reference:
-            x = _reference_conv(x, style, weights)
-        else:
-            x = _conv(x, style, weights)
-        if self.shape.is_colours:
-            return ops.bound(x, self.clamp)
-        return filtered_activation.reference(
-            x, weights.resampling, filtered_activation.GAIN, self.clamp
-        )
+        convolve = {"reference": _grouped, "in_place": _one_by_one, "fused": _together}
+        x = convolve[weights.formulation](x, style, weights)
+        return ops.bound(x, self.clamp) if weights.activation is None else weights.activation(x)
 
 
 def _up_filter(shape: LayerShape) -> Tensor | None:
@@ -163,34 +166,47 @@ def _down_filter(shape: LayerShape) -> Tensor | None:
     return design(taps, target.cutoff, target.half_width, shape.rate)
 
 
-def _demodulation(style: Tensor, weights: LayerWeights) -> tuple[Tensor, Tensor]:
-    """Styles [N, I] and factors of the outputs, [N, O] or [1, 1], that together make a sample's own weights.
+def _together(x: Tensor, style: Tensor, weights: LayerWeights) -> Tensor:
+    """One weight for the whole batch, styles on the maps before and behind it: for a GPU.
 
     Demodulation cancels any factor of a style: its largest entry is set to 1, so that half precision holds
     all products. (The published code divides by a mean over the batch, for the same end.)
     """
-    if weights.energy is None:
-        return style, weights.scale.reshape(1, 1)
-    style = style / style.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
-    norm = style.square() @ weights.energy
-    return style, torch.rsqrt(norm + ops.DEMODULATION_EPS) * weights.scale
+    factor = weights.scale.reshape(1, 1)
+    if weights.energy is not None:
+        style = style / style.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
+        norm = style.square() @ weights.energy
+        factor = factor * torch.rsqrt(norm + ops.DEMODULATION_EPS)
+    dtype, pad = x.dtype, weights.kernel.shape[-1] - 1
+    out = F.conv2d(x * style.to(dtype)[:, :, None, None], weights.kernel, padding=pad)
+    bias = weights.bias.to(dtype)[:, None, None]
+    return torch.addcmul(bias, out, factor.to(dtype)[:, :, None, None])
 
 
-def _conv(x: Tensor, style: Tensor, weights: LayerWeights) -> Tensor:
-    style, factor = _demodulation(style, weights)
-    pad = weights.kernel.shape[-1] - 1
-    x = x * style.to(x.dtype)[:, :, None, None]
-    out = F.conv2d(x, weights.kernel, padding=pad)
-    bias = weights.bias.to(x.dtype)[:, None, None]
-    return torch.addcmul(bias, out, factor.to(x.dtype)[:, :, None, None])
+def _one_by_one(x: Tensor, style: Tensor, weights: LayerWeights) -> Tensor:
+    """Each sample by itself with its own weights: for a CPU, where scaling maps is dear."""
+    own = _own_weights(style, weights)
+    bias, pad = weights.bias.to(x.dtype), own.shape[-1] - 1
+    maps = [
+        F.conv2d(
+            one, w.to(x.dtype).contiguous(memory_format=torch.channels_last), bias, padding=pad
+        )
+        for one, w in zip(x.split(1), own.unbind(), strict=True)
+    ]
+    return torch.cat(maps) if len(maps) != 1 else maps[0]
 
 
-def _reference_conv(x: Tensor, style: Tensor, weights: LayerWeights) -> Tensor:
-    """Weights scaled for each sample, one grouped convolution."""
+def _grouped(x: Tensor, style: Tensor, weights: LayerWeights) -> Tensor:
+    """The definition: weights scaled for each sample, one grouped convolution."""
     n, i, h, w = x.shape
-    own = ops.modulate_weight(weights.weight, style, demodulate=weights.energy is not None)
-    own = (own * weights.scale).to(x.dtype)
+    own = _own_weights(style, weights).to(x.dtype)
     o, k = own.shape[1], own.shape[-1]
     grouped = own.reshape(n * o, i, k, k)
     out = F.conv2d(x.reshape(1, n * i, h, w), grouped, padding=k - 1, groups=n)
     return out.reshape(n, o, *out.shape[-2:]) + weights.bias.to(x.dtype)[:, None, None]
+
+
+def _own_weights(style: Tensor, weights: LayerWeights) -> Tensor:
+    """Weights of each sample, [N, O, I, k, k] float32."""
+    own = ops.modulate_weight(weights.weight, style, demodulate=weights.energy is not None)
+    return own * weights.scale
