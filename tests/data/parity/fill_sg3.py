@@ -25,7 +25,6 @@ any other weight                   n
 from __future__ import annotations
 
 import torch
-
 from fill import from_shapes, normal
 
 
