@@ -39,8 +39,9 @@ def parity():
     """Numbers of the published implementations: ``.folder`` and ``.fill``, which rebuilds the weights."""
     sys.path.insert(0, str(DATA / "parity"))
     import fill
+    import fill_sg3
 
-    return SimpleNamespace(folder=DATA / "parity", fill=fill)
+    return SimpleNamespace(folder=DATA / "parity", fill=fill, fill_sg3=fill_sg3)
 
 
 @pytest.fixture
