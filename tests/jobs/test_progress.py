@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from jobs import progress
-from jobs.cli import cli
+from jobs.cli import cli, main
 from jobs.printing import Manner, clock, manner, speed
 from pipeline.engine.driver import Summary
 from pipeline.engine.events import tell
@@ -76,6 +76,18 @@ def test_options_say_how_a_command_talks(tmp_path, write_tar):
     assert {json.loads(line)["event"] for line in lines} == {"message", "warning"}
     CliRunner().invoke(cli, command, env={"RESTYLE_LOG": "debug"})
     assert manner == Manner(log_level=logging.DEBUG)
+
+
+def test_an_error_is_an_event_too(tmp_path, monkeypatch, capsys):
+    command = ["restyle", "invert", str(tmp_path / "*.tar"), "--out", str(tmp_path / "o"), "--json"]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    said = capsys.readouterr()
+    event = json.loads(said.out.splitlines()[-1])
+    assert (stop.value.code, event["event"]) == (2, "error")
+    assert event["text"].startswith("no shard matches")
+    assert said.err.startswith("Error: no shard matches")
 
 
 def test_less_than_a_row_a_second_is_seconds_per_row():
