@@ -58,10 +58,10 @@ def plan_inversion(
         ConfigError, CheckpointError: one sentence that says what to do.
     """
     require_device(config.precision, cluster)
+    found = inputs.expand(shards)  # what is no input is told before anything is loaded
     model = load_model(config)
     if runs_here(cluster) and not torch.cuda.is_available():
         _require_memory(model, config, cluster.batch_size or batch_size.ON_CPU)
-    found = inputs.expand(shards)
     if config.keep_fields:
         config = replace(
             config, labels=_label_columns([*found.versions], out, config, cluster, overwrite)
