@@ -87,17 +87,8 @@ def main() -> None:
     guard()
     status = _status()
     streams.let_go()
-    if _is_computing():
-        os._exit(status)
     if status:
         sys.exit(status)
-
-
-def _is_computing() -> bool:
-    """Whether a stopped run left a thread that is in a network: Python's own end would abort it, and us."""
-    from pipeline.config import WORKER_THREAD
-
-    return any(thread.name == WORKER_THREAD for thread in threading.enumerate())
 
 
 def _status() -> Any:

@@ -40,8 +40,8 @@ def print_inputs(plan: RunPlan) -> None:
     say_some(inputs.dangling, "link", "skipped {} to nothing, or to a folder that is read anyway: ")
     say_some(inputs.unreadable, "folder", "warning: skipped {} that cannot be looked into: ")
     say_some(inputs.skipped, "file", "skipped {} without the extension of a photo: ")
-    again = "{} changed since: inverted again, old rows deleted: "
-    say_some([*plan.found.changed.values()], "shard", again)
+    again = "deleting {} of old rows and inverting again: "
+    say_some([*plan.found.changed.values()], "file", again)
 
 
 def say_unreadable(extensions: Mapping[str, int]) -> None:

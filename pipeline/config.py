@@ -30,8 +30,6 @@ MAX_LISTED = 8  # items of a setting that a message names; more are told by thei
 # Beside the Parquet files of a run: what it leaves for `status`, and what is not finished.
 RUN_FOLDER = "_run"
 FOOTER_KEY = b"restyle"  # of their record, in the footers of the Parquet files
-# Where a run without Ray computes; its thread may be left when the run is stopped.
-WORKER_THREAD = "restyle worker"
 # Raised when the same settings would write other numbers or columns than before. 2: float32 is IEEE on a GPU
 # too, and rows say their precision. 3: reconstructions are clamped, then measured; identity by dlib is
 # 1 - distance, rows say their best step, and arrays are lists of any length outside.

@@ -24,7 +24,7 @@ OUTPUT_NAME = re.compile(r"^(.*\.[0-9a-f]{16})\.[0-9a-f]{8}\.parquet$")
 
 
 def files(tasks: Sequence[Task], done: AbstractSet[str]) -> dict[str, str]:
-    """Files of shards that had another content, each with its shard's address.
+    """Files of shards that had another content, each with what is said of it.
 
     Args:
         tasks: what is asked for now.
@@ -32,7 +32,12 @@ def files(tasks: Sequence[Task], done: AbstractSet[str]) -> dict[str, str]:
     """
     by_shard = {m[1]: name for name in sorted(done) if (m := OUTPUT_NAME.match(name))}
     old = {t: by_shard.get(t.output.rsplit(".", 2)[0]) for t in tasks if t.output not in done}
-    return {name: storage.redact(t.source) for t, name in old.items() if name}
+    return {name: has_changed(storage.redact(t.source)) for t, name in old.items() if name}
+
+
+def has_changed(address: str) -> str:
+    """What is said of a shard whose content is another now."""
+    return f"{address} has changed since it was inverted"
 
 
 def photos_again(
@@ -41,7 +46,7 @@ def photos_again(
     done: AbstractSet[str],
     footer_of: Callable[[str], Mapping[str, Any]],
 ) -> dict[str, str]:
-    """Files that hold photos of the tasks, of shards that nobody asks for now, each with its address.
+    """Files that hold photos of the tasks, of shards that nobody asks for now, each with what is said of it.
 
     Args:
         tasks: what is asked for now.
@@ -72,7 +77,7 @@ def photos_again(
                 "name all of its photos again with --redo-changed, or choose another --out"
             )
         if old & wanted:
-            found[name] = record["shard"]
+            found[name] = f"photos of {record['shard']} are asked for in another shard now"
     return found
 
 
@@ -87,11 +92,9 @@ def refusal(changed: Mapping[str, str], folder: str, has_flag: bool) -> str:
     n_more = len(changed) - 1
     names = ", ".join(list(changed)[:N_NAMED])
     names += f" and {len(changed) - N_NAMED} more" if len(changed) > N_NAMED else ""
-    have = (
-        f"and {n_more} more have changed since they were" if n_more else "has changed since it was"
-    )
+    more = f" (and {n_more} more like it)" if n_more else ""
     flag = "pass --redo-changed, which does so, " if has_flag else ""
     return (
-        f"{next(iter(changed.values()))} {have} inverted; delete {names} in {folder} to invert "
+        f"{next(iter(changed.values()))}{more}; delete {names} in {folder} to invert "
         f"{'them' if n_more else 'it'} again, {flag}or choose another --out"
     )

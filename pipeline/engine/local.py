@@ -18,7 +18,6 @@ from typing import NoReturn
 
 import torch
 
-from pipeline.config import WORKER_THREAD
 from pipeline.engine.pool import Answer, Attempt, Died, Done, Failed, Ready
 from pipeline.engine.processes import ProcessTasks
 from pipeline.engine.progress import ActiveShard
@@ -134,7 +133,7 @@ class LocalPool:
         host = LocalHost(self._tasks, self._share)
         self._worker = self._config.worker_class(self._config, host)
         self._thread = Thread(
-            target=self._work, args=(self._worker,), name=WORKER_THREAD, daemon=True
+            target=self._work, args=(self._worker,), name="restyle worker", daemon=True
         )
         self._thread.start()
         self.n_loading = self.n_most = 1

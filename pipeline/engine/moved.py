@@ -15,6 +15,7 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 
 from pipeline import storage
+from pipeline.engine.changed import has_changed
 from pipeline.records import Task
 from pipeline.storage.listing import real_paths
 from pipeline.storage.urls import path_of
@@ -31,7 +32,7 @@ class Found:
     tasks: list[Task] = field(default_factory=list)  # those moved have the output that is there
     moved: list[tuple[str, str]] = field(default_factory=list)  # finished: from where to where
     gone: set[str] = field(default_factory=set)  # addresses that are asked for no more
-    # Files of shards that have changed since, to be deleted, each with its shard's address.
+    # Files of shards that have changed since, to be deleted, each with what is said of it.
     changed: dict[str, str] = field(default_factory=dict)
     # Of the name and size of a finished one, but not its date: a copy, or another shard.
     unsure: list[tuple[str, str]] = field(default_factory=list)
@@ -60,7 +61,7 @@ def find(tasks: Sequence[Task], records: Sequence[Record], done: AbstractSet[str
             if record["identity"] == task.version:
                 task = replace(task, output=record["output"])
             else:
-                found.changed[record["output"]] = url
+                found.changed[record["output"]] = has_changed(url)
         elif task.output not in done and (record := earlier.take(url, task.version, real)):
             found.gone.add(record["url"])
             if record["output"] in done:

@@ -206,7 +206,7 @@ class RunFolder(Folder):
 
         records = [r for r in self.shards() or [] if r["url"] not in found.gone]
         again = changed.photos_again(tasks, records, done, footer_of)
-        return {**changed.files(tasks, done), **again}
+        return {**again, **changed.files(tasks, done)}
 
     def planned(
         self, tasks: list[Task], overwrite: bool = False, redo_changed: bool | None = None

@@ -65,11 +65,11 @@ def plan_inversion(
         ConfigError, CheckpointError: one sentence that says what to do.
     """
     require_device(config.precision, cluster)
+    found = inputs.expand(shards)  # what is no input is told before anything is loaded
     config = _pinned(config)
     model = load_model(config)
     if runs_here(cluster) and not torch.cuda.is_available():
         _require_memory(model, config, cluster.batch_size or batch_size.ON_CPU)
-    found = inputs.expand(shards)
     config, table = _labelled([*found.versions], out, config, cluster, overwrite)
     settings = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
     tasks = run_folder.tasks_of(found.versions, fingerprint(settings), forget)

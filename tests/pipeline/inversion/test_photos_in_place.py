@@ -166,11 +166,16 @@ def test_a_finished_folder_is_finished_until_a_photo_is_added(inverted, plan, ph
     assert (again.pending, len(again.found.moved)) == ([], 1)
     with pytest.raises(ConfigError, match="1.png was inverted before, together with .*bad.jpg"):
         plan(inverted.photos / "1.png")
+    by_name = [path for path in inverted.photos.rglob("*.*g") if path.is_file()]
+    assert plan(*by_name).pending == []  # the same photos under another name
     new = inverted.photos / "new.png"
     new.write_bytes(photo(7))
     try:
         with pytest.raises(ConfigError, match="/photos/ has changed since.*pass --redo-changed"):
             plan(everything)
+        says = "photos of .*/photos/ are asked for in another shard now; delete photos.*pass --redo"
+        with pytest.raises(ConfigError, match=says):
+            plan(*by_name, new)
         again = plan(everything, redo_changed=True)
         folder = RunFolder(str(inverted.out))
         with pytest.raises(ConfigError, match="is finished; to take its rows away"):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -129,14 +130,24 @@ def test_photos_that_are_added_change_the_shards_that_they_fall_into():
     assert [PhotoShard.of(shard.source) for shard in after] == after
 
 
-def test_a_photo_that_nobody_may_read_is_a_row(folder):
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
-    (folder / "b.jpg").chmod(0)
-    [source] = found(folder / "b.jpg").versions
-    [sample] = inputs.samples(source)
-    assert (sample.status, sample.image) == ("missing_image", None)
+def test_a_photo_that_nobody_may_read_is_a_row(photo):
+    folder = Path(tempfile.mkdtemp())  # not below a folder of root alone
+    user = os.geteuid()
+    try:
+        folder.chmod(0o755)
+        (folder / "a.png").write_bytes(photo())
+        (folder / "a.json").write_text("{}")
+        (folder / "a.png").chmod(0)
+        (folder / "locked").mkdir(0)
+        os.seteuid(user or 65534)  # root may read everything
+        result = found(folder)
+        [sample] = inputs.samples(*result.versions, FIELDS)
+    finally:
+        os.seteuid(user)
+        shutil.rmtree(folder)
+    assert (sample.key, sample.status, sample.image) == ("a", "missing_image", None)
     assert "permission denied" in sample.error
+    assert result.unreadable == ["locked"]
 
 
 def test_what_is_no_input_is_refused_in_a_sentence(folder, tmp_path, photo, write_tar, monkeypatch):
