@@ -69,7 +69,7 @@ def test_what_is_recorded_is_what_the_commands_have():
 def test_a_stand_in_completes_as_the_command_does():
     for words in completion.COMMANDS:
         recorded = json.loads(completion.FILE.read_text())[" ".join(words)]
-        assert completion.record(completion.stand_in(*words)) == recorded
+        assert completion_file.record(completion.stand_in(*words)) == recorded
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")

@@ -120,13 +120,12 @@ def test_a_worker_that_cannot_load_ends_the_run(invert, make_shards, monkeypatch
 
 
 PROGRAM = """
-import sys
+import atexit, sys
 from jobs import cli
 sys.argv = ["restyle", *sys.argv[1:]]
-try:
-    cli.main()
-finally:
-    print("loaded:", *sorted({"ray", "torch"} & sys.modules.keys()))
+loaded = lambda: print("loaded:", *sorted({"ray", "torch"} & sys.modules.keys()), flush=True)
+atexit.register(loaded)
+cli.program()
 """
 
 
