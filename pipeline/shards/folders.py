@@ -61,8 +61,7 @@ def walked(root: str) -> Photos:
     for name in names:
         if name in labels:
             continue
-        is_hidden = any(part.startswith(".") for part in name.split("/"))
-        if is_hidden or not is_photo(name):
+        if is_hidden(name) or not is_photo(name):
             photos.skipped.append(name)
             continue
         photos.files.append(_photo(name, taken, found))
@@ -100,6 +99,11 @@ def extension(name: str) -> str:
 def is_photo(name: str) -> bool:
     """Whether this is the name of a picture."""
     return extension(name) in IMAGE_EXTENSIONS
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file, or a folder that it lies in, has a name that begins with a dot."""
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def without_labels(names: Iterable[str], photos: Iterable[str]) -> list[str]:

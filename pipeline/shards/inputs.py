@@ -27,6 +27,7 @@ from pipeline.storage.pace import Limits
 from pipeline.storage.stream import Meter
 from pipeline.storage.urls import HTTP, PIPE, redact
 
+NOT_REMOTE = "photos are read from folders of this machine, or of one that all nodes share"
 N_LOOKED_INTO = 100  # of tars, whether they are what they are called
 
 
@@ -130,7 +131,13 @@ class _Naming:
         if pattern.startswith(LOCAL):
             pattern = filesystem(pattern)[1]
         if storage.is_remote(pattern):
-            self._add({**self._remote(pattern)})
+            urls = self._remote(pattern)
+            for url in urls:
+                if folders.is_photo(url.partition("?")[0]) and not url.startswith(PIPE):
+                    raise ConfigError(
+                        f"{redact(url)} is a photo; {NOT_REMOTE}, so copy it, or pack photos into tars there"
+                    )
+            self._add({**urls})
         elif os.path.isdir(pattern):
             self._add_folder(pattern)
         elif os.path.isfile(pattern):
@@ -216,7 +223,8 @@ class _Naming:
                 "(`restyle edit` takes latents)"
             )
         photos = folders.walked(path)
-        files = [os.path.join(path, name) for name in photos.skipped if parquet.is_parquet(name)]
+        tables = [name for name in photos.skipped if parquet.is_parquet(name)]
+        files = [os.path.join(path, name) for name in tables if not folders.is_hidden(name)]
         if not photos.files:
             self._add_parquets(path, files, photos)
             return
@@ -234,7 +242,6 @@ class _Naming:
             self._folders.append(photos)
 
     def _add_parquets(self, path: str, files: Sequence[str], photos: Photos) -> None:
-        files = [file for file in files if not PurePath(file).name.startswith(".")]
         if not files:
             deeper = any(name.endswith(TAR_NAMES) for name in photos.skipped)
             raise ConfigError(
@@ -272,8 +279,7 @@ class _Naming:
             with suppress(ConfigError):
                 return listing.store_matches(pattern, (parquet.ENDING,), is_deep=True)
             raise ConfigError(
-                f"{error}: it holds neither tars nor Parquet files; photos are read from folders of this "
-                "machine, or of one that all nodes share"
+                f"{error}: it holds neither tars nor Parquet files; {NOT_REMOTE}"
             ) from None
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from latent_folders import failed, write_file
 
 from pipeline import report
 from pipeline.config import ClusterConfig, RunConfig
@@ -20,6 +21,7 @@ from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
 from pipeline.inversion import run
 from pipeline.latents import footer
+from pipeline.records import Status
 from pipeline.shards import packing
 from pipeline.shards.photos import Recorded, SourcePhotos
 from pipeline.storage import redact
@@ -189,3 +191,22 @@ def test_a_finished_folder_is_finished_until_a_photo_is_added(inverted, plan, ph
         assert folder.forget([str(inverted.photos)]) == [redact(again.pending[0].source)]
     finally:
         os.unlink(new)
+
+
+def test_crashed_rows_of_photos_are_tried_again(tiny_inverter, tmp_path, photo):
+    photos, out = tmp_path / "photos", str(tmp_path / "out")
+    photos.mkdir()
+    (photos / "a.png").write_bytes(photo())
+    config = RunConfig(str(tiny_inverter), align="none", metrics=("mse",))
+    first = run.plan_inversion([str(photos)], out, config, ClusterConfig())
+    [task] = first.pending
+    RunFolder(out).write_run_record(first.settings, first.tasks, overwrite=False)
+    rows = [failed(0, "a", Status.CRASHED, "it died")]
+    write_file(out, task.output, rows, config, (10, 16), first.settings, shard=redact(task.source))
+    again = [
+        run.plan_inversion(
+            [str(photos)], out, config, ClusterConfig(), retry_failed=retried
+        ).pending
+        for retried in (False, True)
+    ]
+    assert again == [[], [task]]

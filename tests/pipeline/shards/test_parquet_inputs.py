@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.config import FOOTER_KEY
 from pipeline.errors import ConfigError, ShardError
-from pipeline.shards import inputs, labels, parquet
+from pipeline.shards import inputs, labels
 from pipeline.storage import filesystem
 
 FIELDS = frozenset({"json", "txt", "cls"})
@@ -135,8 +135,8 @@ def test_tables_that_are_no_input_are_refused(img2dataset, tmp_path, write_tar, 
     with pytest.raises(ConfigError, match="holds photos and Parquet files with images"):
         inputs.expand([str(tmp_path)])
     # img2dataset lays a table without pictures beside tars, and beside photos.
-    shutil_names = {"tars": "00000.tar", "files": "0/000000000.png"}
-    for folder, name in shutil_names.items():
+    beside = {"tars": "00000.tar", "files": "0/000000000.png"}
+    for folder, name in beside.items():
         (tmp_path / folder / name).parent.mkdir(parents=True)
         pq.write_table(table.drop_columns(["jpg"]), tmp_path / folder / "00000.parquet")
         (tmp_path / folder / name).write_bytes(photo())
@@ -235,4 +235,3 @@ def test_a_large_table_takes_little_memory(tmp_path, photo):
     traced = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most + traced < 160 << 20  # of 256 MiB: some batches, not the file
-    assert parquet.BATCH_ROWS == 16
