@@ -175,6 +175,41 @@ def test_stopped_and_killed_it_leaves_no_process_and_goes_on(
     assert content(out) == content(tmp_path / "whole")
 
 
+ENDLESS = """
+import sys
+import torch
+from jobs import cli
+from pipeline.inversion.batches import BatchInverter
+
+def endless(self, batch):
+    print("computing", flush=True)
+    a = torch.ones(1000, 1000)
+    while True:
+        a = a @ a
+
+BatchInverter._invert = endless
+sys.argv = ["restyle", *sys.argv[1:]]
+cli.main()
+"""
+
+
+@pytest.mark.slow
+def test_stopped_inside_a_network_it_ends_as_stopped(make_shards, tiny_inverter, tmp_path):
+    """Python's own end would abort the thread that is there, and with it the process."""
+    words = ["invert", make_shards(1), "--out", tmp_path / "out", "--model", tiny_inverter]
+    command = [sys.executable, "-c", ENDLESS, *map(str, words), "--align", "none", "--metrics="]
+    with subprocess.Popen(
+        [*command, "--executor", "local"], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as run:  # fmt: skip
+        while run.stdout.readline() != "computing\n":
+            assert run.poll() is None, run.communicate()
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate()
+    assert (run.returncode, "terminate" in said) == (130, False), said
+    assert said.rstrip().endswith("stopped; run the same command again to resume")
+
+
 def test_what_runs_where(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     small = [Task(f"{i}.tar", "size=1000 mtime_ns=1", f"{i}.parquet") for i in range(3)]
