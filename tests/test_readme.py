@@ -97,7 +97,11 @@ def test_one_photo(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/training.md", "docs/reading.md", "docs/editing.md"]
+    "page",
+    [
+        "README.md",
+        *(f"docs/{name}.md" for name in ("training", "reading", "editing", "models", "install")),
+    ],
 )
 def test_every_command_and_option_exists(page):
     lines = [

@@ -10,7 +10,7 @@ import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
-from jobs import completion
+from jobs import completion, completion_file
 from jobs.cli import cli
 
 MAIN = "import sys; sys.argv[0] = 'restyle'; from jobs.cli import main; main()"
@@ -61,15 +61,15 @@ def test_no_torch_is_loaded_to_complete():
 
 
 def test_what_is_recorded_is_what_the_commands_have():
-    assert completion.as_text(completion.recorded_anew()) == completion.FILE.read_text(), (
-        "run python -m jobs.completion"
-    )
+    assert (
+        completion_file.as_text(completion_file.recorded_anew()) == completion.FILE.read_text()
+    ), "run python -m jobs.completion_file"
 
 
 def test_a_stand_in_completes_as_the_command_does():
     for words in completion.COMMANDS:
         recorded = json.loads(completion.FILE.read_text())[" ".join(words)]
-        assert completion.record(completion.stand_in(*words)) == recorded
+        assert completion_file.record(completion.stand_in(*words)) == recorded
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
