@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-fast check pictures chaos clean
+.PHONY: demo test test-fast test-oldest check pictures chaos clean
 
 demo: .venv/installed
 	$(BIN)/restyle demo --out demo
@@ -19,6 +19,19 @@ test: .venv/installed-dev
 
 test-fast: .venv/installed-dev
 	$(PYTEST) -n 2 -m "not ray and not browser and not slow"
+
+# The oldest torch that pyproject.toml allows, in an environment of its own (about 7 GB), networks and one demo.
+OLDEST := .venv-oldest
+OLDEST_TORCH := $(shell sed -n 's/.*"torch>=\([0-9.]*\),.*/\1/p' pyproject.toml)
+
+test-oldest: $(OLDEST)/installed
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest tests/generators tests/encoders -m "not slow"
+	$(OLDEST)/bin/restyle demo --out $(OLDEST)/demo --portraits 6
+
+$(OLDEST)/installed: pyproject.toml
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install -q -e . "torch==$(OLDEST_TORCH).*" pytest pytest-timeout pytest-xdist hypothesis
+	@touch $@
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -45,4 +58,4 @@ chaos: .venv/installed-dev
 	$(BIN)/python -m benchmarks.chaos
 
 clean:
-	rm -rf .venv build *.egg-info demo
+	rm -rf .venv $(OLDEST) build *.egg-info demo

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 from web_files import send, sending, serving
 
-from encoders import inspection, load_inverter
+from encoders import inspection, load_inverter, save_inverter
 from generators import CheckpointError, conversion, load_generator, save_generator
 from generators.files import addresses, download
 
@@ -267,3 +267,15 @@ def test_those_who_want_the_same_at_once_fetch_it_once(serve, model):
         paths = set(pool.map(download.local, [f"{server.url}/g.safetensors"] * 4))
     assert len(paths) == 1
     assert [one.headers["If-None-Match"] for one in server.asked] == [None, *['"one"'] * 3]
+
+
+def test_an_address_in_a_checkpoint_is_not_followed(serve, model, tiny_inverter, tmp_path):
+    server = serve(sending(model))
+    save_inverter(
+        tmp_path / "i.safetensors",
+        load_inverter(tiny_inverter),
+        generator_name=f"{server.url}/g.safetensors",
+    )
+    with pytest.raises(CheckpointError, match="names the address of its generator"):
+        load_inverter(tmp_path / "i.safetensors")
+    assert server.asked == []
