@@ -5,7 +5,8 @@
 Random weights at the published widths: StyleGAN2 config F, StyleGAN3 configurations T and R. The reference is
 the papers' formulation: weights scaled for each sample, one grouped convolution, filters over zeros that were
 stuffed in. The floor is the time that our arithmetic alone would take at the speed of a large matrix product
-measured in the same run. Formulations take turns, so that what else the machine does meets them alike.
+measured in the same run. One thread; times are the CPU's own for that thread, since a machine that others use
+makes everybody wait, and formulations take turns, so that the others' use of its caches meets them alike.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from functools import partial
 
 import torch
 
-from benchmarks.inversion import RESULTS, cpu_name, flops, peak
+from benchmarks.inversion import RESULTS, cpu_name, flops
 from generators import Generator, GeneratorConfig, StyleGAN3Config, StyleGAN3Generator
 from generators.precision import DTYPES
 from generators.style_based import StyleBasedGenerator
@@ -39,9 +40,21 @@ def networks(resolution: int) -> dict[str, Callable[[], StyleBasedGenerator]]:
 def once(generator: StyleBasedGenerator, latents: torch.Tensor, formulation: str) -> float:
     """Seconds of one batch."""
     generator.synthesis.reference = formulation == "reference"
-    start = time.perf_counter()
-    generator.synthesis(latents)
-    return time.perf_counter() - start
+    return taken(lambda: generator.synthesis(latents))
+
+
+def taken(job: Callable[[], object]) -> float:
+    """Seconds of this thread on the CPU."""
+    start = time.thread_time()
+    job()
+    return time.thread_time() - start
+
+
+def peak(dtype: torch.dtype) -> float:
+    """FLOP/s of a large matrix product."""
+    size = 2048
+    a, b = torch.randn(2, size, size).to(dtype).unbind(0)
+    return 2 * size**3 / min(taken(lambda: a @ b) for _ in range(5))
 
 
 def measured(generator: StyleBasedGenerator, batch: int, repeats: int) -> list[dict[str, object]]:
@@ -81,6 +94,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     torch.manual_seed(0)
+    torch.set_num_threads(1)
     rows = []
     print(f"{'':16} {'GFLOP':>13}  reference    ours   ratio   floor")
     with torch.inference_mode():

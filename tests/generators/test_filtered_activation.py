@@ -26,6 +26,7 @@ def test_formulations_are_the_definition(variant, clamp, monkeypatch):
     # So small that the result of every layer is made of several parts.
     monkeypatch.setattr(filtered_activation, "STRIP_NUMBERS", 1)
     monkeypatch.setattr(filtered_activation, "MIN_STRIP", 7)
+    monkeypatch.setattr(filtered_activation, "STRIP_CHANNELS", 2)
     monkeypatch.setattr(filtered_activation, "BLOCK", 16)
     for shape in shapes(variant):
         # Without symmetry, so that a filter turned around would be seen.
