@@ -30,8 +30,8 @@ class NullActor:
     def load(self) -> str:
         return "a node gpu 0 pid 1"
 
-    def n_rows(self) -> int:
-        return 0
+    def reached(self) -> tuple[int, float]:
+        return 0, 0.0
 
     def process(self, task: Any, search: Any = None) -> Any:
         from pipeline.records import Report
@@ -80,7 +80,7 @@ def _wait(
 
 def simulate(n_gpus: int, actor_class: type = NullActor) -> None:
     """Put the simulation in the place of Ray, for the driver and its pool of actors, in this process."""
-    from pipeline.engine import driver, pool
+    from pipeline.engine import actors
 
     new = SimpleNamespace(remote=lambda config: _Handle(actor_class(config)))
     actor = SimpleNamespace(options=lambda **_: new)
@@ -92,5 +92,5 @@ def simulate(n_gpus: int, actor_class: type = NullActor) -> None:
         remote=lambda _: actor,
         ObjectRef=Reference,
     )
-    pool.ray = driver.ray = simulated  # type: ignore[assignment]
-    pool._Head = lambda: SimpleNamespace(answers=lambda: True)  # type: ignore[assignment,misc]
+    actors.ray = simulated  # type: ignore[assignment]
+    actors._Head = lambda: SimpleNamespace(answers=lambda: True)  # type: ignore[assignment,misc]

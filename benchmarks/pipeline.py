@@ -30,6 +30,7 @@ from benchmarks.stand_in import SHARD, TimedConfig
 from pipeline import portraits
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.engine import driver, stopwatch
+from pipeline.engine.actors import ActorPool
 from pipeline.engine.cluster import connect
 from pipeline.engine.run_folder import RunFolder
 from pipeline.faces import images
@@ -71,7 +72,8 @@ class Bench:
             told["n_ahead"] = n_ahead
         workers = TimedConfig(**told)
         RunFolder(out).write_run_record(plan.settings, plan.tasks, overwrite=False)
-        summary = driver.run(plan.pending, workers, self._cluster, lambda *_: None)
+        pool = ActorPool(workers, self._cluster)
+        summary = driver.run(plan.pending, pool, workers.out, 1, lambda *_: None)
         assert not summary.failures, summary.failures
         assert set(summary.n_by_status) == {"ok"}, summary.n_by_status
         seconds = dict(summary.seconds)

@@ -63,14 +63,18 @@ def simulated(n: int, n_gpus: int = 64) -> dict[str, float]:
 def _measured(n: int, cluster: Any, n_actors: int) -> dict[str, float]:
     from benchmarks.null_actor import NullConfig
     from pipeline.engine import driver
+    from pipeline.engine.actors import ActorPool
+
+    def run(tasks: list[Any]) -> driver.Summary:
+        return driver.run(tasks, ActorPool(config, cluster), config.out, 1, lambda *_: None)
 
     config = NullConfig(out="out", settings={})
     # The first shards start workers and are not counted.
-    driver.run(_tasks(20, "warm"), config, cluster, lambda *_: None)
+    run(_tasks(20, "warm"))
     before = _resident("VmRSS")
     tasks = _tasks(n, "shards")
     wall, thread = time.perf_counter(), time.thread_time()
-    summary = driver.run(tasks, config, cluster, lambda *_: None)
+    summary = run(tasks)
     wall, thread = time.perf_counter() - wall, time.thread_time() - thread
     assert summary.n_shards == n
     growth = _resident("VmRSS") - before

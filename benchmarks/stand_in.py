@@ -80,7 +80,7 @@ class StandInActor(TimedActor):
         self.columns = schema.schema(config.run, *shape)
         scorer = Undescribed(config.run)
         self.inverter = BatchInverter(
-            model, config.run, scorer, self.inverter.batch_size, config.n_ahead
+            model, config.run, scorer, self.inverter.batch_size, self.host.tasks, config.n_ahead
         )
         asleep = Sleeping(model, config.run, scorer, Device(model.latent_avg.device))
         asleep.sleep_s = config.sleep_ms / 1000

@@ -23,8 +23,8 @@ from pipeline.faces import images
 
 DOCS = Path(__file__).parent
 N_PORTRAITS = 3
-# Of the report: its opening, as wide as a laptop shows it.
-WIDTH, HEIGHT = 1280, 1560
+# Of the report: its opening and its charts, as wide as a laptop shows them.
+WIDTH, HEIGHT = 1280, 1740
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from generators.stylegan2 import EqualLinear
+from generators.layers import EqualLinear
 
 CHANNELS = 512  # of the last feature map, of a head's layers and of a published w
 # In the pyramid: the first styles read the coarsest map, the next ones the middle, the rest the finest.

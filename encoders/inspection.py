@@ -19,15 +19,17 @@ from encoders.view import CARS, EVERYTHING, View
 from generators import (
     CheckpointError,
     Discriminator,
-    Generator,
     GeneratorConfig,
     config_of,
     delta,
     discriminator_config_of,
+    kinds,
 )
-from generators.files import checkpoint, download, nvidia, rosinality
+from generators.files import checkpoint, download, nvidia, nvidia_stylegan3, rosinality
+from generators.kinds import AnyConfig
 
 TO_INVERT = "an encoder that was trained with it, to invert"
+NVIDIA_NAMES = {"StyleGAN2": "StyleGAN2-ADA"}  # of kinds, where their files have another
 MAX_SHOWN = 300  # letters of a setting
 COMPUTED = "no; computed from a fixed seed when loaded"
 # Words of the settings and names of published files.
@@ -109,8 +111,8 @@ def _ours(path: Path) -> dict[str, str]:
         }
     elif header.kind == "generator":
         config = config_of(header, path)
-        checkpoint.restore(lambda: Generator(config), tensors, str(path))
-        facts |= _generator(config) | {"needs": TO_INVERT}
+        checkpoint.restore(lambda: kinds.make(config), tensors, str(path))
+        facts |= _generator(config) | {"needs": _needs(config)}
     elif header.kind == "direction":
         facts |= {name[:MAX_SHOWN]: _text(value) for name, value in header.config.items()}
         facts["needs"] = (
@@ -157,13 +159,21 @@ def _our_inverter(
 
 def _nvidia(path: Path) -> dict[str, str]:
     config, tensors = nvidia.describe(path)
+    name = kinds.name_of(config)
     return {
-        "kind": "generator (NVIDIA StyleGAN2-ADA)",
+        "kind": f"generator (NVIDIA {NVIDIA_NAMES.get(name, name)})",
         **_generator(config),
         "parameters": _parameters(sum(math.prod(t.shape) for t in tensors.values())),
         "latent average": "yes",
-        "needs": TO_INVERT,
+        "needs": _needs(config),
     }
+
+
+def _needs(config: AnyConfig) -> str:
+    reason = kinds.unfit_for_inversion(config)
+    return (
+        TO_INVERT if reason is None else f"nothing else; no encoder takes a generator {reason} yet"
+    )
 
 
 def _foreign(path: Path) -> dict[str, str]:
@@ -179,6 +189,15 @@ def _foreign(path: Path) -> dict[str, str]:
         }
     if "state_dict" in content:
         return _published(content, path)
+    if nvidia_stylegan3.is_stylegan3(content):
+        shape, tensors = nvidia_stylegan3.convert(content, str(path))
+        return {
+            "kind": f"generator (stylegan3-editing, {kinds.name_of(shape)})",
+            **_generator(shape),
+            "parameters": _parameters(_count(tensors)),
+            "latent average": "yes",
+            "needs": _needs(shape),
+        }
     use = auxiliary.use_of(content)
     if use is None:
         raise CheckpointError(
@@ -214,13 +233,17 @@ def _seen(input_size: tuple[int, ...], in_channels: int) -> dict[str, str]:
     }
 
 
-def _generator(config: GeneratorConfig, view: View = EVERYTHING) -> dict[str, str]:
+def _generator(config: AnyConfig, view: View = EVERYTHING) -> dict[str, str]:
     shown = "x".join(map(str, reversed(view.size(config.resolution))))
+    architecture = (
+        config.architecture if isinstance(config, GeneratorConfig) else kinds.name_of(config)
+    )
     padded = "" if view == EVERYTHING else f", without its padding {shown}"
     return {
         "resolution": f"{config.resolution}x{config.resolution} px{padded}",
         "styles": f"{config.n_styles} of {config.w_dim}",
-        **({"architecture": config.architecture} if config.architecture != "skip" else {}),
+        **({"labels": f"{config.c_dim} entries each"} if config.c_dim else {}),
+        **({"architecture": architecture} if architecture != "skip" else {}),
         **({"conv_clamp": f"{config.conv_clamp:g}"} if config.conv_clamp is not None else {}),
     }
 

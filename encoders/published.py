@@ -28,7 +28,7 @@ from encoders.style_encoder import (
 )
 from encoders.view import CARS, EVERYTHING, View
 from generators import Generator, GeneratorConfig, claims
-from generators.files import checkpoint, rosinality
+from generators.files import checkpoint, nvidia_stylegan3, rosinality
 from generators.files.checkpoint import CheckpointError
 
 # The first convolution of either backbone; its input channels tell ReStyle from pSp and e4e.
@@ -123,6 +123,11 @@ def describe(content: Mapping[str, Any], source: str) -> Description:
             f"{source} has {content_type}; the known types are {', '.join(ENCODERS)}"
         )
     encoder_state, decoder_state = split(content, source)
+    if nvidia_stylegan3.is_stylegan3(decoder_state):
+        raise CheckpointError(
+            f"{source} is an encoder for StyleGAN3, which this release cannot invert with; pass one for "
+            "StyleGAN2"
+        )
     generator, _ = rosinality.convert(decoder_state, source)
     channels = _channels(kind, encoder_state, source)
     # Single-pass models come with a flag; ReStyle's loop starts at the average in any case.

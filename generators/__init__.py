@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
 
 # Feature maps at 1024 px are 128 MB each; huge pages cut the cost of allocating them to a third on Linux
 # CPUs. torch reads this at its first allocation; a user's own setting wins.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
+from generators import kinds
 from generators.discriminator import Discriminator, DiscriminatorConfig
-from generators.files import checkpoint, download, nvidia, rosinality
+from generators.files import checkpoint, download, nvidia, nvidia_stylegan3, rosinality
 from generators.files.checkpoint import CheckpointError
+from generators.kinds import AnyConfig
+from generators.style_based import StyleBasedGenerator
 from generators.stylegan2 import Generator, GeneratorConfig
+from generators.stylegan3 import StyleGAN3Generator
+from generators.stylegan3_config import StyleGAN3Config
 
 __all__ = [
     "CheckpointError",
@@ -22,14 +26,15 @@ __all__ = [
     "DiscriminatorConfig",
     "Generator",
     "GeneratorConfig",
+    "StyleBasedGenerator",
+    "StyleGAN3Config",
+    "StyleGAN3Generator",
     "load_discriminator",
     "load_generator",
+    "load_stylegan2",
     "save_discriminator",
     "save_generator",
 ]
-
-
-Shape = TypeVar("Shape", GeneratorConfig, DiscriminatorConfig)
 
 
 def demo_path() -> Path:
@@ -37,11 +42,12 @@ def demo_path() -> Path:
     return Path(str(resources.files("generators") / "weights" / "demo.safetensors"))
 
 
-def load_generator(path: str | os.PathLike) -> Generator:
-    """A frozen generator on the CPU in float32.
+def load_generator(path: str | os.PathLike) -> StyleBasedGenerator:
+    """A frozen generator on the CPU in float32: a StyleGAN2 (`Generator`) or a `StyleGAN3Generator`.
 
     Args:
-        path: ``.safetensors`` (ours), ``.pt`` (rosinality), ``.pkl`` (NVIDIA StyleGAN2-ADA), or "demo".
+        path: ``.safetensors`` (ours), ``.pt`` (rosinality's StyleGAN2, stylegan3-editing's StyleGAN3),
+            ``.pkl`` (NVIDIA's StyleGAN2-ADA and StyleGAN3), or "demo".
             Of a ``.safetensors`` also its address: ``hf://owner/name/file.safetensors``, ``https://...``.
 
     Raises:
@@ -52,7 +58,10 @@ def load_generator(path: str | os.PathLike) -> Generator:
     if path.suffix == ".safetensors":
         return _load_ours(path)
     if path.suffix in (".pt", ".pth"):
-        return rosinality.load(path)
+        content = checkpoint.load_pt(path)
+        if nvidia_stylegan3.is_stylegan3(content):
+            return nvidia_stylegan3.load_pt(content, path)
+        return rosinality.from_content(content, path)
     if path.suffix == ".pkl":
         return nvidia.load(path)
     raise CheckpointError(
@@ -60,13 +69,35 @@ def load_generator(path: str | os.PathLike) -> Generator:
     )
 
 
-def config_of(header: checkpoint.Header, path: Path) -> GeneratorConfig:
+def load_stylegan2(path: str | os.PathLike) -> Generator:
+    """A generator that encoders, inversion, edits and training know: a StyleGAN2 without labels.
+
+    Args:
+        path: as for :func:`load_generator`.
+
+    Raises:
+        CheckpointError: as there, and for any other kind.
+    """
+    generator = load_generator(path)
+    reason = kinds.unfit_for_inversion(generator.config)
+    if reason is not None or not isinstance(generator, Generator):
+        raise CheckpointError(
+            f"{path} is a generator {reason}, which this release can draw with and convert, but not invert, "
+            "edit or train; pass a StyleGAN2 without labels"
+        )
+    return generator
+
+
+def config_of(header: checkpoint.Header, path: Path) -> AnyConfig:
     """The shape of the generator in a file of ours.
 
     Raises:
         CheckpointError: the header says none that can be.
     """
-    return _shape(GeneratorConfig, header, path)
+    try:
+        return kinds.config_from(header.config)
+    except (TypeError, ValueError) as error:
+        raise checkpoint.damaged_header(path, error) from None
 
 
 def discriminator_config_of(header: checkpoint.Header, path: Path) -> DiscriminatorConfig:
@@ -75,24 +106,23 @@ def discriminator_config_of(header: checkpoint.Header, path: Path) -> Discrimina
     Raises:
         CheckpointError: the header says none that can be.
     """
-    return _shape(DiscriminatorConfig, header, path)
-
-
-def _shape(kind: type[Shape], header: checkpoint.Header, path: Path) -> Shape:
     try:
-        return kind(**header.config)
+        return DiscriminatorConfig(**header.config)
     except (TypeError, ValueError) as error:
         raise checkpoint.damaged_header(path, error) from None
 
 
-def _load_ours(path: Path) -> Generator:
+def _load_ours(path: Path) -> StyleBasedGenerator:
     header, tensors = checkpoint.load(path, kind="generator")
     config = config_of(header, path)
-    return checkpoint.restore(lambda: Generator(config), tensors, str(path))
+    return checkpoint.restore(lambda: kinds.make(config), tensors, str(path))
 
 
 def save_generator(
-    path: str | os.PathLike, generator: Generator, notes: str = "", source: str | None = None
+    path: str | os.PathLike,
+    generator: StyleBasedGenerator,
+    notes: str = "",
+    source: str | None = None,
 ) -> None:
     """Write a generator as safetensors.
 
@@ -100,7 +130,9 @@ def save_generator(
         notes: one line for people: how it came about.
         source: sha256 of the foreign file it was converted from.
     """
-    header = checkpoint.Header("generator", generator.config.to_dict(), source, notes)
+    is_new = isinstance(generator, StyleGAN3Generator) or generator.c_dim > 0
+    version = checkpoint.WITH_OTHER_GENERATORS if is_new else checkpoint.FORMAT_VERSION
+    header = checkpoint.Header("generator", generator.config.to_dict(), source, notes, version)
     checkpoint.save(path, header, generator.state_dict())
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from generators import load_generator, save_generator
-from generators.files import atomic, checkpoint, download, rosinality
+from generators import (
+    Generator,
+    StyleBasedGenerator,
+    StyleGAN3Generator,
+    load_generator,
+    save_generator,
+)
+from generators.files import atomic, checkpoint, download, nvidia_stylegan3, rosinality
 from generators.files.checkpoint import CheckpointError
 
 Kind = Literal["generator", "inverter"]
@@ -44,7 +50,7 @@ def convert_generator(path: str | os.PathLike, out: str | os.PathLike) -> None:
 
     Args:
         path: what :func:`generators.load_generator` takes.
-        out: ``.safetensors`` (ours) or ``.pt`` (rosinality).
+        out: ``.safetensors`` (ours) or ``.pt`` (rosinality; of a StyleGAN3 stylegan3-editing).
 
     Raises:
         CheckpointError: ``path`` cannot be read, or not be what ``out`` asks for.
@@ -52,7 +58,7 @@ def convert_generator(path: str | os.PathLike, out: str | os.PathLike) -> None:
     out = require_output(out, (".safetensors", ".pt"), "a generator")
     generator = load_generator(path)
     if out.suffix == ".pt":
-        content = rosinality.export(generator)
+        content = _exported(generator)
         try:
             with atomic.written(out) as part:
                 torch.save(content, part)
@@ -61,6 +67,13 @@ def convert_generator(path: str | os.PathLike, out: str | os.PathLike) -> None:
     else:
         notes, source = provenance(path)
         save_generator(out, generator, notes, source)
+
+
+def _exported(generator: StyleBasedGenerator) -> dict[str, Any]:
+    if isinstance(generator, StyleGAN3Generator):
+        return nvidia_stylegan3.export(generator)
+    assert isinstance(generator, Generator), "there are two kinds"
+    return rosinality.export(generator)
 
 
 def require_output(out: str | os.PathLike, suffixes: tuple[str, ...], what: str) -> Path:

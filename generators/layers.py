@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,6 @@ from generators.styled_conv import (
     to_rgb,
 )
 
-Noise = Literal["const", "random", "none"]
 # Keeps the variance of the sum of a block and the way around it at 1.
 RESIDUAL_GAIN = math.sqrt(0.5)
 
@@ -88,7 +86,7 @@ class StyledConv(nn.Module):
         self,
         x: Tensor,
         style: Tensor,
-        noise: Noise,
+        noise: str,  # "const", "random" or "none"
         weights: ConvWeights,
         formulation: Formulation,
     ) -> Tensor:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from generators import ops
+from generators.frozen_conv import frozen_conv2d
 from generators.ops import ACTIVATION_GAIN, DEMODULATION_EPS, LEAKY_SLOPE
 
 Formulation = Literal["reference", "in_place", "fused"]
@@ -169,6 +170,13 @@ def _in_place(
 ) -> Tensor:
     dtype = x.dtype
     bias = (weights.bias * gain).to(dtype)
+    if _is_descent(x, weights, style, noise):
+        style, scale = _balanced(weights, style, gain)
+        noise = None if noise is None else noise.mul(gain).to(dtype)
+        doubles = weights.up == "transposed"
+        return frozen_conv2d(
+            x, style.to(dtype), scale.to(dtype), weights.kernel, bias, noise, doubles
+        )
     if len(x) == 1:
         # One sample: scaling the weights is cheaper than scaling the feature maps, twice.
         own = ops.modulate_weight(weights.weight, style, demodulate=True)[0] * gain
@@ -182,6 +190,14 @@ def _in_place(
     if noise is not None:
         out = out.add_(noise.mul(gain).to(dtype))
     return F.leaky_relu_(out, LEAKY_SLOPE)
+
+
+def _is_descent(x: Tensor, weights: ConvWeights, style: Tensor, noise: Tensor | None) -> bool:
+    """Whether gradients are asked for by latents, and by nothing that is a weight."""
+    if not torch.is_grad_enabled() or not (x.requires_grad or style.requires_grad):
+        return False
+    constants = (weights.weight, weights.kernel, weights.bias, *(() if noise is None else (noise,)))
+    return not any(each.requires_grad for each in constants)
 
 
 def _planar_conv(x: Tensor, kernel: Tensor, bias: Tensor | None, up: Upsampling) -> Tensor:
@@ -236,9 +252,12 @@ def to_rgb(
         out = _grouped_conv(x, own[..., None, None], up=False)
     elif formulation == "fused":
         out = torch.einsum("nihw,noi->nohw", x, own.to(x.dtype))
+    elif torch.is_grad_enabled():
+        # Pixels as the rows of a matrix: so are their gradients, side by side as the next layer takes them.
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2) @ own.to(x.dtype).transpose(1, 2)
+        out = pixels.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
     else:
         # Three outputs are little work: each sample's own weights on its own pixels, nothing copied.
-        # (Split, not indexed: the gradient of an index is as large as the whole of x.)
         samples = zip(x.split(1), own.to(x.dtype)[..., None, None].unbind(), strict=True)
         out = torch.cat([F.conv2d(one, weight) for one, weight in samples])
     return ops.bound(out.float() + weights.bias[:, None, None], clamp)

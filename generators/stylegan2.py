@@ -9,27 +9,30 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generators import claims, ops
 from generators.derived import Derived
 from generators.layers import (
     RESIDUAL_GAIN,
-    EqualLinear,
-    Noise,
     Residual,
     StyledConv,
     Styles,
     ToRGB,
     normal,
 )
+from generators.style_based import (
+    Mapping,
+    Noise,
+    StyleBasedGenerator,
+    require_mapping,
+    require_noise,
+)
 from generators.styled_conv import Formulation, Upsampling
 
 Architecture = Literal["skip", "resnet", "orig"]
 # Far beyond any generator there is: what a damaged or hostile file may ask for.
 MAX_RESOLUTION = 1 << 14
-MAX_MAPPING_LAYERS = 100
 # Pixels from which a compiled generator on a GPU doubles by phases; below, by a transposed convolution.
 POLYPHASE_SIZE = 256
 
@@ -48,6 +51,7 @@ class GeneratorConfig:
     conv_clamp: float | None = None  # bound of what each layer puts out (StyleGAN2-ADA); None: none
     # Figure 7 of arXiv 1912.04958: colours of every resolution summed, residual blocks, or neither.
     architecture: Architecture = "skip"
+    c_dim: int = 0  # entries of a label of a conditional generator; 0: it takes none
 
     def __post_init__(self) -> None:
         channels = claims.require_sizes("channels", self.channels, claims.MAX_WIDTH)
@@ -57,11 +61,7 @@ class GeneratorConfig:
             raise ValueError(
                 f"resolution must be a power of two from 8 to {MAX_RESOLUTION}, not {claims.shown(size)}"
             )
-        for name in ("z_dim", "w_dim", "mapping_width"):
-            if name != "mapping_width" or self.mapping_width is not None:
-                claims.require_int(name, getattr(self, name), 1, claims.MAX_WIDTH)
-        claims.require_int("n_mapping_layers", self.n_mapping_layers, 1, MAX_MAPPING_LAYERS)
-        claims.require_positive("mapping_lr_mul", self.mapping_lr_mul)
+        require_mapping(self)
         if self.conv_clamp is not None:
             claims.require_positive("conv_clamp", self.conv_clamp)
         if len(self.channels) != self.n_blocks:
@@ -102,32 +102,10 @@ class GeneratorConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a checkpoint's header."""
-        return asdict(self)
-
-
-class Mapping(nn.Module):
-    """Normal vectors to style vectors."""
-
-    def __init__(self, config: GeneratorConfig) -> None:
-        super().__init__()
-        self.z_dim = config.z_dim
-        between = [config.mapping_width or config.w_dim] * (config.n_mapping_layers - 1)
-        widths = [config.z_dim, *between, config.w_dim]
-        self.layers = nn.ModuleList(
-            EqualLinear(a, b, lr_mul=config.mapping_lr_mul) for a, b in pairwise(widths)
-        )
-        # Mean of w over z: where truncation pulls to and where inversion starts.
-        self.latent_avg: Tensor
-        self.register_buffer("latent_avg", torch.zeros(config.w_dim))
-
-    def forward(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """z [N, z_dim] -> w [N, w_dim], pulled to the average: avg + truncation * (w - avg)."""
-        if z.ndim != 2 or z.shape[1] != self.z_dim:
-            raise ValueError(f"z must be [N, {self.z_dim}], not {list(z.shape)}")
-        w = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
-        for layer in self.layers:
-            w = F.leaky_relu(layer(w), ops.LEAKY_SLOPE) * ops.ACTIVATION_GAIN
-        return w if truncation == 1.0 else self.latent_avg + truncation * (w - self.latent_avg)
+        plain = asdict(self)
+        if not self.c_dim:
+            del plain["c_dim"]  # headers from before there were labels stay what they are
+        return plain
 
 
 class Synthesis(nn.Module):
@@ -159,21 +137,25 @@ class Synthesis(nn.Module):
         between = pairwise(config.channels) if residual else ()
         self.skips = nn.ModuleList(Residual(n_in, n_out) for n_in, n_out in between)
 
-    def forward(self, w_plus: Tensor, noise: Noise = "const") -> Tensor:
+    def forward(
+        self, w_plus: Tensor, noise: Noise = "const", transform: Tensor | None = None
+    ) -> Tensor:
         """w_plus [N, n_styles, w_dim] -> images [N, 3, H, W] float32, nominally in [-1, 1].
 
         Args:
             noise: "const" adds the stored buffers, "random" fresh ones, "none" nothing.
+            transform: StyleGAN3's; there must be none here.
 
         Raises:
-            ValueError: another shape of ``w_plus`` or another word for ``noise``.
+            ValueError: another shape of ``w_plus``, another word for ``noise``, or a transform.
         """
         if w_plus.ndim != 3 or w_plus.shape[1:] != (self.n_styles, self.w_dim):
             raise ValueError(
                 f"w_plus must be [N, {self.n_styles}, {self.w_dim}], not {list(w_plus.shape)}"
             )
-        if noise not in ("const", "random", "none"):
-            raise ValueError(f'noise must be "const", "random" or "none", not {noise!r}')
+        require_noise(noise)
+        if transform is not None:
+            raise ValueError("only StyleGAN3 can move what it draws; leave out the transform")
         return self.draw(w_plus.float(), noise, self.weights(self.compute_dtype))
 
     def weights(self, dtype: torch.dtype, for_compiler: bool = False) -> SynthesisWeights:
@@ -258,40 +240,14 @@ class SynthesisWeights:
         self.styles = Styles([*(c.affine for c in convs), *(rgb.affine for rgb in rgbs)], sources)
 
 
-class Generator(nn.Module):
-    """``mapping(z)`` and ``synthesis(w_plus)``."""
+class Generator(StyleBasedGenerator):
+    """StyleGAN2: ``mapping(z)`` and ``synthesis(w_plus)``."""
+
+    config: GeneratorConfig
+    synthesis: Synthesis
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
         self.mapping = Mapping(config)
         self.synthesis = Synthesis(config)
-
-    @property
-    def resolution(self) -> int:
-        return self.config.resolution
-
-    @property
-    def n_styles(self) -> int:
-        return self.config.n_styles
-
-    @property
-    def w_dim(self) -> int:
-        return self.config.w_dim
-
-    @property
-    def latent_avg(self) -> Tensor:
-        """Average style vector [w_dim]."""
-        return self.mapping.latent_avg
-
-    def forward(self, z: Tensor, truncation: float = 1.0, noise: Noise = "const") -> Tensor:
-        """z [N, z_dim] -> images [N, 3, H, W]: one style vector for every layer."""
-        w = self.mapping(z, truncation)
-        return self.synthesis(w[:, None].expand(-1, self.n_styles, -1), noise)
-
-    @torch.inference_mode()
-    def estimate_latent_avg(self, n_samples: int = 10_000, seed: int = 0) -> Tensor:
-        """Mean of the mapping of ``n_samples`` normal vectors, [w_dim]; the same for the same seed."""
-        source = torch.Generator().manual_seed(seed)
-        z = torch.randn(n_samples, self.config.z_dim, generator=source)
-        return self.mapping(z.to(self.latent_avg.device)).mean(dim=0).clone()

@@ -1,5 +1,5 @@
 """``python -m jobs`` is ``restyle``."""
 
-from jobs.cli import main
+from jobs.cli import program
 
-main()
+program()

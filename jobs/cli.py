@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 import sys
+import threading
 from typing import Any, NoReturn
 
 import click
@@ -22,7 +25,7 @@ from jobs.learn_direction import learn_direction
 from jobs.models import models
 from jobs.pack import pack
 from jobs.portraits import portraits
-from jobs.printing import guard, not_printed, say, show, unforeseen
+from jobs.printing import emit, guard, manner, not_printed, say, show, unforeseen
 from jobs.render import render
 from jobs.report import report
 from jobs.status import status
@@ -37,8 +40,8 @@ def cli() -> None:
 
     \b
     restyle demo --out demo                              see it work, on a CPU
+    restyle invert photos/ --out latents/                photos, or shards of them -> Parquet
     restyle pack photos/ 'shards/%06d.tar'               a folder of photos -> shards
-    restyle invert 'shards/*.tar' --out latents/         shards -> Parquet
     restyle report latents/ --out report.html            a page to look at
     """
 
@@ -109,7 +112,10 @@ def _status() -> Any:
         if status is not None:
             say("", CONTINUE, err=True)
             return status
-        say(f"Error: {error if _can_be_mended(error) else unforeseen(error)}", err=True)
+        text = str(error) if _can_be_mended(error) else unforeseen(error)
+        if manner.as_json:
+            emit({"event": "error", "text": text})
+        say(f"Error: {text}", err=True)
         return 2
 
 
@@ -146,5 +152,23 @@ def _can_be_mended(error: BaseException) -> bool:
     return isinstance(error, tuple(kinds_loaded))
 
 
+def program() -> NoReturn:
+    """The process of a command: :func:`main`, and the end at once.
+
+    Python would take Ray and torch apart piece by piece after the last line, which takes seconds.
+    """
+    status: Any = 0
+    try:
+        main()
+    except SystemExit as stop:
+        status = stop.code
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    streams.let_go()
+    os._exit(status if isinstance(status, int) else 1)
+
+
 if __name__ == "__main__":
-    main()
+    program()

@@ -1,18 +1,16 @@
-"""What the commands show of a run: a bar while it goes, a summary at its end."""
+"""What the commands say of a run before it and after it; jobs/progress.py shows how it goes."""
 
 from __future__ import annotations
 
-import time
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from jobs.printing import say
+from jobs.printing import emit, manner, note, say, speed
 
 if TYPE_CHECKING:
     from pipeline.engine.driver import Summary
     from pipeline.engine.run import RunPlan
+    from pipeline.shards.label_file import LabelTable
 
 N_LABELS_SHOWN = 30
 STAGES = ("read", "align", "invert", "refine", "edit", "tune", "draw", "score", "identity", "write")
@@ -21,44 +19,6 @@ STAGES = ("read", "align", "invert", "refine", "edit", "tune", "draw", "score", 
 def n_of(n: int, noun: str) -> str:
     """Such as ``1 shard`` or ``2 shards``."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-class ProgressBar:
-    """Shards done, rows per second, failures and an estimate; called by the driver."""
-
-    def __init__(self, n_shards: int, doing: str = "inverting") -> None:
-        self._bar = tqdm(
-            total=n_shards,
-            disable=not n_shards,
-            unit="shard",
-            dynamic_ncols=True,
-            bar_format="{desc} {bar:24} {n:.1f}/{total} shards, {elapsed} elapsed, "
-            "{remaining} remaining{postfix}",
-            desc=doing,
-        )
-        self._start = time.monotonic()
-        self._last_postfix = ""
-
-    def __enter__(self) -> ProgressBar:
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._bar.close()
-
-    def __call__(self, summary: Summary, n_rows_begun: int) -> None:
-        n_rows = summary.n_rows + n_rows_begun
-        n_failed = summary.n_rows - summary.n_by_status["ok"]
-        n_done: float = summary.n_shards + len(summary.failures)
-        # A begun shard counts by its rows, as soon as a finished one tells how many to expect.
-        if n_rows_begun and summary.n_shards:
-            n_done += min(0.9, n_rows_begun / max(1, summary.n_rows / summary.n_shards))
-        rate = n_rows / max(1e-9, time.monotonic() - self._start)
-        postfix = f"{n_rows} rows, {rate:.1f} rows/s, {n_failed} failed"
-        if postfix == self._last_postfix and n_done == self._bar.n:
-            return
-        self._last_postfix = postfix
-        self._bar.n = n_done
-        self._bar.set_postfix_str(postfix, refresh=True)
 
 
 def print_plan(plan: RunPlan) -> None:
@@ -70,6 +30,41 @@ def print_plan(plan: RunPlan) -> None:
         say(f"  {redact(task.source)} -> {task.output}")
 
 
+def print_inputs(plan: RunPlan) -> None:
+    """Photos that are read where they lie, and what was left out beside them; shards that are done again."""
+    inputs = plan.inputs
+    if inputs.n_photos:
+        photos, shards = n_of(inputs.n_photos, "photo"), n_of(inputs.n_photo_shards, "shard")
+        say(f"{photos} where they lie, in {shards}")
+    say_unreadable(inputs.extensions)
+    say_some(inputs.dangling, "link", "skipped {} to nothing, or to a folder that is read anyway: ")
+    say_some(inputs.unreadable, "folder", "warning: skipped {} that cannot be looked into: ")
+    say_some(inputs.skipped, "file", "skipped {} without the extension of a photo: ")
+    again = "deleting {} of old rows and inverting again: "
+    say_some([*plan.found.changed.values()], "file", again)
+
+
+def say_unreadable(extensions: Mapping[str, int]) -> None:
+    """Which photos will not be read with what is installed here, and what to do.
+
+    Args:
+        extensions: how many photos have which.
+    """
+    from pipeline.faces import unsupported
+
+    for extension, count in sorted(extensions.items()):
+        if (way := unsupported.way_to_read(extension)) is not None:
+            files = n_of(count, f".{extension} file")
+            say(f"{files} will not be read with what is installed here: {way}")
+
+
+def say_some(names: Sequence[str], noun: str, sentence: str) -> None:
+    """A sentence about some files, if there are any: with their number in place of {}, then a few names."""
+    if names:
+        some = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+        say(sentence.format(n_of(len(names), noun)) + some)
+
+
 def print_labels(plan: RunPlan) -> None:
     """The columns that labels have in this run, and their types."""
     from pipeline.shards import labels
@@ -78,6 +73,22 @@ def print_labels(plan: RunPlan) -> None:
     if columns:
         more = f" and {len(columns) - N_LABELS_SHOWN} more" if len(columns) > N_LABELS_SHOWN else ""
         say(f"labels: {', '.join(columns[:N_LABELS_SHOWN])}{more}")
+    table = getattr(plan.workers, "labels", None)
+    if table is not None:
+        print_label_file(table)
+
+
+def print_label_file(table: LabelTable) -> None:
+    """How many images a file has labels of, and what of it is not used."""
+    say(f"labels of {n_of(len(table.keys), 'key')}: {table.address}")
+    if table.left_out:
+        say(
+            f"left out, because their names or types are none of a label's: {', '.join(table.left_out)}",
+            err=True,
+        )
+    for name, n in table.misfits.items():
+        kind = table.types[f"label_{name}"]
+        say(f"{name}: {n_of(n, 'value')} left out, because most are of type {kind}", err=True)
 
 
 def print_found(plan: RunPlan) -> None:
@@ -88,22 +99,20 @@ def print_found(plan: RunPlan) -> None:
             f"{', ...' if len(moved) > 1 else ''})"
         )
     if unsure := plan.found.unsure:
-        say(
+        note(
             f"warning: {n_of(len(unsure), 'shard')} with the name and size of one that is done, but another "
             f"date ({unsure[0][0]} -> {unsure[0][1]}{', ...' if len(unsure) > 1 else ''}): if these are "
-            "copies, their rows come twice; stop, copy them with their dates (cp -p, rsync -t), run again",
-            err=True,
+            "copies, their rows come twice; stop, copy them with their dates (cp -p, rsync -t), run again"
         )
 
 
 def print_not_retried(plan: RunPlan) -> None:
     """Which shards have rows that `--retry-failed` would try again, if it reached them."""
     if plan.left:
-        say(
+        note(
             f"warning: {n_of(len(plan.left), 'finished shard')} with crashed or not_finite rows not retried, "
             f"because not named here, or gone ({plan.left[0]}{', ...' if len(plan.left) > 1 else ''}): "
-            "those rows stay as they are",
-            err=True,
+            "those rows stay as they are"
         )
 
 
@@ -124,34 +133,32 @@ def print_forgotten(urls: list[str], dry_run: bool) -> None:
 def warn_of_concurrent_run(plan: RunPlan) -> None:
     """Say so where another run is writing to the same folder."""
     if plan.concurrent_run:
-        say(
+        note(
             f"warning: {plan.concurrent_run} is writing to the same folder now; both will write the same "
-            "rows, so one of the two is wasted work",
-            err=True,
+            "rows, so one of the two is wasted work"
         )
 
 
 def warn_of_demo_model(plan: RunPlan, model: str) -> None:
     """Say what the demo's model is for where it is given anything but rendered portraits."""
     if model == "demo" and plan.tasks and not _are_rendered(plan):
-        say(
+        note(
             "note: the demo model only draws rendered portraits; for photos of real faces pass a published "
-            "checkpoint with --model (README, 'A published checkpoint')",
-            err=True,
+            "checkpoint with --model (README, 'A published checkpoint')"
         )
 
 
 def _are_rendered(plan: RunPlan) -> bool:
     """Whether the first sample brings the vector that it was drawn from, as `restyle portraits` writes it."""
     from pipeline.errors import ShardError
-    from pipeline.shards import reader
+    from pipeline.shards import inputs
     from pipeline.storage import is_remote
 
     source = plan.tasks[0].source
     if is_remote(source):
         return False
     try:
-        first = next(reader.samples(source, frozenset({"npy"})), None)
+        first = next(inputs.samples(source, frozenset({"npy"})), None)
     except ShardError:  # the run will say more
         return False
     return first is not None and "npy" in first.fields
@@ -159,15 +166,17 @@ def _are_rendered(plan: RunPlan) -> bool:
 
 def print_summary(plan: RunPlan, summary: Summary, seconds: float) -> None:
     """The last lines: rows by status, time by stage, unfinished shards, where the output is."""
+    if manner.as_json:
+        _emit_summary(plan, summary, seconds)
+        return
     n_before = len(plan.tasks) - len(plan.pending)
     if n_before:
         say(f"{n_before} of {len(plan.tasks)} shards were finished before")
     if summary.n_shards:
         rows = ", ".join(f"{n} {status}" for status, n in sorted(summary.n_by_status.items()))
-        rate = summary.n_rows / max(seconds, 1e-9)
         say(
             f"{n_of(summary.n_shards, 'shard')}, {n_of(summary.n_samples, 'sample')}, "
-            f"{n_of(summary.n_rows, 'row')} ({rows}) in {seconds:.1f} s, {rate:.1f} rows/s"
+            f"{n_of(summary.n_rows, 'row')} ({rows}) in {seconds:.1f} s, {speed(summary.n_rows, seconds)}"
         )
         stages = [stage for stage in STAGES if stage in summary.seconds]
         busy = ", ".join(f"{stage} {summary.seconds[stage]:.1f} s" for stage in stages)
@@ -188,4 +197,29 @@ def print_summary(plan: RunPlan, summary: Summary, seconds: float) -> None:
     if summary.failures:
         failed = n_of(len(summary.failures), "shard")
         say(f"{failed} failed; fix the cause and run the same command again", err=True)
-    say(f"latents: {redact(plan.out)}")
+    say(f"latents: {redact(plan.out)}", last=True)
+
+
+def _emit_summary(plan: RunPlan, summary: Summary, seconds: float) -> None:
+    from pipeline.storage import redact
+
+    emit(
+        {
+            "event": "summary",
+            "out": redact(plan.out),
+            "n_asked": len(plan.tasks),
+            "n_before": len(plan.tasks) - len(plan.pending),
+            "n_done": summary.n_shards,
+            "n_samples": summary.n_samples,
+            "n_rows": summary.n_rows,
+            "rows": dict(summary.n_by_status),
+            "n_worse": summary.n_worse,
+            "n_retries": summary.n_retries,
+            "n_deaths": summary.n_deaths,
+            "busy_s": {stage: round(busy, 3) for stage, busy in summary.seconds.items()},
+            "seconds": round(seconds, 3),
+            "failures": [
+                {"shard": redact(task.source), "error": error} for task, error in summary.failures
+            ],
+        }
+    )

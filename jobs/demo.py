@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
@@ -61,7 +63,10 @@ def demo(out: str, portraits: int) -> None:
         _photos(folder / "photos", portraits)
         _pack(folder / "photos", shards)
 
-    from jobs.console import ProgressBar, print_summary
+    import torch
+
+    from jobs.console import print_summary
+    from jobs.progress import display
     from pipeline import report
     from pipeline.config import ClusterConfig, RunConfig
     from pipeline.engine.run import execute
@@ -71,21 +76,28 @@ def demo(out: str, portraits: int) -> None:
     cluster = ClusterConfig()
     plan = run.plan_inversion([str(shards)], str(folder / "latents"), config, cluster)
     start = time.monotonic()
-    with ProgressBar(len(plan.pending)) as progress:
-        summary = execute(plan, cluster, progress)
+    with display(len(plan.pending)) as shown:
+        summary = execute(plan, cluster, shown)
     print_summary(plan, summary, time.monotonic() - start)
     if summary.failures:
         sys.exit(1)
+    torch.set_num_threads(1)  # pictures this small lose by more, on a busy machine tenfold
     report.write(str(folder / "latents"), folder / "report.html")
     _edit(folder / "latents", folder / "edited.jpg")
     say(
         f"open {folder / 'report.html'} in a browser; {folder / 'edited.jpg'} is one portrait, edited"
     )
+    _say_what_is_next(folder)
+
+
+def _say_what_is_next(folder: Path) -> None:
     say(
         "next, your own photos:",
         "  restyle pack photos/ 'shards/%06d.tar'",
         "  restyle invert 'shards/*.tar' --out latents/ --latents all --save-images",
         "  restyle report latents/ --out report.html",
+        "many photos, on Ray (auto does so above some hundred; --address HOST:PORT joins a cluster):",
+        "  restyle invert 'shards/*.tar' --out latents/ --executor ray",
         "and these portraits, edited:",
         f"  restyle edit {folder / 'latents'} --out edited/ --direction demo:smile --strengths=-3,0,3",
         "  restyle report edited/ --out edited.html",
@@ -93,14 +105,21 @@ def demo(out: str, portraits: int) -> None:
 
 
 def _photos(folder: Path, n: int) -> None:
+    import torch
+
     from pipeline import portraits
     from pipeline.faces import images
-    from pipeline.faces.images import to_u8
 
     folder.mkdir(parents=True, exist_ok=True)
     parameters = portraits.sample(n, SEED)
-    for i, image in enumerate(portraits.render(parameters, PORTRAIT_SIZE, "photo")):
-        (folder / f"portrait_{i:02}.jpg").write_bytes(images.encode_jpeg(to_u8(image)))
+
+    def write(i: int) -> None:
+        [picture] = portraits.render(parameters[i : i + 1], PORTRAIT_SIZE, "photo")
+        (folder / f"portrait_{i:02}.jpg").write_bytes(images.encode_jpeg(images.to_u8(picture)))
+
+    # One thread a portrait: several at one would wait for each other most of the time.
+    with ThreadPoolExecutor(os.cpu_count(), "portraits", torch.set_num_threads, (1,)) as pool:
+        list(pool.map(write, range(n)))
     astronaut = resources.files("pipeline.portraits") / "astronaut.jpg"
     (folder / "astronaut.jpg").write_bytes(astronaut.read_bytes())
 

@@ -22,6 +22,7 @@ from jobs import flags, paths
 @flags.out("Folder, s3:// or gs:// prefix for the edited rows.")
 @flags.overwrite
 @flags.dry_run
+@flags.talk
 def edit(latents: str, out: str, overwrite: bool, dry_run: bool, **options: Any) -> None:
     """Move every row of a LATENTS folder along directions; each edit is a row of --out.
 
@@ -40,12 +41,12 @@ def edit(latents: str, out: str, overwrite: bool, dry_run: bool, **options: Any)
         cluster = replace(cluster, gpus_per_actor=0)  # a sum of two vectors needs no GPU
 
     from jobs.console import (
-        ProgressBar,
         print_found,
         print_plan,
         print_summary,
         warn_of_concurrent_run,
     )
+    from jobs.progress import display
     from pipeline.engine.run import execute
 
     plan = plan_edit(latents, out, config, cluster, overwrite=overwrite, dry_run=dry_run)
@@ -55,8 +56,8 @@ def edit(latents: str, out: str, overwrite: bool, dry_run: bool, **options: Any)
         return
     warn_of_concurrent_run(plan)
     start = time.monotonic()
-    with ProgressBar(len(plan.pending), "editing") as progress:
-        summary = execute(plan, cluster, progress)
+    with display(len(plan.pending), "editing") as shown:
+        summary = execute(plan, cluster, shown)
     print_summary(plan, summary, time.monotonic() - start)
     if summary.failures:
         sys.exit(1)

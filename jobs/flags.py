@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, replace
@@ -13,9 +14,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from jobs import paths
+from jobs.printing import manner
 
 Config = TypeVar("Config")
 PRESET = "--preset"
+LOG_LEVELS = ("error", "warning", "info", "debug")
 OTHER = "Options"  # the last heading
 MAX_WHOLE = 2**63 - 1
 MAX_SHOWN = 60  # characters of a wrong value that a message repeats
@@ -139,9 +142,12 @@ class NamedInt(Whole):
 class Flag(click.Option):
     """An option under a heading of ``--help``."""
 
-    def __init__(self, *args: Any, group: str = OTHER, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, group: str = OTHER, bare: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.group = group
+        self.bare = bare  # the word that it means without one behind it; None: it needs one
 
 
 def flag(*names: str, group: str = OTHER, **attributes: Any) -> Callable[[Any], Any]:
@@ -158,6 +164,50 @@ overwrite = flag(
     "--overwrite", is_flag=True, help="Delete what another run left in --out.", group="Output"
 )
 dry_run = flag("--dry-run", is_flag=True, help="Say what would be done, and stop.", group="Output")
+
+
+def _talk(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Note how the command is to talk; click calls this, for the eager options first."""
+    if param.name == "quiet":
+        manner.quiet = value
+    elif param.name == "as_json":
+        manner.as_json = value
+    else:
+        least = value or ("error" if manner.quiet else "warning")
+        manner.log_level = logging.getLevelNamesMapping()[least.upper()]
+
+
+def talk(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of commands that run long: how much they say, and in what form."""
+    shared: dict[str, Any] = {"group": "Messages", "expose_value": False, "callback": _talk}
+    for option in (
+        flag(
+            "--log-level",
+            type=click.Choice(LOG_LEVELS),
+            envvar="RESTYLE_LOG",
+            help="What stderr tells: info adds workers, retries and deaths, debug every shard. Also as "
+            "RESTYLE_LOG.  [default: warning]",
+            **shared,
+        ),
+        flag(
+            "--json",
+            "as_json",
+            is_flag=True,
+            is_eager=True,
+            help="Events as JSON on stdout, one object a line, in the place of bar and summary.",
+            **shared,
+        ),
+        flag(
+            "--quiet",
+            "-q",
+            is_flag=True,
+            is_eager=True,
+            help="Errors and the last line alone.",
+            **shared,
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 class ConfigCommand(click.Command):
@@ -196,7 +246,25 @@ class ConfigCommand(click.Command):
                 ctx.meta[PRESET] = args[i + 1]
             elif word.startswith(f"{PRESET}="):
                 ctx.meta[PRESET] = word.partition("=")[2]
-        return super().parse_args(ctx, [self._today(word) for word in args])
+        words = [self._today(word) for word in args]
+        return super().parse_args(ctx, self._completed(ctx, words))
+
+    def _completed(self, ctx: click.Context, words: list[str]) -> list[str]:
+        """With the word that a flag means where it stands alone: click would take whatever comes next."""
+        bare = {
+            name: option
+            for option in self.get_params(ctx)
+            if isinstance(option, Flag) and option.bare is not None
+            for name in option.opts
+        }
+        completed = list(words)
+        for i, word in enumerate(words):
+            if (option := bare.get(word)) is None:
+                continue
+            after = words[i + 1] if i + 1 < len(words) else ""
+            if not isinstance(option.type, click.Choice) or after not in option.type.choices:
+                completed[i] = f"{word}={option.bare}"
+        return completed
 
     def _today(self, word: str) -> str:
         """A flag by its name of today: scripts have the earlier ones."""
@@ -298,7 +366,8 @@ def _option(field: Field, hint: Any, default: Any, is_plain: bool) -> Flag:
     shown = _shown(default)
     text = metadata["help"] + (f"  [default: {shown}]" if shown else "")
     group = metadata.get("group") or OTHER
-    return Flag(declared, default=None, help=text, group=group, **attributes)
+    bare = metadata.get("bare")
+    return Flag(declared, default=None, help=text, group=group, bare=bare, **attributes)
 
 
 def _type(hint: Any, metadata: Any) -> click.ParamType:

@@ -1,4 +1,4 @@
-"""``restyle interpolate``: a path through latents as frames, an animated WebP or an MP4."""
+"""``restyle interpolate``: a path through latents as frames, an animated WebP or GIF, or an MP4."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobs.printing import say
 )
 @click.argument("latents", type=paths.FOLDER)
 @click.argument("keys", nargs=-1, required=True)
-@flags.out("A folder for frames, a .webp, or an .mp4.")
+@flags.out("A folder for frames, a .webp, a .gif, or an .mp4.")
 def interpolate(latents: str, keys: tuple[str, ...], out: str, **options: Any) -> None:
     """Draw the way from image to image of a LATENTS folder, through KEYS in order, linear in W+.
 

@@ -1,4 +1,4 @@
-"""``restyle invert``: shards -> align -> invert -> Parquet."""
+"""``restyle invert``: photos, in shards or where they lie -> align -> invert -> Parquet."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @flags.command(
     "pipeline.config:RunConfig",
     "pipeline.config:ClusterConfig",
-    epilog="Example: restyle invert 'shards/{000..009}.tar' --out latents/ --steps 5",
+    epilog="Example: restyle invert photos/ --out latents/ --steps 5",
 )
-@click.argument("shards", nargs=-1, type=paths.FILE)
+@click.argument("inputs", nargs=-1, type=paths.FILE)
 @flags.out("Folder, s3:// or gs:// prefix for the Parquet files.")
 @flags.overwrite
 @flags.flag(
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     is_flag=True,
     group="Output",
     help="Also redo finished shards that have crashed or not_finite rows.",
+)
+@flags.flag(
+    "--redo-changed",
+    is_flag=True,
+    group="Output",
+    help="Redo finished shards that changed since (photos added, taken out or edited); their old rows go.",
 )
 @flags.flag(
     "--forget",
@@ -38,27 +44,31 @@ if TYPE_CHECKING:
     "glob or @FILE; may be given several times, and alone.",
 )
 @flags.dry_run
+@flags.talk
 def invert(
-    shards: tuple[str, ...],
+    inputs: tuple[str, ...],
     out: str,
     overwrite: bool,
     retry_failed: bool,
+    redo_changed: bool,
     forget: tuple[str, ...],
     dry_run: bool,
     **options: Any,
 ) -> None:
-    """Invert WebDataset SHARDS into a Parquet latent data set.
+    """Invert photos into a Parquet latent data set.
 
-    SHARDS are local paths, globs, {000..009} ranges, folders, s3://, gs://, http(s):// URLs, pipe:
-    commands, or @FILE, a list with one of these a line. There is one Parquet file per shard. Finished
-    shards are skipped, so running the same command again resumes a run that was stopped, also after its
-    shards were moved (with their dates). A sample that fails is a row with its status and error.
+    INPUTS are photos, folders of photos (with their subfolders), WebDataset tars, or Parquet files with a
+    column of images (of Hugging Face, of img2dataset). They are named by paths, globs, {000..009} ranges and
+    folders, tars and Parquet files also by s3://, gs:// and hf:// addresses, tars by http(s):// URLs and
+    pipe: commands; @FILE is a list with one of these a line. A tar, a Parquet file and about 1,000 photos
+    are a shard each, with one file of latents. Finished shards are skipped: the same command again resumes a
+    run, also after shards were moved (with their dates). What fails is a row with its status and error.
     """
     from jobs import console
     from pipeline.config import ClusterConfig, RunConfig
 
-    if not (shards or forget):
-        raise click.UsageError("name the SHARDS to invert, such as 'shards/*.tar'")
+    if not (inputs or forget):
+        raise click.UsageError("name the INPUTS to invert, such as photos/ or 'shards/*.tar'")
     config = flags.build(RunConfig, options)
     cluster = flags.build(ClusterConfig, options)
 
@@ -67,37 +77,46 @@ def invert(
 
     if forget and not overwrite:
         console.print_forgotten(RunFolder(out).forget(forget, dry_run), dry_run)
-    if not shards:
+    if not inputs:
         return
     plan = run.plan_inversion(
-        shards,
+        inputs,
         out,
         config,
         cluster,
         overwrite=overwrite,
         retry_failed=retry_failed,
+        redo_changed=redo_changed,
         forget=forget,
         dry_run=dry_run,
     )
+    _tell(plan, config.model)
+    if dry_run:
+        console.print_plan(plan)
+    else:
+        _execute(plan, cluster, config.model)
+
+
+def _tell(plan: RunPlan, model: str) -> None:
+    """What the user should know of a plan before it is carried out."""
+    from jobs import console
+
+    console.print_inputs(plan)
     console.print_labels(plan)
     console.print_found(plan)
     console.print_not_retried(plan)
-    console.warn_of_demo_model(plan, config.model)
-    if dry_run:
-        console.print_plan(plan)
-        return
-    _execute(plan, cluster, config.model)
+    console.warn_of_demo_model(plan, model)
 
 
 def _execute(plan: RunPlan, cluster: ClusterConfig, model: str) -> None:
     """Run a plan and show how it goes; status 1 if shards failed."""
-    from jobs import console
+    from jobs import console, progress
     from pipeline.engine.run import execute
 
     console.warn_of_concurrent_run(plan)
     start = time.monotonic()
-    with console.ProgressBar(len(plan.pending)) as progress:
-        summary = execute(plan, cluster, progress)
+    with progress.display(len(plan.pending)) as shown:
+        summary = execute(plan, cluster, shown)
     console.print_summary(plan, summary, time.monotonic() - start)
     console.warn_of_demo_model(plan, model)
     if summary.failures:

@@ -27,8 +27,9 @@ from jobs.printing import say
 def learn_direction(latents: str, label: str, out: str, layers: str | None, **options: Any) -> None:
     """Learn the direction of a LABEL from a LATENTS folder: the normal of a linear boundary.
 
-    Labels come from `restyle invert --keep-fields json`. A fifth of the rows is held out, and the command
-    reports its accuracy on them. Strength 1 of the direction is one standard deviation of the rows.
+    Labels come from `restyle invert --keep-fields json`, or from a file with --labels. A fifth of the rows
+    is held out, and the command reports its accuracy on them. Strength 1 of the direction is one standard
+    deviation of the rows.
     """
     from pipeline.errors import ConfigError
 
@@ -47,8 +48,9 @@ def learn_direction(latents: str, label: str, out: str, layers: str | None, **op
     learned = learn(latents, config)
     for boundary in [learned.target, *learned.conditions]:
         say(
-            f"{boundary.label}: accuracy {boundary.accuracy:.3f} on {boundary.n_test} rows held out, "
-            f"{boundary.majority:.3f} for always the larger class ({boundary.n_train} rows to learn from)"
+            f"{boundary.label}: accuracy {boundary.accuracy:.3f} on {boundary.n_test} rows held out, 95 % "
+            f"interval {boundary.interval[0]:.3f} to {boundary.interval[1]:.3f}; the baseline, always the "
+            f"larger class, has {boundary.majority:.3f} ({boundary.n_train} rows to learn from)"
         )
     if learned.conditions:
         say(f"{learned.remainder:.0%} of the direction remains once the conditions are removed")

@@ -25,8 +25,7 @@ def pack(folder: str, pattern: str, samples: int) -> None:
     with it. Files are stored as they are, in sorted order; the same folder gives the same shards, to the
     byte. Shards that an earlier packing wrote behind the last one are removed.
     """
-    from jobs.console import n_of
-    from pipeline.faces import unsupported
+    from jobs.console import n_of, say_some, say_unreadable
     from pipeline.shards import packing
 
     packed = packing.pack(folder, pattern, samples)
@@ -36,22 +35,13 @@ def pack(folder: str, pattern: str, samples: int) -> None:
         say(f"  {path} has the key {key}, for a key ends at the first dot and must be unique")
     if len(packed.renamed) > 10:
         say(f"  {len(packed.renamed) - 10} more keys differ from their paths")
-    for extension, count in sorted(packed.extensions.items()):
-        if (way := unsupported.way_to_read(extension)) is not None:
-            files = n_of(count, f".{extension} file")
-            say(f"{files} will not be read with what is installed here: {way}")
-    _say(packed.dangling, "link", "skipped {} to nothing, or to a folder that is packed anyway: ")
-    _say(packed.removed, "shard", "removed {} of an earlier packing: ")
-    _say(packed.foreign, "shard", "{} of this pattern were not written by restyle pack and stay: ")
-    if packed.skipped:
-        names = ", ".join(packed.skipped[:5]) + (" ..." if len(packed.skipped) > 5 else "")
-        skipped = n_of(len(packed.skipped), "file")
-        say(f"skipped {skipped} that are not photos by their extension: {names}")
-
-
-def _say(names: list[str], noun: str, sentence: str) -> None:
-    from jobs.console import n_of
-
-    if names:
-        some = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-        say(sentence.format(n_of(len(names), noun)) + some)
+    say_unreadable(packed.extensions)
+    say_some(
+        packed.dangling, "link", "skipped {} to nothing, or to a folder that is packed anyway: "
+    )
+    say_some(packed.unreadable, "folder", "skipped {} that cannot be looked into: ")
+    say_some(packed.removed, "shard", "removed {} of an earlier packing: ")
+    say_some(
+        packed.foreign, "shard", "{} of this pattern were not written by restyle pack and stay: "
+    )
+    say_some(packed.skipped, "file", "skipped {} without the extension of a photo: ")

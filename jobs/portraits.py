@@ -52,6 +52,7 @@ def portraits(pattern: str, count: int, size: int, view: str, seed: int, samples
     .json with its attributes: smile, glasses, yaw and twenty more. The same command writes the same
     shards and leaves existing ones alone.
     """
+    from jobs.console import n_of
     from pipeline.portraits import shards
 
     if Path(pattern).suffix == ".tar" and (n_existing := _there(pattern)):
@@ -66,4 +67,6 @@ def portraits(pattern: str, count: int, size: int, view: str, seed: int, samples
             per_shard=samples,
             progress=bar.update,
         )
-    say(f"{count} portraits in {len(written)} shards: {written[0]} ...")
+    say(
+        f"{n_of(count, 'portrait')} in {n_of(len(written), 'shard')}, the first of them {written[0]}"
+    )

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import errno
 import io
+import json
+import logging
 import os
 import sys
 import traceback
 import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -20,18 +26,74 @@ TRACEBACK = "RESTYLE_TRACEBACK"  # in the environment: show where an error came 
 MAX_ERROR = 300  # characters of an error's own text
 
 
-def say(*lines: object, err: bool = False) -> None:
+@dataclass
+class Manner:
+    """How a command talks, as its options say; one for the process."""
+
+    quiet: bool = False  # errors and the last line alone
+    as_json: bool = False  # events on stdout, one object a line
+    log_level: int = logging.WARNING  # the least that stderr tells of a run
+
+
+manner = Manner()
+
+
+def emit(facts: Mapping[str, Any]) -> None:
+    """Print one event as a line of JSON.
+
+    Args:
+        facts: plain values, ``event`` among them; the time is added where it is missing.
+    """
+    stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+    _print(json.dumps({"time": stamp, **facts}), err=False)
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()  # who reads a pipe wants it now
+
+
+def note(*lines: object) -> None:
+    """Print what a user may want to know, to stderr; nothing where only errors are asked for."""
+    for line in lines:
+        if manner.as_json:
+            emit({"event": "warning", "text": str(line)})
+        elif manner.log_level <= logging.WARNING:
+            _print(line, err=True)
+
+
+def say(*lines: object, err: bool = False, last: bool = False) -> None:
     """Print lines; a line stays one, whatever stands in it.
 
     Args:
         err: to stderr; a command does not end because nobody can be told.
+        last: the result of the command, which is also told where little is.
 
     Raises:
         ConfigError: stdout does not take them: its disk is full.
     """
+    for line in lines:
+        if err:
+            _print(line, err=True)
+        elif manner.as_json:
+            emit({"event": "message", "text": str(line)})
+        elif last or not manner.quiet:
+            _print(line, err=False)
+
+
+def speed(n: int, seconds: float, noun: str = "row") -> str:
+    """Rows per second, or seconds per row where there is less than one a second."""
+    rate = n / max(seconds, 1e-9)
+    return f"{1 / rate:.1f} s/{noun}" if 0 < rate < 1 else f"{rate:.1f} {noun}s/s"
+
+
+def clock(seconds: float) -> str:
+    """Such as 02:05, or 1:02:05."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+
+
+def _print(line: object, err: bool) -> None:
     try:
-        for line in lines:
-            click.echo(printable(line), err=err)
+        click.echo(printable(line), err=err)
     except BrokenPipeError:
         raise
     except OSError as error:

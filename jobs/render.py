@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     epilog="Example: restyle render edited/ --out pictures/ --paste-back",
 )
 @click.argument("latents", type=paths.FOLDER)
-@flags.out("Folder for the pictures.")
+@flags.out("Folder for the pictures, or a .gif, .webp or .mp4 of which they are the frames.")
 def render(latents: str, out: str, **options: Any) -> None:
     """Draw the rows of a LATENTS folder, or of an edited one, at the generator's full size.
 
+    A picture is named like its key, KEY.jpg, in a folder of its shard where two shards have the same key.
     Pictures that exist already stay, so running the same command again resumes one that was stopped.
     Photos to paste into are read from the shards again.
     """
@@ -35,7 +36,10 @@ def render(latents: str, out: str, **options: Any) -> None:
         done = render.render(latents, out, config, bar.update)
     existing = f", {done.n_there} existed before" if done.n_there else ""
     without = f", {n_of(done.n_without, 'row')} without a latent" if done.n_without else ""
-    say(f"{n_of(done.n_written, 'picture')}{existing}{without}: {out}")
+    first = f" (the first is {done.first})" if done.first is not None else ""
+    say(f"{n_of(done.n_written, 'picture')}{existing}{without}: {out}{first}")
+    if done.replaced:
+        say(f"note: faces were replaced by the drawn ones: {done.replaced}")
     if done.pivots is not None and (done.tunings.n_tuned or done.tunings.n_there):
         say(_told(done.tunings, done.pivots.folder))
     if done.keys_missing:

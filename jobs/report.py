@@ -33,7 +33,8 @@ from jobs.printing import say
 @click.option(
     "--photos",
     type=paths.FILE,
-    help="Folder or address of the shards. Default: where they were inverted, on this machine.",
+    help="Folder or address of the shards, or folder of the photos. Default: where they were inverted, on "
+    "this machine.",
 )
 def report(
     latents: str,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs import paths
-from jobs.printing import say
+from jobs.printing import say, speed
 
 if TYPE_CHECKING:
     from pipeline.engine.progress import Progress
@@ -60,7 +60,7 @@ def _print_run(run: Progress, is_running: bool) -> None:
     from pipeline.engine import stopwatch
 
     waited = stopwatch.sentence(run.busy_s)
-    rate = f"{run.rows_per_s:.1f} images/s"
+    rate = speed(run.n_rows, run.seconds, "image")
     if not is_running:
         ended = run.state if run.state != "running" else "stopped without notice"
         say(f"run:    {ended}, started {run.started}, {run.n_done} shards, {rate}")

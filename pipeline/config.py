@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Compile = Literal["auto", "always", "never"]
+Executor = Literal["auto", "local", "ray"]
 METRICS = ("mse", "psnr", "ms_ssim", "lpips", "identity")
 DEFAULT_METRICS = ("mse", "psnr", "ms_ssim", "identity")  # those that need no file
 METRIC_FILES = {"lpips_weights": "lpips", "lpips_heads": "lpips", "identity_model": "identity"}
@@ -24,9 +25,11 @@ LABEL_TYPES = {"float": "double", "int": "int64", "bool": "bool", "str": "string
 COLUMN_KEY = re.compile(r"\w[\w -]*")
 # Settings that are paths: the fingerprint covers what the files hold instead.
 PATHS = ("model", "then", "generator", *METRIC_FILES)
+OF_LABELS = ("label_file", "label_on", "label_columns", "label_sha256")  # of a file of labels
 MAX_LISTED = 8  # items of a setting that a message names; more are told by their number and hash
 # Beside the Parquet files of a run: what it leaves for `status`, and what is not finished.
 RUN_FOLDER = "_run"
+FOOTER_KEY = b"restyle"  # of their record, in the footers of the Parquet files
 # Raised when the same settings would write other numbers or columns than before. 2: float32 is IEEE on a GPU
 # too, and rows say their precision. 3: reconstructions are clamped, then measured; identity by dlib is
 # 1 - distance, rows say their best step, and arrays are lists of any length outside.
@@ -55,7 +58,7 @@ def setting(
         group: the heading above it.
         flag: its name where that is not the field's.
         limits: `least` and `most`, the numbers allowed; `words`, names of some of them; `many`, whether the
-            flag may be given again.
+            flag may be given again; `bare`, what it means without a word behind it.
     """
     return field(default=default, metadata={"help": text, "group": group, "flag": flag, **limits})
 
@@ -153,6 +156,24 @@ class RunConfig:
         "a key of the json is; otherwise its first values decide.",
         INPUT,
     )
+    label_file: str | None = setting(
+        None,
+        "CSV or Parquet file with labels of many images, which become columns as those of a .json do.",
+        INPUT,
+        flag="labels",
+    )
+    label_on: str = setting(
+        "key",
+        "Column of --labels that holds the keys of images, or names of their files.",
+        INPUT,
+        flag="on",
+    )
+    label_columns: tuple[str, ...] = setting(
+        (),
+        "Columns of --labels to keep, comma-separated; age=float says what one holds. Default: all.",
+        INPUT,
+    )
+    label_sha256: str = ""  # of the file
     # The columns that they make, by name: `pipeline.shards.labels`.
     labels: Mapping[str, str] = field(default_factory=dict)
     auto: bool = False  # whether images take steps of their own, up to `steps`
@@ -168,6 +189,8 @@ class RunConfig:
         # In one order and each once, so that the same choice is the same run.
         chosen = tuple(name for name in METRICS if name in self.metrics)
         object.__setattr__(self, "metrics", chosen)
+        if self.label_columns and self.label_file is None:
+            raise ConfigError("--label-columns are those of --labels; pass the file too")
         kept, declared = _fields(self.keep_fields)
         object.__setattr__(self, "keep_fields", kept)
         object.__setattr__(self, "labels", {**declared, **self.labels})
@@ -222,7 +245,16 @@ class RunConfig:
 
     def settings(self) -> dict[str, Any]:
         """The settings that the fingerprint covers: paths are left out, the weights' hashes count."""
-        left_out = (*PATHS, "keep_fields", "labels", "bound", "auto", "max_steps", "init")
+        left_out = (
+            *PATHS,
+            "keep_fields",
+            "labels",
+            "bound",
+            "auto",
+            "max_steps",
+            "init",
+            *OF_LABELS,
+        )
         if not self.refine:
             left_out += ("refine", *REFINE_WEIGHTS)
         chosen = {name: value for name, value in asdict(self).items() if name not in left_out}
@@ -230,6 +262,9 @@ class RunConfig:
         kept: dict[str, Any] = {}
         if self.keep_fields:
             kept = {"keep_fields": list(self.keep_fields), **self.labels}
+        if self.label_file is not None:  # its chosen columns are among the labels
+            file = {"labels_sha256": self.label_sha256, "labels_on": self.label_on}
+            kept |= {**file, **self.labels}
         kept |= {} if self.bound is None else {"bound": float(self.bound)}
         kept |= {"auto": AUTO_GAIN} if self.auto else {}
         kept |= {} if self.init == "average" else {"init": self.init}
@@ -266,6 +301,12 @@ class ClusterConfig:
     address: str | None = setting(
         None, "Ray cluster: auto or HOST:PORT. Default: start Ray here.", CLUSTER
     )
+    executor: Executor = setting(
+        "auto",
+        "local: in this process, on one GPU or none, without Ray. auto: local for up to some hundred photos "
+        "and no cluster, else ray.",
+        CLUSTER,
+    )
     n_actors: int | None = setting(
         None,
         "Default: one per GPU, or one per node if there are no GPUs.",
@@ -299,6 +340,14 @@ class ClusterConfig:
     n_attempts: int = 3  # tries before a shard is given up
 
     def __post_init__(self) -> None:
+        if self.executor == "local" and self.address:
+            raise ConfigError(
+                "--executor local uses no cluster; leave out --address, or --executor local"
+            )
+        if self.executor == "local" and (self.n_actors or 1) > 1:
+            raise ConfigError(
+                "--executor local is one worker; leave out --actors, or pass --executor ray"
+            )
         each = self.gpus_per_actor
         if each is not None and each > 1 and each != int(each):
             raise ConfigError(f"--gpus-per-actor must be a whole number above 1, not {each:g}")

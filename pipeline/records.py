@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -40,6 +41,12 @@ class Task:
     source: str  # its URL
     version: str  # size and modification time or etag; "" where the source tells neither
     output: str  # name of the Parquet file
+
+    @property
+    def n_bytes(self) -> int | None:
+        """Of the source; None where it does not tell."""
+        size = re.match(r"size=(\d+)", self.version)
+        return int(size[1]) if size else None
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,16 @@ EXECUTABLE = next(
     None,
 )
 TIMEOUT_S = 60
-KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "Tab": 9}
-KEYS |= {" ": 32, "Enter": 13}
+KEYS = {
+    "ArrowLeft": 37,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+    "ArrowUp": 38,
+    "Home": 36,
+    "End": 35,
+    "Tab": 9,
+}
+KEYS |= {" ": 32, "Enter": 13, "Escape": 27, "Backspace": 8}
 TEXTS = {" ": " ", "Enter": "\r"}
 
 
@@ -136,6 +144,15 @@ class Browser:
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def write(self, selector: str, text: str):
+        """Put a text into a field, in the place of what was there."""
+        self.focus(selector)
+        self.ask("document.activeElement.select()")
+        if text:
+            self.call("Input.insertText", text=text)
+        else:
+            self.press("Backspace")
 
     def choose(self, selector: str, text: str):
         """Pick an entry of a select by its text, which is all that a visitor sees."""

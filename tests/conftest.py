@@ -24,7 +24,7 @@ os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / "restyle-batch-
 
 # Whoever asks for one of these starts Ray.
 # Those tests run in processes of their own (see the Makefile).
-RAY_FIXTURES = {"cluster", "joined", "invert", "invert_to", "scattered"}
+RAY_FIXTURES = {"cluster", "joined", "invert_on_ray", "scattered"}
 
 
 def pytest_collection_modifyitems(items):
@@ -39,8 +39,9 @@ def parity():
     """Numbers of the published implementations: ``.folder`` and ``.fill``, which rebuilds the weights."""
     sys.path.insert(0, str(DATA / "parity"))
     import fill
+    import fill_sg3
 
-    return SimpleNamespace(folder=DATA / "parity", fill=fill)
+    return SimpleNamespace(folder=DATA / "parity", fill=fill, fill_sg3=fill_sg3)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from pipeline.faces import heic, images
 from pipeline.faces.prepare import AlignSettings, align_sample
 from pipeline.records import Sample, Status
 from pipeline.shards import reader
+from pipeline.shards.members import key_and_extension
 
 COMPRESSIONS = {"plain": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
@@ -86,7 +87,7 @@ def check_tar(case, path):
     whole = COMPRESSIONS[case["compression"]](_tar(contents, FORMATS[case["format"]]))
     data = damaged(whole, case["mutations"])
     Path(path).write_bytes(data)
-    fields = frozenset(reader.key_and_extension(name)[1] for name, _ in contents)
+    fields = frozenset(key_and_extension(name)[1] for name, _ in contents)
     config_error = ""
     try:
         samples = list(reader.samples(str(path), fields))

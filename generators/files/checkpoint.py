@@ -32,6 +32,7 @@ from generators.files.pickled import DamagedPickle, RefusedPickle
 
 FORMAT_VERSION = 1
 WITH_BOUND = 2  # an inverter with a bound, which readers of version 1 would leave out
+WITH_OTHER_GENERATORS = 3  # a StyleGAN3 or a conditional generator, which readers of 2 cannot build
 METADATA_KEY = "restyle"
 HASH_BLOCK = 1 << 22
 MAX_MESSAGE = 1000
@@ -102,10 +103,10 @@ def _parse_header(path: Path, metadata: dict[str, str] | None) -> Header:
         header.require_types()
     except (TypeError, ValueError, RecursionError) as error:
         raise damaged_header(path, error) from None
-    if header.format_version > WITH_BOUND:
+    if header.format_version > WITH_OTHER_GENERATORS:
         raise CheckpointError(
             f"{path} has format version {header.format_version}, this release reads up to "
-            f"{WITH_BOUND}; upgrade restyle-batch"
+            f"{WITH_OTHER_GENERATORS}; upgrade restyle-batch"
         )
     return header
 

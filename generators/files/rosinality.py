@@ -126,9 +126,12 @@ def convert(
     return config, tensors
 
 
-def load(path: str | os.PathLike) -> Generator:
-    """A generator from a converted (``g_ema``, ``latent_avg``) or trained (``g_ema``, ``args``) file."""
-    content: dict[str, Any] = checkpoint.load_pt(path)
+def from_content(content: dict[str, Any], path: str | os.PathLike) -> Generator:
+    """The generator in a converted (``g_ema``, ``latent_avg``) or trained (``g_ema``, ``args``) file.
+
+    Raises:
+        CheckpointError: it is none; ``path`` names it.
+    """
     if "g_ema" not in content:
         hint = (
             "it is an encoder file: pass it to load_inverter or --model"
@@ -152,7 +155,7 @@ def load(path: str | os.PathLike) -> Generator:
 def _unlike(config: GeneratorConfig) -> list[str]:
     """What of a generator rosinality's class cannot be."""
     their_mapping = GeneratorConfig(config.resolution, config.channels)
-    reasons = []
+    reasons = [f"it takes labels (c_dim {config.c_dim})"] if config.c_dim else []
     if config.conv_clamp is not None:
         reasons.append(f"its layers are bounded (conv_clamp {config.conv_clamp:g})")
     if config.architecture != "skip":

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from generators import Generator, GeneratorConfig, load_discriminator, load_generator
+from generators import Generator, GeneratorConfig, load_discriminator, load_stylegan2
 from generators.discriminator import Discriminator, DiscriminatorConfig
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -129,7 +129,7 @@ class GeneratorTrainConfig:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             if self.start_from:
-                generator = load_generator(self.start_from)
+                generator = load_stylegan2(self.start_from)
                 self._require_resolution(generator.resolution, self.start_from)
             else:
                 generator = Generator(self._shape())

@@ -16,6 +16,7 @@ from pipeline.editing import pivots
 from pipeline.editing.pivots import Pivots
 from pipeline.editing.rows import Edits, as_dicts
 from pipeline.editing.tuned import COLUMNS, FilePivots
+from pipeline.engine.host import Host
 from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.engine.worker import Worker, WorkerConfig
@@ -54,8 +55,8 @@ class EditorConfig(WorkerConfig):
 class EditorActor(Worker):
     """A bounded number of rows in memory; the first source file names the generator."""
 
-    def __init__(self, config: EditorConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: EditorConfig, host: Host | None = None) -> None:
+        super().__init__(config, host)
         self.config = config
         self._renderer: LatentRenderer | None = None
 

@@ -1,4 +1,4 @@
-"""Pictures in a row, as a folder of frames, an animated WebP or an MP4."""
+"""Pictures in a row, as a folder of frames, an animated WebP or GIF, or an MP4."""
 
 from __future__ import annotations
 
@@ -16,13 +16,20 @@ from pipeline.errors import ConfigError
 from pipeline.faces import images
 from pipeline.storage import outputs
 
-WEBP, MP4 = ".webp", ".mp4"
+WEBP, GIF, MP4 = ".webp", ".gif", ".mp4"
+IN_MEMORY = (WEBP, GIF)  # Pillow holds all frames until the last
 WEBP_QUALITY = 90
-WEBP_MAX_BYTES = 2 << 30  # of pixels
+MAX_BYTES = 2 << 30  # of pixels that are held
+GIF_LEAST_MS = 20  # a frame; what is shorter, browsers show for 100
 MP4_CRF = "16"  # of x264: hardly any loss to be seen
 MISSING_AV = (
     "an .mp4 needs the package av; run pip install 'restyle-batch[video]', or choose a .webp"
 )
+
+
+def is_movie(out: str) -> bool:
+    """Whether frames go into one file."""
+    return Path(out).suffix.lower() in (WEBP, GIF, MP4)
 
 
 def require(out: str) -> None:
@@ -40,8 +47,8 @@ def require(out: str) -> None:
             import av  # noqa: F401
         except ImportError:
             raise ConfigError(MISSING_AV) from None
-    elif suffix not in ("", WEBP):
-        raise ConfigError(f"--out is a folder, a {WEBP} or an {MP4}, not {out}")
+    elif suffix not in ("", *IN_MEMORY):
+        raise ConfigError(f"--out is a folder, a {WEBP}, a {GIF} or an {MP4}, not {out}")
 
     if suffix:
         outputs.writable_file(out, f"path{suffix}")
@@ -51,17 +58,20 @@ def require(out: str) -> None:
         )
 
 
-def require_fitting(out: str, n_frames: int, size: tuple[int, int]) -> None:
-    """Refuse a WebP of very many frames [H, W]: Pillow holds all of them until the last.
+def require_fitting(out: str, n_frames: int, size: tuple[int, int], fewer: str = "--steps") -> None:
+    """Refuse a WebP or GIF of very many frames [H, W]: Pillow holds all of them until the last.
+
+    fewer: what makes them fewer, for the message.
 
     Raises:
         ConfigError: so many do not fit.
     """
     n_bytes = 3 * n_frames * size[0] * size[1]
-    if Path(out).suffix.lower() == WEBP and n_bytes > WEBP_MAX_BYTES:
+    suffix = Path(out).suffix.lower()
+    if suffix in IN_MEMORY and n_bytes > MAX_BYTES:
         raise ConfigError(
-            f"{n_frames} frames of {size[1]}x{size[0]} are too many for a {WEBP}; choose an {MP4}, a "
-            "folder, or fewer --steps"
+            f"{n_frames} frames of {size[1]}x{size[0]} are too many for a {suffix}; choose an {MP4}, a "
+            f"folder, or fewer {fewer}"
         )
 
 
@@ -82,6 +92,9 @@ def _write(path: Path, frames: Iterator[np.ndarray], frames_per_s: float) -> Non
     if suffix == WEBP:
         with atomic.written(path) as part:
             _write_webp(part, frames, frames_per_s)
+    elif suffix == GIF:
+        with atomic.written(path) as part:
+            _write_gif(part, frames, frames_per_s)
     elif suffix == MP4:
         with atomic.written(path) as part:
             _write_mp4(part, frames, frames_per_s)
@@ -101,6 +114,22 @@ def _write_webp(path: Path, frames: Iterator[np.ndarray], frames_per_s: float) -
         duration=round(1000 / frames_per_s),
         loop=0,
         quality=WEBP_QUALITY,
+    )
+
+
+def _write_gif(path: Path, frames: Iterator[np.ndarray], frames_per_s: float) -> None:
+    # 256 colours that are each frame's own: with common ones, a face has bands.
+    pictures = (
+        Image.fromarray(frame).quantize(method=Image.Quantize.MEDIANCUT) for frame in frames
+    )
+    next(pictures).save(
+        path,
+        "GIF",
+        save_all=True,
+        append_images=pictures,
+        duration=max(GIF_LEAST_MS, round(1000 / frames_per_s)),
+        loop=0,
+        disposal=1,
     )
 
 

@@ -1,4 +1,4 @@
-"""An edit from its settings: refused before Ray starts, or ready for the engine that inverts."""
+"""An edit from its settings: refused before it starts, or ready for the engine that inverts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ from pipeline.editing.actor import RECORDED, EditorConfig
 from pipeline.editing.pivots import PivotConfig, Pivots
 from pipeline.editing.rows import Edits
 from pipeline.engine import run_folder
-from pipeline.engine.reachable import require_reachable
-from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device
+from pipeline.engine.run import (
+    RunPlan,
+    absolute_file,
+    concurrent_run,
+    require_device,
+    require_startable,
+)
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
@@ -96,9 +101,7 @@ def plan_edit(
     folder = RunFolder(out)
     folder.require_compatible(settings, overwrite)
     planned = folder.planned(tasks, overwrite)
-    if not dry_run:
-        folder.require_writable()
-        require_reachable(cluster.address)
+    executor = require_startable(cluster, folder, planned.pending, dry_run)
     workers = EditorConfig(
         out=storage.absolute(out),
         edits=edits,
@@ -112,7 +115,8 @@ def plan_edit(
     )
     other = concurrent_run(out, overwrite)
     now = planned.tasks, planned.pending, settings, overwrite
-    return RunPlan(workers, out, *now, concurrent_run=other, found=planned.found)
+    found = planned.found
+    return RunPlan(workers, out, *now, concurrent_run=other, found=found, executor=executor)
 
 
 def sources(latents: str) -> list[str]:

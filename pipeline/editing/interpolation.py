@@ -21,6 +21,7 @@ from pipeline.editing.rows import as_dicts
 from pipeline.editing.tuned import COLUMNS as FOR_TUNING
 from pipeline.editing.tuned import FilePivots
 from pipeline.errors import ConfigError
+from pipeline.faces import images
 from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.names import plain_key
@@ -50,6 +51,13 @@ class PathConfig(PivotConfig):
     )
     strengths: tuple[float, ...] = setting((), "Points along it, such as -2,2.", PATH)
     frames_per_s: float = setting(24.0, "Frames per second.", PATH, flag="fps", least=1, most=120)
+    size: int | None = setting(
+        None,
+        "Pixels of the longer side of each frame. Default: what the generator draws.",
+        PATH,
+        least=1,
+        most=images.MAX_SIDE,
+    )
 
     def __post_init__(self) -> None:
         if len(self.keys) * max(1, len(self.strengths)) < 2:
@@ -69,7 +77,7 @@ class PathConfig(PivotConfig):
 
 
 def interpolate(latents: str, out: str, config: PathConfig) -> int:
-    """Draw a path into a folder of frames, a ``.webp`` or an ``.mp4``; returns the number of frames.
+    """Draw a path into a folder of frames, a ``.webp``, ``.gif`` or ``.mp4``; returns the number of frames.
 
     Raises:
         ConfigError, CheckpointError: a key that there is not or that is in several shards, no model.
@@ -89,9 +97,11 @@ def interpolate(latents: str, out: str, config: PathConfig) -> int:
         offsets = np.multiply.outer(np.asarray(config.strengths, np.float32), step)
         points = (points[:, None] + offsets[None]).reshape(-1, *step.shape)
     frames = along(points, config.steps, config.loop)
-    animation.require_fitting(out, len(frames), renderer.size)
+    animation.require_fitting(out, len(frames), images.fitted(*renderer.size, config.size))
     tuned = _tuned(latents, config, rows, records, renderer)
-    animation.write(out, _drawn(renderer, frames, config, tuned), config.frames_per_s)
+    drawn = _drawn(renderer, frames, config, tuned)
+    pictures = (images.sized(picture, config.size) for picture in drawn)
+    animation.write(out, pictures, config.frames_per_s)
     return len(frames)
 
 

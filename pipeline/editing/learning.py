@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,10 +17,12 @@ from pipeline.latents import LatentDataset
 from pipeline.latents.schema import dense
 
 TEST_SHARE = 0.2
+Z_95 = 1.96  # standard deviations of a normal distribution around 95 % of it
 # Weight of the mean loss beside half the squared normal, for latents scaled to unit variance on average: the
 # same for any number of rows. Small: W+ has more entries than a folder has rows, and what tells two sides
 # apart best is not what changes a picture most.
 LOSS_WEIGHT = 1.0
+N_SHOWN = 3  # keys in a message
 MIN_REMAINDER = 0.05  # of a normal after projection; less is another label's direction with noise
 
 
@@ -36,6 +39,14 @@ class LearnConfig:
     )
     positive: str | None = setting(None, "Of texts, the one that counts as positive.")
     layers: tuple[int, ...] | None = None  # that the direction may change; None: all
+    label_file: str | None = setting(
+        None, "CSV or Parquet file with the labels, if they are not among the rows.", flag="labels"
+    )
+    label_on: str = setting(
+        "key",
+        "Column of --labels that holds the keys of images, or names of their files.",
+        flag="on",
+    )
     max_rows: int = setting(20_000, "Rows drawn at random where there are more.", least=1)
     seed: int = setting(0, "Of the rows drawn, and of those held out.", least=0)
 
@@ -50,6 +61,14 @@ class Boundary:
     majority: float  # what the larger class alone would give there
     n_train: int
     n_test: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """In which the accuracy on any rows like these lies, at 95 % (Wilson's score interval)."""
+        n, p = self.n_test, self.accuracy
+        middle, scale = p + Z_95**2 / (2 * n), 1 + Z_95**2 / n
+        room = Z_95 * math.sqrt(p * (1 - p) / n + Z_95**2 / (4 * n**2))
+        return (middle - room) / scale, (middle + room) / scale
 
 
 @dataclass(frozen=True)
@@ -70,12 +89,12 @@ def learn(latents: str, config: LearnConfig) -> Learned:
         ConfigError: no such label, too few rows, a condition that is the label over again.
     """
     labels = [config.label, *config.conditions]
-    ds = LatentDataset(latents)
+    ds = LatentDataset(latents, labels=config.label_file, on=config.label_on)
     rows, columns = known_rows(ds, labels, config.max_rows, config.seed)
     if len(rows) < 2 * MIN_ROWS:
         raise ConfigError(
             f"{len(rows)} rows of {ds.address} are ok and have {', '.join(labels)}; at least "
-            f"{2 * MIN_ROWS} are needed"
+            f"{2 * MIN_ROWS} are needed{_unlike(ds) if not len(rows) else ''}"
         )
     learned = fit(_latents(ds, rows), columns, config)
     origin = {
@@ -83,6 +102,15 @@ def learn(latents: str, config: LearnConfig) -> Learned:
         "generator_sha256": ds.footer.get("identity", {}).get("generator_sha256"),
     }
     return replace(learned, about={**learned.about, **origin})
+
+
+def _unlike(ds: LatentDataset) -> str:
+    """Of labels in a file, which keys it has and which the rows: they may be spelt in different ways."""
+    if (table := ds.label_table) is None:
+        return ""
+    theirs = ", ".join(table.keys[:N_SHOWN].to_pylist())
+    ours = ", ".join(row["key"] for row in ds[:N_SHOWN])
+    return f"; keys there are such as {theirs}, and of the rows {ours}"
 
 
 def fit(points: np.ndarray, columns: Mapping[str, pa.ChunkedArray], config: LearnConfig) -> Learned:

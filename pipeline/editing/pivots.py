@@ -65,8 +65,8 @@ class PivotConfig(DrawConfig):
     )
     photos: str | None = setting(
         None,
-        "Folder or address of the shards, to tune to the photos at full size. Default: the saved crops, or "
-        "the shards where they were inverted, on this machine.",
+        "Folder or address of the shards, or folder of the photos, to tune to photos at full size. "
+        "Default: the saved crops, or the shards where they were inverted, on this machine.",
         PIVOT,
     )
 

@@ -16,27 +16,30 @@ import pyarrow.parquet as pq
 from generators.files import atomic
 from pipeline import storage
 from pipeline.config import OUTPUT, setting
-from pipeline.editing import pivots
+from pipeline.editing import animation, pivots
 from pipeline.editing.edit import sources
+from pipeline.editing.pasting import COLUMNS as FOR_PASTE
+from pipeline.editing.pasting import PasteConfig, Pasting, require_possible
 from pipeline.editing.pivots import PivotConfig, Pivots
 from pipeline.editing.rows import as_dicts
 from pipeline.editing.tuned import COLUMNS as FOR_TUNING
 from pipeline.editing.tuned import FilePivots, Tunings
-from pipeline.errors import ConfigError, ShardError
+from pipeline.errors import ConfigError
 from pipeline.faces import images
-from pipeline.faces.paste import FEATHER, paste
+from pipeline.faces.paste import FEATHER, Mask, Mode
 from pipeline.latents import footer
 from pipeline.latents.files import opened, require_same_run
 from pipeline.latents.names import RowNames, plain_key, shard_folder
 from pipeline.latents.record import require_columns
 from pipeline.latents.schema import stacked
 from pipeline.models import LatentRenderer
-from pipeline.shards.photos import SourcePhotos
 
 N_KEYS_SEEN = 5  # that a message names
 COLUMNS = ("key", "shard", "sample_index", "face", "status", "direction", "strength", "latent")
 NEEDED = ("key", "sample_index", "face", "latent")
-FOR_PASTE = ("quad", "width", "height")
+NAMING = ("key", "sample_index", "face", "direction", "strength")  # what a row's name is made of
+MAX_FLAT_FILES, MAX_FLAT_ROWS = 64, 100_000  # whose names are compared
+PASTE = "Pasting back"  # heading of the flags
 ENCODERS: dict[str, Callable[[np.ndarray], bytes]] = {
     "jpg": images.encode_jpeg,
     "png": images.encode_png,
@@ -48,19 +51,42 @@ class RenderConfig(PivotConfig):
     """Which pictures, and how."""
 
     format: Literal["jpg", "png"] = setting("jpg", "Of the picture files.", OUTPUT)
-    paste_back: bool = setting(
-        False, "Warp the picture into the photo that the face was found in.", OUTPUT
+    size: int | None = setting(
+        None,
+        "Pixels of the longer side of each picture. Default: what the generator draws, or the photo's own.",
+        OUTPUT,
+        least=1,
+        most=images.MAX_SIDE,
+    )
+    paste_back: Mode | None = setting(
+        None,
+        "Warp the picture into the photo that the face was found in. difference: add what the edit changed "
+        "to the photo; replace: put the picture in the place of the face; auto, or no word: edits by "
+        "difference, inversions by replacing.",
+        PASTE,
+        bare="auto",
+    )
+    paste_mask: Mask = setting(
+        "face",
+        "Where a difference is added: in the face, or in the whole square around it, hair included.",
+        PASTE,
+    )
+    source: str | None = setting(
+        None,
+        "Folder or address of the latents that were edited, for differences. Default: where they were "
+        "edited, on this machine.",
+        PASTE,
     )
     photos: str | None = setting(
         None,
-        "Folder or address of the shards, for --paste-back and --pivot. Default: where they were inverted, "
-        "on this machine, and for --pivot the saved crops.",
+        "Folder or address of the shards, or folder of the photos, for --paste-back and --pivot. Default: "
+        "where they were inverted, on this machine, and for --pivot the saved crops.",
         OUTPUT,
     )
     feather: float = setting(
         FEATHER,
         "Width of the seam of --paste-back, as a share of the face's square.",
-        OUTPUT,
+        PASTE,
         least=0,
         most=0.5,
     )
@@ -71,6 +97,19 @@ class RenderConfig(PivotConfig):
         OUTPUT,
     )
     limit: int | None = setting(None, "Maximum number of pictures.", OUTPUT, least=1)
+    frames_per_s: float = setting(
+        4.0,
+        "Frames per second, where --out is a .gif, .webp or .mp4.",
+        OUTPUT,
+        flag="fps",
+        least=0.1,
+        most=120,
+    )
+
+    @property
+    def pasting(self) -> PasteConfig:
+        mode = self.paste_back or "auto"
+        return PasteConfig(mode, self.paste_mask, self.feather, self.photos, self.source)
 
 
 @dataclass
@@ -80,6 +119,8 @@ class Rendered:
     n_written: int = 0
     n_there: int = 0  # written by an earlier call
     n_without: int = 0  # rows without a latent
+    first: Path | None = None  # of the pictures, whoever wrote it
+    replaced: str = ""  # why faces were replaced by --paste-back where nobody asked for it
     keys_missing: set[str] = field(default_factory=set)  # asked for and not found
     keys_seen: list[str] = field(default_factory=list)  # a few that there are
     tunings: Tunings = field(default_factory=Tunings)  # of --pivot
@@ -97,7 +138,9 @@ class Job:
 def render(
     latents: str, out: str, config: RenderConfig, progress: Callable[[int], None]
 ) -> Rendered:
-    """Draw the rows of a folder, edits among them, into ``out/<shard>/<key>.jpg``.
+    """Draw the rows of a folder, edits among them, into ``out/<key>.jpg``, or ``out/<shard>/<key>.jpg`` where
+    keys are not different (see :func:`is_flat`). If ``out`` is a ``.gif``, ``.webp`` or ``.mp4``, they are
+    its frames.
 
     Pictures that are there already stay, so that the same call goes on where one was stopped.
 
@@ -110,9 +153,47 @@ def render(
     if storage.is_remote(out):
         raise ConfigError(f"pictures go into a local folder; pass --out pictures/ instead of {out}")
     done = Rendered(keys_missing=set(map(plain_key, config.keys)))
+    pictures = _pictures(latents, out, config, done, progress)
+    if animation.is_movie(out):
+        animation.require(out)
+        animation.write(out, _frames(pictures, out), config.frames_per_s)
+        done.first = None
+        return done
+    for path, picture in pictures:
+        _save(path, ENCODERS[config.format](picture))
+    return done
+
+
+def _frames(pictures: Iterator[tuple[Path, np.ndarray]], out: str) -> Iterator[np.ndarray]:
+    """Pictures that can follow each other in one file."""
+    first: Path | None = None
+    shape: tuple[int, ...] = ()
+    for n, (path, picture) in enumerate(pictures):
+        if first is None:
+            first, shape = path, picture.shape
+        if picture.shape != shape:
+            raise ConfigError(
+                f"{path.stem} is {picture.shape[1]}x{picture.shape[0]} pixels and {first.stem} "
+                f"{shape[1]}x{shape[0]}, and frames have one size; choose rows of one photo with --keys"
+            )
+        animation.require_fitting(out, n + 1, (shape[0], shape[1]), "rows (--keys, --limit)")
+        yield picture
+    if first is None:
+        raise ConfigError("no row that is chosen has a latent, so there is nothing to draw")
+
+
+def _pictures(
+    latents: str,
+    out: str,
+    config: RenderConfig,
+    done: Rendered,
+    progress: Callable[[int], None],
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """What is to be written where, drawn as it is asked for."""
     stems: dict[str, str] = {}
     renderer, first = None, dict[str, Any]()
     urls = sources(latents)
+    flat = is_flat(urls)
     for url in urls:
         files, path = storage.filesystem(url)
         with opened(files, path) as source:
@@ -124,18 +205,42 @@ def render(
                 renderer = _renderer(record, config, source.schema_arrow)
                 done.pivots = _pivots(latents, urls, record, config, renderer)
             name = shard_folder(str(record.get("shard")), os.path.basename(path), stems)
-            jobs = _jobs(source, Path(out) / name, config, done, progress)
-            _write(_chunks(jobs, config.batch_size), renderer, record, config, done)
+            goal = Path(out) if flat else Path(out, name)
+            jobs = _jobs(source, goal, config, done, progress)
+            columns = source.schema_arrow.names
+            yield from _of_file(
+                _chunks(jobs, config.batch_size), renderer, record, columns, config, done
+            )
         if config.limit is not None and done.n_written + done.n_there >= config.limit:
             break
-    return done
+
+
+def is_flat(urls: Sequence[str]) -> bool:
+    """Whether the rows of some files have names that are all different, so that no folder need part them.
+
+    Many files, or many rows, are parted without a look: a folder of so many pictures is of no use.
+    """
+    taken: set[str] = set()
+    for url in urls if 1 < len(urls) <= MAX_FLAT_FILES else ():
+        with opened(*storage.filesystem(url)) as source:
+            if not footer(source.metadata, url):
+                break  # not ours: refused when it is drawn
+            if len(taken) + source.metadata.num_rows > MAX_FLAT_ROWS:
+                return False
+            names, own = RowNames(), set[str]()
+            columns = [name for name in NAMING if name in source.schema_arrow.names]
+            require_columns(source.schema_arrow, NAMING[:3], url)
+            for batch in source.iter_batches(columns=columns):
+                own.update(names.path(row).lower() for row in as_dicts(batch))
+        if taken & own:
+            return False
+        taken |= own
+    return len(urls) <= MAX_FLAT_FILES
 
 
 def _renderer(record: dict[str, Any], config: RenderConfig, columns: pa.Schema) -> LatentRenderer:
-    if config.paste_back and "quad" not in columns.names:
-        raise ConfigError(
-            "--paste-back needs to know where the faces were: invert with --align face, or leave it out"
-        )
+    if config.paste_back is not None:
+        require_possible(record, columns.names, config.paste_back)
     return LatentRenderer(record, config)
 
 
@@ -164,7 +269,7 @@ def _jobs(
 ) -> Iterator[Job]:
     """Rows that are to be drawn, in stored order."""
     given, keys = RowNames(), set(map(plain_key, config.keys))
-    wanted = [*COLUMNS, *(FOR_PASTE if config.paste_back else ())]
+    wanted = [*COLUMNS, *(FOR_PASTE if config.paste_back is not None else ())]
     wanted += [] if done.pivots is None else [n for n in FOR_TUNING if n not in wanted]
     columns = [name for name in wanted if name in source.schema_arrow.names]
     for batch in source.iter_batches(64, columns=columns):
@@ -181,11 +286,13 @@ def _jobs(
                 done.n_without += 1
             elif config.limit is not None and done.n_written + done.n_there >= config.limit:
                 return
-            elif goal.exists():
-                done.n_there += 1
             else:
-                done.n_written += 1
-                yield Job(goal, row)
+                done.first = done.first or goal
+                if goal.exists():
+                    done.n_there += 1
+                else:
+                    done.n_written += 1
+                    yield Job(goal, row)
         progress(len(batch))
 
 
@@ -200,32 +307,28 @@ def _chunks(jobs: Iterator[Job], n: int) -> Iterator[list[Job]]:
         yield chunk
 
 
-def _write(
+def _of_file(
     chunks: Iterator[Sequence[Job]],
     renderer: LatentRenderer,
     record: dict[str, Any],
+    columns: Sequence[str],
     config: RenderConfig,
     done: Rendered,
-) -> None:
-    photos = None
-    if config.paste_back:
-        is_edited = "edit_directions" in record.get("identity", {})
-        version = "" if is_edited else record.get("input_identity", "")
-        photos = SourcePhotos(record["shard"], images.decode_or_none, config.photos, version)
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """The pictures of one file's rows."""
+    pasting = None if config.paste_back is None else Pasting(config.pasting, record, columns)
+    if pasting is not None:
+        done.replaced = done.replaced or pasting.replaced
     tuned = None
     if done.pivots is not None:
         tuned = FilePivots(done.pivots, renderer, record, done.tunings)
     for chunk in chunks:
-        drawn = _drawn(renderer, [job.row for job in chunk], tuned)
+        rows = [job.row for job in chunk]
+        drawn = _drawn(renderer, rows, tuned)
+        if pasting is not None:
+            drawn = pasting(rows, drawn, lambda others: _drawn(renderer, others, tuned))
         for job, picture in zip(chunk, drawn, strict=True):
-            if photos is not None:
-                photo = photos.of(job.row)
-                if photo is None:
-                    raise ShardError(
-                        f"{job.row['key']} has a latent but no photo; verify the folder"
-                    )
-                picture = _pasted(photo, picture, job.row, config.feather)
-            _save(job.path, ENCODERS[config.format](picture))
+            yield job.path, images.sized(picture, config.size)
 
 
 def _drawn(
@@ -240,18 +343,6 @@ def _drawn(
         latents = stacked([row["latent"] for row in of_face])
         pictures += renderer.draw(latents, tuned.of(of_face[0]))
     return pictures
-
-
-def _pasted(
-    photo: np.ndarray, picture: np.ndarray, row: dict[str, Any], feather: float
-) -> np.ndarray:
-    quad = row["quad"]
-    if quad is None or not np.isfinite(quad).all():
-        raise ConfigError(f"{row['key']} does not tell where its face was; verify the folder")
-    try:
-        return paste(photo, picture, quad, feather)
-    except ValueError as error:
-        raise ConfigError(f"{row['key']} cannot be pasted back: {error}") from None
 
 
 def _save(path: Path, data: bytes) -> None:

@@ -15,12 +15,13 @@ from pipeline.records import Status
 
 NOT_FINITE_ERROR = "the edited latent overflows its data type; pass a smaller strength"
 PICTURES = ("aligned_image", "reconstruction")
+ARRAYS = frozenset({"latent", "quad", "landmarks"})
 
 
 def as_dicts(
     batch: pa.RecordBatch, columns: Sequence[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Rows one by one; of arrays `latent` and `quad`, as numpy has them.
+    """Rows one by one; latents, quads and landmarks as numpy has them.
 
     Args:
         columns: only these, where there are such; None: all.
@@ -29,9 +30,9 @@ def as_dicts(
         ConfigError: an array is damaged.
     """
     names = [n for n in batch.schema.names if columns is None or n in columns]
-    plain = batch.select([name for name in names if name not in ("latent", "quad")])
+    plain = batch.select([name for name in names if name not in ARRAYS])
     for i, row in enumerate(plain.to_pylist()):
-        for name in {"latent", "quad"}.intersection(names):
+        for name in ARRAYS.intersection(names):
             value = batch.column(name).slice(i, 1)
             row[name] = None if value.null_count else dense(value, SHAPES.get(name))[0]
         yield row

@@ -88,7 +88,7 @@ def _column(ds: LatentDataset, label: str) -> str:
     labels = ", ".join(n.removeprefix(LABEL_PREFIX) for n in names if n.startswith(LABEL_PREFIX))
     raise ConfigError(
         f"{ds.address} has no label {label!r} (it has {labels or 'none'}); labels come from "
-        "restyle invert --keep-fields json"
+        "restyle invert --keep-fields json, or from a file with --labels"
     )
 
 

@@ -29,7 +29,7 @@ from pipeline.faces import images
 from pipeline.faces.prepare import cropped
 from pipeline.latents.names import RowNames, plain_key
 from pipeline.models import LatentRenderer, is_out_of_memory
-from pipeline.shards.photos import SourcePhotos, SourceUnusable
+from pipeline.shards.photos import Recorded, SourcePhotos, SourceUnusable
 
 COLUMNS = (
     "aligned_image",
@@ -186,9 +186,8 @@ class FilePivots:
     def _photo(self, row: Mapping[str, Any]) -> np.ndarray | None:
         try:
             if self._photos is None:
-                version = self._record.get("input_identity", "")
-                shard, photos = self._record["shard"], self._pivots.photos
-                self._photos = SourcePhotos(shard, images.decode_or_none, photos, version)
+                place = self._record["shard"], images.decode_or_none, self._pivots.photos
+                self._photos = SourcePhotos(*place, *Recorded.of(self._record))
             return self._photos.of(row)
         except SourceUnusable as error:
             raise ConfigError(

@@ -1,1 +1,1 @@
-"""Ray: a queue of tasks, workers of any kind, and what a run leaves behind."""
+"""A queue of tasks, workers of any kind on Ray or without, and what a run leaves behind."""

@@ -15,6 +15,7 @@ import ray
 
 from pipeline.config import ClusterConfig
 from pipeline.engine import private_ray
+from pipeline.engine.events import tell
 from pipeline.engine.reachable import LOCAL, address_of, no_cluster, require_reachable
 from pipeline.errors import ConfigError
 
@@ -37,18 +38,6 @@ def _not_started(error: BaseException) -> ConfigError:
     return ConfigError(f"Ray did not start here ({why}); {advice}")
 
 
-def worker_name() -> str:
-    """Node, GPU and process of the worker that asks."""
-    context = ray.get_runtime_context()
-    gpus = ",".join(map(str, context.get_accelerator_ids().get("GPU", []))) or "none"
-    return f"{context.get_node_id()[:8]} gpu {gpus} pid {os.getpid()}"
-
-
-def gpu_share() -> float:
-    """The part of a GPU that the worker was given; 1 where it has a whole one, or several."""
-    return min(1.0, ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))
-
-
 @contextmanager
 def connect(config: ClusterConfig) -> Iterator[None]:
     """Join the Ray cluster at the address, or start one here for the time of the run.
@@ -65,10 +54,12 @@ def connect(config: ClusterConfig) -> Iterator[None]:
         if address_of(config.address) == LOCAL:
             own.enter_context(private_ray.guarded())
         try:
+            tell({"event": "ray_starting", "address": address_of(config.address)})
             _join(config.address)
             _restore(handler)  # Ray has put its own
             yield
         finally:
+            tell({"event": "ray_stopping"})
             ray.shutdown()
             _restore(handler)  # and has taken away whatever was there
 

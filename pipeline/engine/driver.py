@@ -1,7 +1,7 @@
-"""The queue: shards to actors, dead actors replaced, failures retried, growth with the cluster.
+"""The queue: shards to workers, dead workers replaced, failures retried, growth with the cluster.
 
-Ray is never trusted with the state of a run: what is done is what lies in the output folder. A shard that
-two actors finish is written twice with the same bytes.
+Workers are never trusted with the state of a run: what is done is what lies in the output folder. A shard
+that two of them finish is written twice with the same bytes.
 """
 
 from __future__ import annotations
@@ -12,17 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import ray
-from ray.exceptions import RayError, RayTaskError
-
 from generators import CheckpointError
-from pipeline.config import ClusterConfig
 from pipeline.engine import quarantine
-from pipeline.engine.metrics import DriverMetrics
-from pipeline.engine.pool import ActorPool, Attempt
+from pipeline.engine.pool import Answer, Attempt, Died, Done, Failed, Pool, Ready
 from pipeline.engine.progress import MAX_LISTED, RunLog
 from pipeline.engine.quarantine import CrashSearch
-from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
 from pipeline.records import Report, Task
 from pipeline.storage import redact
@@ -30,6 +24,8 @@ from pipeline.storage.urls import redact_text
 
 POLL_S = 0.25  # how often progress is asked for
 RETRY_BASE_S = 0.5  # wait before the second try; doubled for each further one
+# Deaths for each worker, with no shard finished between them, after which a run is given up.
+DEATHS_PER_WORKER = 3
 
 
 @dataclass
@@ -43,6 +39,7 @@ class Summary:
     workers: Counter[str] = field(default_factory=Counter)  # shards by worker
     executions: Counter[str] = field(default_factory=Counter)  # shards by how the model ran
     n_worse: int = 0  # rows that ended clearly above the error of their best step
+    begun: float = 0.0  # how many shards the rows of unfinished ones amount to, as far as is known
     n_retries: int = 0
     n_deaths: int = 0  # of workers
     failures: list[tuple[Task, str]] = field(default_factory=list)
@@ -69,14 +66,19 @@ Progress = Callable[[Summary, int], None]
 
 def run(
     tasks: Sequence[Task],
-    config: WorkerConfig,
-    cluster: ClusterConfig,
+    pool: Pool,
+    out: str,
+    n_attempts: int,
     progress: Progress,
     log: RunLog | None = None,
 ) -> Summary:
-    """Invert, or edit, every shard; called inside :func:`pipeline.engine.cluster.connect`.
+    """Invert, or edit, every shard.
 
-    log: where what happens is written down.
+    Args:
+        pool: who does it.
+        out: where they write.
+        n_attempts: tries before a shard is given up.
+        log: where what happens is written down.
 
     Shards that could not be finished are in the summary's ``failures``.
 
@@ -84,7 +86,7 @@ def run(
         ConfigError, CheckpointError: something that no retry mends (out of memory, other weights on a
             node, the cluster's head is gone).
     """
-    work = _Run(tasks, config, cluster, log)
+    work = _Run(tasks, pool, out, n_attempts, log)
     while work.goes_on:
         work.step()
         progress(work.summary, work.n_rows_begun)
@@ -96,46 +98,41 @@ class _Run:
     """The queue and what happens to it."""
 
     def __init__(
-        self,
-        tasks: Sequence[Task],
-        config: WorkerConfig,
-        cluster: ClusterConfig,
-        log: RunLog | None,
+        self, tasks: Sequence[Task], pool: Pool, out: str, n_attempts: int, log: RunLog | None
     ) -> None:
-        self._out, self._cluster, self._run_log = config.out, cluster, log
+        self._pool, self._out, self._n_attempts, self._run_log = pool, out, n_attempts, log
         self._queue = deque(Attempt(task) for task in tasks)
-        self._pool = ActorPool(config, cluster)
-        self._metrics = DriverMetrics()
+        self._last_error = ""
+        self._n_deaths = 0  # in a row, with no shard finished between them
         self.summary = Summary()
         self.n_rows_begun = 0
 
     @property
     def goes_on(self) -> bool:
-        return bool(self._queue or self._pool.busy)
+        return bool(self._queue or self._pool.n_busy)
+
+    @property
+    def _is_exhausted(self) -> bool:
+        """Whether all workers died several times over: then the cause is no shard and no node."""
+        return self._n_deaths > DEATHS_PER_WORKER * max(1, self._pool.n_most)
 
     def step(self) -> None:
         """Give what can be given, take what has come."""
         pool, queue = self._pool, self._queue
-        pool.scale_up(len(queue) + len(pool.busy))
-        while pool.idle and queue and queue[0].not_before <= time.monotonic():
+        pool.scale_up(len(queue) + pool.n_busy)
+        while pool.n_idle and queue and queue[0].not_before <= time.monotonic():
             attempt = queue.popleft()
             worker = pool.assign(attempt)
             self._log("started", attempt.task, worker=worker, attempt=_number(attempt))
-        begun = [*pool.busy, *pool.loading]
-        if not begun:
-            time.sleep(POLL_S)
-        if begun and ray.wait(begun, num_returns=1, timeout=POLL_S)[0]:
-            # With many actors there is seldom one answer alone.
-            for reference in ray.wait(begun, num_returns=len(begun), timeout=0)[0]:
-                self._receive(reference)
-        if pool.is_exhausted:
-            attempts = [*(work.attempt for work in pool.busy.values()), *queue]
-            pool.busy.clear()
+        for answer in pool.answers(POLL_S):
+            self._receive(answer)
+        if self._is_exhausted:
+            attempts = [*pool.abandon(), *queue]
             queue.clear()
             for attempt in attempts:
-                reason = f"workers die before they finish a single shard: {pool.last_error}"
+                reason = f"workers die before they finish a single shard: {self._last_error}"
                 self._give_up(attempt.task, reason)
-        self.n_rows_begun = pool.n_rows_begun()
+        self.n_rows_begun, self.summary.begun = pool.n_rows_begun(), pool.share_begun()
         if self._run_log is not None and self._run_log.is_due:
             self._heartbeat()
 
@@ -143,32 +140,26 @@ class _Run:
         """The last heartbeat."""
         self._heartbeat()
 
-    def _receive(self, reference: ray.ObjectRef) -> None:
-        """Take one answer: a report, a loaded actor, an error or a death."""
-        try:
-            answer = ray.get(reference)
-        except RayTaskError as error:
-            if isinstance(error.cause, ConfigError | CheckpointError):
-                raise error.cause from None
-            self._pool.last_error = _one_line(error.cause)
-            if reference in self._pool.busy:
-                self._erred(self._pool.finished(reference), error.cause)
-            else:
-                self._died(reference, error.cause)
-        except RayError as error:  # its process or its node died, or is out of reach
-            self._pool.last_error = _one_line(error)
-            self._died(reference, error)
-        else:
-            if reference in self._pool.loading:
-                self._pool.loaded(reference, answer)
-                self._log("worker_ready", None, worker=answer)
-            else:
-                self._done(self._pool.finished(reference), answer)
+    def _receive(self, answer: Answer) -> None:
+        """Take one answer: a report, a worker that has loaded, an error or a death."""
+        if isinstance(answer, Failed | Died):
+            if isinstance(answer.error, ConfigError | CheckpointError):
+                raise answer.error from None
+            self._last_error = _one_line(answer.error)
+        match answer:
+            case Ready(worker):
+                self._log("worker_ready", None, worker=worker)
+            case Done(attempt, report):
+                self._done(attempt, report)
+            case Failed(attempt, error):
+                self._erred(attempt, error)
+            case Died():
+                self._died(answer)
 
     def _done(self, attempt: Attempt, report: Report) -> None:
-        self._pool.n_deaths = 0
+        self._n_deaths = 0
         self.summary.add(report)
-        self._metrics.shard("done")
+        self._pool.metrics.shard("done")
         rows = dict(report.n_by_status)
         busy = {stage: round(seconds, 3) for stage, seconds in report.seconds.items()}
         self._log("done", report.task, worker=report.worker, rows=rows, seconds=busy)
@@ -177,7 +168,7 @@ class _Run:
 
     def _erred(self, attempt: Attempt, error: BaseException) -> None:
         n_errors = attempt.n_errors + 1
-        if n_errors >= self._cluster.n_attempts:
+        if n_errors >= self._n_attempts:
             self._give_up(attempt.task, _one_line(error))
             return
         wait = RETRY_BASE_S * 2 ** (n_errors - 1)
@@ -189,19 +180,20 @@ class _Run:
         self._note_retry(retry, error)
         self._queue.append(retry)
 
-    def _died(self, reference: ray.ObjectRef, error: BaseException) -> None:
-        attempt, worker = self._pool.lost(reference)
+    def _died(self, death: Died) -> None:
+        attempt, error = death.attempt, death.error
         self.summary.n_deaths += 1
-        self._metrics.death()
+        self._pool.metrics.death()
         task = None if attempt is None else attempt.task
-        self._log("worker_died", task, worker=worker, error=_one_line(error))
+        self._log("worker_died", task, worker=death.worker, error=_one_line(error))
         if attempt is None:
+            self._n_deaths += 1
             return
         n_deaths, search = attempt.n_deaths + 1, CrashSearch()  # the next one is watched
         # Also where nobody watched: a note that an earlier run left would accuse.
         place = quarantine.pop_last_position(self._out, attempt.task.output)
         if place is None:
-            self._pool.n_deaths += 1  # of those under watch, only what no sample explains
+            self._n_deaths += 1  # of those under watch, only what no sample explains
         if attempt.search is not None:
             search = quarantine.narrowed(attempt.search, place)
             if search.is_exhausted(n_deaths):
@@ -216,12 +208,12 @@ class _Run:
 
     def _note_retry(self, attempt: Attempt, error: BaseException) -> None:
         self.summary.n_retries += 1
-        self._metrics.shard("retried")
+        self._pool.metrics.shard("retried")
         self._log("retried", attempt.task, attempt=_number(attempt), error=_one_line(error))
 
     def _give_up(self, task: Task, reason: str) -> None:
         self.summary.failures.append((task, reason))
-        self._metrics.shard("failed")
+        self._pool.metrics.shard("failed")
         self._log("failed", task, error=reason)
 
     def _log(self, event: str, task: Task | None, **facts: Any) -> None:
@@ -230,8 +222,8 @@ class _Run:
 
     def _heartbeat(self) -> None:
         pool, summary = self._pool, self.summary
-        n_left = len(self._queue) + len(pool.busy)
-        self._metrics.state(n_left, len(pool.loading), len(pool.idle), len(pool.busy))
+        n_left = len(self._queue) + pool.n_busy
+        pool.metrics.state(n_left, pool.n_loading, pool.n_idle, pool.n_busy)
         if self._run_log is None:
             return
         self._run_log.heartbeat(

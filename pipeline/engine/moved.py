@@ -15,7 +15,7 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 
 from pipeline import storage
-from pipeline.errors import ConfigError
+from pipeline.engine.changed import has_changed
 from pipeline.records import Task
 from pipeline.storage.listing import real_paths
 from pipeline.storage.urls import path_of
@@ -32,6 +32,8 @@ class Found:
     tasks: list[Task] = field(default_factory=list)  # those moved have the output that is there
     moved: list[tuple[str, str]] = field(default_factory=list)  # finished: from where to where
     gone: set[str] = field(default_factory=set)  # addresses that are asked for no more
+    # Files of shards that have changed since, to be deleted, each with what is said of it.
+    changed: dict[str, str] = field(default_factory=dict)
     # Of the name and size of a finished one, but not its date: a copy, or another shard.
     unsure: list[tuple[str, str]] = field(default_factory=list)
 
@@ -43,9 +45,6 @@ def find(tasks: Sequence[Task], records: Sequence[Record], done: AbstractSet[str
         tasks: what is asked for now.
         records: what was asked for before.
         done: names of the outputs that are there.
-
-    Raises:
-        ConfigError: a shard that had moved has changed since.
     """
     if all(task.output in done for task in tasks):
         return Found(list(tasks))
@@ -59,8 +58,10 @@ def find(tasks: Sequence[Task], records: Sequence[Record], done: AbstractSet[str
         url = storage.redact(task.source)
         record = own.get(url)
         if task.output not in done and record and record["output"] in done:
-            _require_same(task, record)
-            task = replace(task, output=record["output"])
+            if record["identity"] == task.version:
+                task = replace(task, output=record["output"])
+            else:
+                found.changed[record["output"]] = has_changed(url)
         elif task.output not in done and (record := earlier.take(url, task.version, real)):
             found.gone.add(record["url"])
             if record["output"] in done:
@@ -70,14 +71,6 @@ def find(tasks: Sequence[Task], records: Sequence[Record], done: AbstractSet[str
             found.unsure.append((other, url))
         found.tasks.append(task)
     return found
-
-
-def _require_same(task: Task, record: Record) -> None:
-    if record["identity"] != task.version:
-        raise ConfigError(
-            f"{storage.redact(task.source)} has changed since it was inverted; delete {record['output']} in "
-            "--out to invert it again, or choose another --out"
-        )
 
 
 class _Earlier:

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.config import RUN_FOLDER
+from pipeline.engine.events import tell
 from pipeline.errors import ConfigError
 from pipeline.storage.folder import Folder
 from pipeline.storage.urls import redacted_message
@@ -205,6 +206,7 @@ class RunLog:
         stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
         line = {"time": stamp, "run": self.run, "event": event, "shard": shard, **facts}
         self._lines.append(json.dumps(line))
+        tell(line)
 
     @property
     def is_due(self) -> bool:

@@ -1,10 +1,12 @@
-"""A run from its plan: the cluster joined, the queue worked off, and what lies in the folder believed."""
+"""A run from its plan: workers found, the queue worked off, and what lies in the folder believed."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -14,14 +16,20 @@ from generators.files.addresses import is_address
 from pipeline import storage
 from pipeline.config import ClusterConfig, Precision, fingerprint
 from pipeline.engine import driver, progress
-from pipeline.engine.cluster import connect
 from pipeline.engine.driver import Progress, Summary
+from pipeline.engine.local import LocalPool
 from pipeline.engine.moved import Found
+from pipeline.engine.pool import Pool
 from pipeline.engine.progress import RunLog
+from pipeline.engine.reachable import require_reachable
 from pipeline.engine.run_folder import RunFolder
 from pipeline.engine.worker import WorkerConfig
 from pipeline.errors import ConfigError
 from pipeline.records import Task
+from pipeline.shards.inputs import Inputs
+
+# Of the shards that are left, up to which they are done in this process: docs/scaling.md.
+MAX_LOCAL_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -37,9 +45,10 @@ class RunPlan:
     redo: frozenset[str] = frozenset()  # files that are there and to be replaced
     concurrent_run: str = ""  # who else is writing to the folder now
     found: Found = field(default_factory=Found)  # of shards that moved since they were inverted
-    left: tuple[
-        str, ...
-    ] = ()  # shards with rows to be tried again that nobody asked for, or that are gone
+    # Shards with rows to be tried again that nobody asked for, or that are gone.
+    left: tuple[str, ...] = ()
+    executor: Literal["local", "ray"] = "ray"
+    inputs: Inputs = field(default_factory=Inputs)  # what was named, and left out
 
 
 def execute(plan: RunPlan, cluster: ClusterConfig, progress: Progress) -> Summary:
@@ -50,17 +59,33 @@ def execute(plan: RunPlan, cluster: ClusterConfig, progress: Progress) -> Summar
     """
     out, tasks, folder = plan.out, plan.tasks, RunFolder(plan.out)
     if not plan.pending:
-        folder.write_run_record(plan.settings, tasks, overwrite=False, gone=plan.found.gone)
+        folder.write_run_record(plan.settings, tasks, False, plan.found.gone, plan.found.changed)
         return Summary()
     n_before = len(tasks) - len(plan.pending)
-    with connect(cluster):
-        folder.write_run_record(plan.settings, tasks, plan.overwrite, plan.found.gone)
+    with _workers(plan, cluster) as pool:
+        left = plan.found.gone, plan.found.changed
+        folder.write_run_record(plan.settings, tasks, plan.overwrite, *left)
         with RunLog(out, len(tasks), n_before, fingerprint(plan.settings)) as log:
-            summary = driver.run(plan.pending, plan.workers, cluster, progress, log)
+            summary = driver.run(
+                plan.pending, pool, plan.workers.out, cluster.n_attempts, progress, log
+            )
     reconcile_with_storage(plan, summary)
     if plan.concurrent_run and not summary.failures:  # both have written what was asked for
         folder.write_run_record(plan.settings, tasks, overwrite=False)
     return summary
+
+
+@contextmanager
+def _workers(plan: RunPlan, cluster: ClusterConfig) -> Iterator[Pool]:
+    if plan.executor == "local":
+        with LocalPool(plan.workers, cluster.gpus_per_actor) as pool:
+            yield pool
+        return
+    from pipeline.engine.actors import ActorPool  # which loads Ray
+    from pipeline.engine.cluster import connect
+
+    with connect(cluster):
+        yield ActorPool(plan.workers, cluster)
 
 
 def reconcile_with_storage(plan: RunPlan, summary: Summary) -> None:
@@ -101,8 +126,53 @@ def absolute_file(path: str | None) -> str | None:
 
 
 def runs_here(cluster: ClusterConfig) -> bool:
-    """Whether a run starts Ray on this machine, and joins no cluster."""
-    return not (cluster.address or os.environ.get("RAY_ADDRESS"))
+    """Whether a run stays on this machine, and joins no cluster."""
+    return cluster.executor == "local" or not (cluster.address or os.environ.get("RAY_ADDRESS"))
+
+
+def executor_for(
+    cluster: ClusterConfig, out: str, pending: Sequence[Task], may_kill: bool = False
+) -> Literal["local", "ray"]:
+    """What runs the shards that are left: this process, or Ray.
+
+    Ray where it is asked for, by name or by what it alone can do; where there is much to do; and where
+    samples are known that may kill a worker, or the last run into the folder was killed, perhaps by one:
+    Ray's workers die alone.
+    """
+    if cluster.executor != "auto":
+        return cluster.executor
+    wants_ray = (
+        not runs_here(cluster)
+        or (cluster.n_actors or 1) > 1
+        or torch.cuda.device_count() > 1
+        or cluster.gpus_per_actor not in (None, 0, 1)
+        or may_kill
+    )
+    sizes = [task.n_bytes for task in pending]
+    is_small = sum(size or 0 for size in sizes) <= MAX_LOCAL_BYTES and None not in sizes
+    last = progress.read(out)
+    was_killed = last is not None and last.state == "running"
+    return "ray" if wants_ray or was_killed or not is_small else "local"
+
+
+def require_startable(
+    cluster: ClusterConfig,
+    folder: RunFolder,
+    pending: Sequence[Task],
+    dry_run: bool,
+    may_kill: bool = False,
+) -> Literal["local", "ray"]:
+    """Refuse an output that cannot be written, or a Ray that is out of reach; says what the run takes.
+
+    dry_run: write nothing, and ask nobody.
+    may_kill: whether some of their samples have killed workers before.
+    """
+    executor = executor_for(cluster, folder.address, pending, may_kill)
+    if not dry_run:
+        folder.require_writable()
+        if executor == "ray":
+            require_reachable(cluster.address)
+    return executor
 
 
 def require_device(precision: Precision, cluster: ClusterConfig) -> None:

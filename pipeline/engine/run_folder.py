@@ -22,16 +22,19 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.config import RUN_FOLDER, require_same_settings
-from pipeline.engine import moved
+from pipeline.engine import changed, moved
+from pipeline.engine.changed import OUTPUT_NAME
 from pipeline.engine.moved import Found
 from pipeline.errors import ConfigError
 from pipeline.latents.files import opened
-from pipeline.latents.record import require_settings, require_shards
+from pipeline.latents.record import footer, require_settings, require_shards
 from pipeline.records import Task
+from pipeline.shards import inputs
+from pipeline.shards.photo_shards import quoted
 from pipeline.storage import lists
 from pipeline.storage.filesystems import as_config_error
 from pipeline.storage.folder import Folder
-from pipeline.storage.urls import path_of
+from pipeline.storage.urls import PHOTOS, path_of
 
 SETTINGS = f"{RUN_FOLDER}/settings.json"
 SHARDS = f"{RUN_FOLDER}/shards.json"
@@ -41,8 +44,6 @@ CARD_CONTENT = b"""configs:
 - config_name: default
   data_files: "*.parquet"
 """
-# <stem>.<16 digits of the URL's hash>.<8 of the content's version's and the fingerprint's>.parquet
-OUTPUT_NAME = re.compile(r"^(.*\.[0-9a-f]{16})\.[0-9a-f]{8}\.parquet$")
 MIN_PARQUET_BYTES = 12  # its magic twice, and the length of its footer
 # Sources are asked for their version side by side: a HEAD request is all waiting.
 N_VERSION_THREADS = 32
@@ -71,22 +72,33 @@ def task(url: str, version: str, run: str) -> Task:
 
 
 def tasks(patterns: Sequence[str], run: str, without: Sequence[str] = ()) -> list[Task]:
-    """Every shard that the patterns name.
+    """Every shard that the patterns name; see :func:`tasks_of`.
+
+    Raises:
+        ConfigError: nothing matches, or what is no input.
+    """
+    return tasks_of(inputs.expand(patterns).versions, run, without)
+
+
+def tasks_of(
+    versions: Mapping[str, str | None], run: str, without: Sequence[str] = ()
+) -> list[Task]:
+    """A task for each shard.
 
     Args:
+        versions: of the shards by their addresses, None where they are to be asked for.
         run: the run's fingerprint.
         without: patterns of shards that are not meant.
 
     Raises:
-        ConfigError: nothing matches, a named shard does not exist, or two cannot be told apart.
+        ConfigError: a shard does not exist, or two cannot be told apart.
     """
-    versions = storage.expand(patterns)
     if without:
         left_out = set(named(without, versions))
         versions = {url: same for url, same in versions.items() if url not in left_out}
     unknown = [url for url, version in versions.items() if version is None]
     with ThreadPoolExecutor(N_VERSION_THREADS) as pool:
-        answers = dict(zip(unknown, pool.map(storage.version, unknown), strict=True))
+        answers = dict(zip(unknown, pool.map(inputs.version, unknown), strict=True))
     by_output: dict[str, Task] = {}
     for url, listed in versions.items():
         version = answers[url] if listed is None else listed
@@ -107,6 +119,8 @@ def named(patterns: Sequence[str], urls: Iterable[str]) -> list[str]:
         path = pattern if storage.is_remote(pattern) else os.path.abspath(pattern)
         # As it stands, and with what braces and stars mean in it.
         wanted += [glob.escape(path), path]
+        if not storage.is_remote(pattern):  # a photo, or the photos of a folder
+            wanted += [glob.escape(f"{PHOTOS}{quoted(path)}") + end for end in ("", "/*")]
         with suppress(braceexpand.UnbalancedBracesError):  # type: ignore[attr-defined]
             wanted += braceexpand.braceexpand(path)
     is_meant = re.compile("|".join(map(fnmatch.translate, wanted)) or "(?!)").match
@@ -159,36 +173,50 @@ class RunFolder(Folder):
         """
         return opened(self.files, self.at(name))
 
-    def pending(self, tasks: Sequence[Task]) -> list[Task]:
+    def pending(
+        self, tasks: Sequence[Task], found: Found | None = None, redo_changed: bool | None = None
+    ) -> list[Task]:
         """The tasks without a committed file.
+
+        Args:
+            found: of shards that moved; is told of files that are to be deleted.
+            redo_changed: shards that have changed are pending too.
 
         Raises:
             ConfigError: a shard has changed since it was inverted, or its file cannot be one.
         """
         sizes = {name: n for name, n in self.sizes().items() if name.endswith(".parquet")}
-        names, done = list(sizes), set(sizes)
         for task in tasks:
             if sizes.get(task.output, MIN_PARQUET_BYTES) < MIN_PARQUET_BYTES:
                 raise ConfigError(
                     f"{task.output} in {self} is not a Parquet file ({sizes[task.output]} bytes); delete it "
                     "and run the same command again"
                 )
-        by_shard = {m.group(1): name for name in names if (m := OUTPUT_NAME.match(name))}
-        pending = [t for t in tasks if t.output not in done]
-        for t in pending:
-            stale = by_shard.get(t.output.rsplit(".", 2)[0])
-            if stale:
-                raise ConfigError(
-                    f"{storage.redact(t.source)} has changed since it was inverted; delete {stale} in "
-                    f"{self} to invert it again, or choose another --out"
-                )
-        return pending
+        found = found or Found()
+        found.changed |= self._changed(tasks, found, set(sizes))
+        if found.changed and not redo_changed:
+            has_flag = redo_changed is not None
+            raise ConfigError(changed.refusal(found.changed, str(self), has_flag))
+        return [t for t in tasks if t.output not in sizes]
 
-    def planned(self, tasks: list[Task], overwrite: bool = False) -> Planned:
+    def _changed(self, tasks: Sequence[Task], found: Found, done: set[str]) -> dict[str, str]:
+        def footer_of(name: str) -> dict[str, Any]:
+            with self.opened(name) as parquet:
+                return footer(parquet.metadata, name)
+
+        records = [r for r in self.shards() or [] if r["url"] not in found.gone]
+        again = changed.photos_again(tasks, records, done, footer_of)
+        return {**again, **changed.files(tasks, done)}
+
+    def planned(
+        self, tasks: list[Task], overwrite: bool = False, redo_changed: bool | None = None
+    ) -> Planned:
         """The tasks, and those without a file; shards that moved since they were inverted have theirs.
 
         Args:
             overwrite: what is there will be deleted.
+            redo_changed: shards that have changed since are to be inverted again, and their files deleted;
+                None: the command does not do that.
 
         Raises:
             ConfigError: see :meth:`pending`.
@@ -196,7 +224,7 @@ class RunFolder(Folder):
         if overwrite:
             return Planned(tasks, tasks, Found())
         found = moved.find(tasks, self.shards() or [], set(self.committed()))
-        return Planned(found.tasks, self.pending(found.tasks), found)
+        return Planned(found.tasks, self.pending(found.tasks, found, redo_changed), found)
 
     def forget(self, patterns: Sequence[str], dry_run: bool = False) -> list[str]:
         """Take back shards that were asked for and have no file; returns their addresses.
@@ -270,11 +298,13 @@ class RunFolder(Folder):
         tasks: Sequence[Task],
         overwrite: bool,
         gone: AbstractSet[str] = frozenset(),
+        changed: Iterable[str] = (),
     ) -> None:
         """Make the folder this run's, and remember what was asked for, for `status` and `verify`.
 
         Args:
             gone: addresses that are asked for no more, because the shards moved.
+            changed: names of files that are to be deleted, because their shards have changed.
             overwrite: delete what another run left, and forget what it was asked for.
 
         Raises:
@@ -289,7 +319,14 @@ class RunFolder(Folder):
             if overwrite:
                 for name in self.committed():
                     self.delete(name)
-            by_url = {item["url"]: item for item in records if item["url"] not in gone}
+            outdated = set(changed)
+            for name in outdated & set(self.committed()):
+                self.delete(name)
+            by_url = {
+                item["url"]: item
+                for item in records
+                if item["url"] not in gone and item["output"] not in outdated
+            }
             asked: dict[str, str] = {}
             for task in tasks:
                 url = storage.redact(task.source)

@@ -5,28 +5,27 @@ All kinds of workers share this; what they read and how rows come of it is their
 
 from __future__ import annotations
 
-import os
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from threading import Event
 from typing import Any, Protocol
 
 import pyarrow as pa
 import torch
 
-from pipeline import storage
 from pipeline.config import fingerprint
-from pipeline.engine.cluster import worker_name
-from pipeline.engine.metrics import WorkerMetrics
+from pipeline.engine.host import Host
 from pipeline.engine.quarantine import CrashRecorder, CrashSearch
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.latents.schema import Row
 from pipeline.latents.writer import ShardWriter
 from pipeline.records import Report, Status, Task
+from pipeline.shards import inputs
 from pipeline.storage import redact
 
 
@@ -68,8 +67,11 @@ class Work(Protocol):
 class Worker(ABC):
     """One task at a time. Nothing is loaded before :meth:`load`."""
 
-    def __init__(self, config: WorkerConfig) -> None:
+    def __init__(self, config: WorkerConfig, host: Host | None = None) -> None:
+        """host: where it runs; None: this is a Ray actor."""
         self._config = config
+        self.host = _on_ray() if host is None else host
+        self._is_stopped = Event()
         self._n_rows = self._n_worse = 0
 
     def load(self) -> str:
@@ -82,8 +84,7 @@ class Worker(ABC):
         """
         torch.set_num_threads(self._config.n_threads)
         self.load_models()
-        self._metrics = WorkerMetrics()
-        return worker_name()
+        return self.host.worker_name()
 
     @abstractmethod
     def load_models(self) -> None:
@@ -109,6 +110,18 @@ class Worker(ABC):
         """Rows of the current task so far, for the progress bar."""
         return self._n_rows
 
+    def stop(self) -> None:
+        """Have the current task end at its next batch, with an error; from another thread."""
+        self._is_stopped.set()
+
+    def share_done(self) -> float:
+        """How much of the current task its rows so far are, 0 to 1; 0 where that is not known."""
+        return 0.0
+
+    def reached(self) -> tuple[int, float]:
+        """Both, for the progress bar."""
+        return self.n_rows(), self.share_done()
+
     def process(self, task: Task, search: CrashSearch | None = None) -> Report:
         """Do one task and commit its file.
 
@@ -127,10 +140,11 @@ class Worker(ABC):
         except ConfigError as error:
             # A store that does not answer one node now may answer the next one later.
             raise ShardError(str(error)) from None
-        except RuntimeError:
-            _require_device()
+        except RuntimeError as error:
+            if not _device_works():
+                self.host.leave(error)
             raise
-        self._metrics.add(report, time.monotonic() - start)
+        self.host.count(report, time.monotonic() - start)
         return report
 
     def _process(self, task: Task, search: CrashSearch | None) -> Report:
@@ -138,12 +152,12 @@ class Worker(ABC):
         stopwatch = Stopwatch()
         recorder = None if search is None else CrashRecorder(self._config.out, task.output, search)
         with self.start(task, stopwatch, recorder) as work:
-            before = storage.state(task.source)
+            before = inputs.state(task.source)
             writer = ShardWriter(self._config.out, task.output, work.shard, work.columns)
             try:
                 counts = self._write(work, writer, stopwatch)
-                same = storage.version(task.source, retry_unreachable=True) == task.version
-                if not same or storage.state(task.source) != before:
+                same = inputs.version(task.source, retry_unreachable=True) == task.version
+                if not same or inputs.state(task.source) != before:
                     raise ShardError(
                         f"{redact(task.source)} has changed since the run began; run again"
                     )
@@ -155,7 +169,7 @@ class Worker(ABC):
                 writer.abandon()
                 raise
         seconds = dict(stopwatch.seconds)
-        how = worker_name(), self.execution(), self._n_worse
+        how = self.host.worker_name(), self.execution(), self._n_worse
         return Report(task, work.n_samples, dict(counts), seconds, *how)
 
     def _write(self, work: Work, writer: ShardWriter, stopwatch: Stopwatch) -> Counter[str]:
@@ -163,6 +177,8 @@ class Worker(ABC):
         counts = Counter[str]()
         with closing(work.batches()) as batches:
             for rows in batches:
+                if self._is_stopped.is_set():
+                    raise InterruptedError("the run was stopped")
                 with stopwatch("write"):
                     writer.add(rows)
                 counts.update(_statuses(rows))
@@ -198,10 +214,17 @@ def _require_no_worse(before: Mapping[str, Any], counts: Mapping[str, int]) -> N
         )
 
 
-def _require_device() -> None:
-    """End this process where its GPU stays broken: after a CUDA error every later call fails as well."""
+def _device_works() -> bool:
+    """Whether the GPU takes work; where there is none, nothing of it can be broken."""
     if torch.cuda.is_available():
         try:
             torch.cuda.synchronize()
         except RuntimeError:
-            os._exit(1)  # the driver sees a death, and starts another process
+            return False
+    return True
+
+
+def _on_ray() -> Host:
+    from pipeline.engine.ray_host import RayHost
+
+    return RayHost()

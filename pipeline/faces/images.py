@@ -28,6 +28,7 @@ except ImportError:  # no wheel for this machine: Pillow gives the same pixels, 
     simplejpeg = None
 
 MAX_PIXELS = 150_000_000
+MAX_SIDE = 16_384  # pixels of a picture that is made larger
 """A picture with more pixels than this is refused before any pixel of it is decoded.
 
 Larger than what cameras save (a 100-megapixel medium format photo passes); at the limit a decode
@@ -139,6 +140,22 @@ def decode_or_none(data: bytes) -> np.ndarray | None:
         return decode(data)
     except ImageError:
         return None
+
+
+def fitted(height: int, width: int, side: int | None) -> tuple[int, int]:
+    """Height and width of a picture whose longer side is to have so many pixels; None: as it is."""
+    scale = 1 if side is None else side / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def sized(image_u8: np.ndarray, side: int | None) -> np.ndarray:
+    """A picture [H, W, 3] uint8 whose longer side has so many pixels; None: as it is."""
+    height, width, _ = image_u8.shape
+    height, width = fitted(height, width, side)
+    if (height, width) == image_u8.shape[:2]:
+        return image_u8
+    picture = Image.fromarray(image_u8).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
 
 
 def encode_jpeg(image_u8: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:

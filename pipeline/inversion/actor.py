@@ -13,7 +13,7 @@ import torch
 from encoders.execution import CudaGraph, Execution
 from encoders.refinement import Refiner
 from pipeline.config import Compile, RunConfig
-from pipeline.engine.cluster import gpu_share
+from pipeline.engine.host import Host
 from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.engine.worker import Worker, WorkerConfig
@@ -26,9 +26,11 @@ from pipeline.latents import schema
 from pipeline.latents.schema import Row
 from pipeline.models import bounds, checkpoint_hashes, footer_name, load_model
 from pipeline.records import AlignedFace, Sample, Status, Task
-from pipeline.shards import labels, reader
+from pipeline.shards import inputs, labels
+from pipeline.shards.label_file import LabelTable
 from pipeline.storage import redact
 from pipeline.storage.pace import Limits
+from pipeline.storage.stream import Meter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class ActorConfig(WorkerConfig):
     n_ahead: int = N_AHEAD  # batches between two stages
     compile: Compile = "auto"
     limits: Limits = Limits()  # how slow the shards' sources may be
+    labels: LabelTable | None = None  # of a file, by key
     is_long: bool = False  # whether each actor has so many images that compiling may pay
 
     @property
@@ -51,15 +54,16 @@ class ActorConfig(WorkerConfig):
 class InversionActor(Worker):
     """One model, on one GPU or none."""
 
-    def __init__(self, config: ActorConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: ActorConfig, host: Host | None = None) -> None:
+        super().__init__(config, host)
         self.config = config
+        self._current: Inversion | None = None
 
     def load_models(self) -> None:
         """Load the model, and whatever measures."""
         config, run = self.config, self.config.run
         if run.align == "face":
-            feed.warm_up(config.n_in_flight)
+            feed.warm_up(config.n_in_flight, self.host.tasks)
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
         model, self.scorer = load_model(run), Scorer(run, device)
         self._require_same_weights(checkpoint_hashes(model) | self.scorer.hashes())
@@ -70,10 +74,12 @@ class InversionActor(Worker):
         refiner = None
         if run.refine:
             refiner = Refiner(self.model, run.refine, self.scorer.objectives(run))
-        how = n_images, config.n_ahead, refiner
+        how = n_images, self.host.tasks, config.n_ahead, refiner
         self.inverter = BatchInverter(self.model, run, self.scorer, *how)
         if config.batch_size is None and device != "cpu":
-            self.inverter.batch_size = batch_size.on_gpu(self.inverter.attempt, gpu_share())
+            self.inverter.batch_size = batch_size.on_gpu(
+                self.inverter.attempt, self.host.gpu_share()
+            )
         # Only now: a search for the batch size must not compile for each size that it tries.
         self.model.execution = Execution(config.compile, config.is_long, self.inverter.batch_size)
         if refiner is not None and device != "cpu" and config.compile != "never":
@@ -91,7 +97,17 @@ class InversionActor(Worker):
     def start(
         self, task: Task, stopwatch: Stopwatch, recorder: CrashRecorder | None
     ) -> Iterator[Inversion]:
-        yield Inversion(self, task, stopwatch, recorder)
+        """One shard to be inverted; nothing is read yet."""
+        self._current = Inversion(self, task, stopwatch, recorder)
+        try:
+            yield self._current
+        finally:
+            self._current = None
+
+    def share_done(self) -> float:
+        """Of the shard, by the bytes that were read and the rows that came of them."""
+        current = self._current
+        return 0.0 if current is None else current.share_done(self.n_rows())
 
     def execution(self) -> str:
         """How the model runs, where there was a choice: on a GPU, or where compiling was asked for."""
@@ -114,12 +130,18 @@ class Inversion:
     ) -> None:
         self._actor, self._run = actor, actor.config.run
         self._stopwatch, self._recorder = stopwatch, recorder
+        self._task = task
         self._reading = _Reading(task.source, stopwatch, actor.config)
         self.shard, self.columns = redact(task.source), actor.columns
 
     @property
     def n_samples(self) -> int:
         return self._reading.n_samples
+
+    def share_done(self, n_rows: int) -> float:
+        """How much of the shard its first ``n_rows`` rows are; 0 where its length is not known."""
+        # What was read ahead is not done: those rows are under way.
+        return self._reading.meter.share * min(1.0, n_rows / max(1, self.n_samples))
 
     def batches(self) -> Generator[list[Row], None, None]:
         """Rows, batch by batch; each sample that was read has at least one."""
@@ -142,7 +164,8 @@ class Inversion:
         height, width = self._actor.model.input_size
         chips = self._actor.scorer.wants_chips
         settings = AlignSettings(self._run.align, self._run.faces, height, width, chips)
-        return feed.aligned(samples, settings, self._actor.config.n_in_flight, self._stopwatch)
+        n_in_flight, tasks = self._actor.config.n_in_flight, self._actor.host.tasks
+        return feed.aligned(samples, settings, n_in_flight, self._stopwatch, tasks)
 
     def footer(self) -> dict[str, Any]:
         """The model, and how it was run."""
@@ -153,6 +176,7 @@ class Inversion:
             **{n: footer_name(getattr(run, n)) for n in ("model", "then", "generator")},
             **bounds(model),
             "shard": self.shard,
+            **inputs.footer(self._task.source, self._task.version),
             "latent_avg": base64.b64encode(latent_avg.tobytes()).decode(),
             "latent_avg_shape": list(latent_avg.shape),
             "batch_size": self._actor.inverter.batch_size,
@@ -181,23 +205,30 @@ class _Reading:
 
     def __init__(self, url: str, clock: Stopwatch, config: ActorConfig) -> None:
         self._url, self._clock, self._run, self.n_samples = url, clock, config.run, 0
-        self._limits = config.limits
+        self._limits, self._table, self.meter = config.limits, config.labels, Meter()
+        of_file = {} if self._table is None else self._table.types
+        self._names = {n: type_ for n, type_ in self._run.labels.items() if n not in of_file}
         # Of samples on their way: not sent to aligners and back with the pixels.
         self._labels: dict[int, dict[str, Any]] = {}
         self._n_done = 0  # samples, whose labels are gone
 
     def samples(self) -> Iterator[Sample]:
-        source = reader.samples(self._url, frozenset(self._run.keep_fields), self._limits)
+        fields = frozenset(self._run.keep_fields)
+        source = inputs.samples(self._url, fields, self._limits, self.meter)
         while True:
             with self._clock("read"):
                 sample = next(source, None)
             if sample is None:
                 return
             self.n_samples += 1
-            yield self._labelled(sample) if self._run.keep_fields else sample
+            has_labels = self._run.keep_fields or self._table is not None
+            yield self._labelled(sample) if has_labels else sample
 
     def _labelled(self, sample: Sample) -> Sample:
-        self._labels[sample.index], error = labels.values(sample, self._run.labels)
+        found, error = labels.values(sample, self._names)
+        if self._table is not None:
+            found |= self._table.of(sample.key)
+        self._labels[sample.index] = found
         if error and sample.status == Status.OK:
             sample = replace(sample, image=None, status=Status.FIELD_ERROR, error=error)
         return replace(sample, fields={})

@@ -29,12 +29,12 @@ from encoders.restyle import ReStyle
 from pipeline.config import RunConfig
 from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import WAIT, Stopwatch
-from pipeline.engine.tasks import Crash
+from pipeline.engine.tasks import Crash, Tasks
 from pipeline.faces import images
 from pipeline.inversion.batch_size import too_large
 from pipeline.inversion.computation import IMAGE_AXIS, Computation, Computing, Given
 from pipeline.inversion.device import Device
-from pipeline.inversion.feed import CHIPS, Chips, Cutter
+from pipeline.inversion.feed import Chips
 from pipeline.inversion.prefetch import ahead
 from pipeline.inversion.scoring import Scorer
 from pipeline.latents.schema import Row
@@ -84,11 +84,11 @@ class BatchInverter:
         run: RunConfig,
         scorer: Scorer,
         batch_size: int,  # rows in a batch; failures among them are passed on
+        tasks: Tasks,  # where the chips are cut that dlib's identity sees
         n_ahead: int = N_AHEAD,  # 0: one stage after the other, in one thread
         refiner: Refiner | None = None,
-        cutter: Cutter = CHIPS,  # of the chips that dlib's identity sees
     ) -> None:
-        self._cutter = cutter
+        self._tasks = tasks
         self._model, self._run, self._scorer = model, run, scorer
         self.batch_size, self._n_ahead = batch_size, n_ahead
         self._device = Device(model.latent_avg.device)
@@ -222,7 +222,7 @@ class BatchInverter:
         bare = [replace(face, image_u8=None, chip_u8=None) for face in batch.faces]
         rows = [Row(face, face.status, face.error) for face in bare]
         if isinstance(one, _Batch):
-            return _Fetched(rows, [], Chips([]))
+            return _Fetched(rows, [], Chips([], self._tasks))
         arrays = one.computing.results.wait()
         precisions = self._done_again(batch.given, arrays)
         self._add_times(one.computing, clock)
@@ -248,7 +248,7 @@ class BatchInverter:
                 with clock("write"):
                     row.aligned_image = images.encode_png(pixels[i])
                     row.reconstruction = images.encode_jpeg(arrays["images"][i])
-        return _Fetched(rows, came_out, Chips(drawn, self._cutter))
+        return _Fetched(rows, came_out, Chips(drawn, self._tasks))
 
     def _add_times(self, computing: Computing, clock: Stopwatch) -> None:
         between = self._device.seconds

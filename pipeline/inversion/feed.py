@@ -1,7 +1,7 @@
-"""Decoding, alignment and the chips of faces on CPU workers across the cluster: in order, and bounded.
+"""Decoding, alignment and the chips of faces on CPU workers: in order, and bounded.
 
 The work of one sample is a plain function (`align_sample`), free of Ray and torch; `engine/tasks.py` spreads
-it as stateless Ray tasks. dlib's models live in the worker process, loaded once.
+it over the CPUs of a cluster, or of this machine. dlib's models live in the worker process, loaded once.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.engine.stopwatch import Stopwatch
-from pipeline.engine.tasks import Crash, LocalMap, RemoteMap
+from pipeline.engine.tasks import Crash, TaskMap, Tasks
 from pipeline.faces.prepare import AlignSettings, align_sample
 from pipeline.records import AlignedFace, Sample, Status
 
-# Samples in one Ray task: enough to hide its overhead of a millisecond, few enough to spread a shard.
+# Samples in one task: enough to hide Ray's overhead of a millisecond, few enough to spread a shard.
 SAMPLES_PER_TASK = 4
 ROWS_PER_TASK = 8  # whose chips are cut
 # How libraries fail on a picture that they did not foresee. A missing package or file (ImportError, OSError)
@@ -63,14 +63,20 @@ def _chips_any(pictures: list[np.ndarray]) -> list[np.ndarray | None] | Crash:
 
 
 def aligned(
-    samples: Iterator[Sample], settings: AlignSettings, n_in_flight: int, clock: Stopwatch
+    samples: Iterator[Sample],
+    settings: AlignSettings,
+    n_in_flight: int,
+    clock: Stopwatch,
+    tasks: Tasks,
 ) -> Iterator[AlignedFace]:
     """Rows of a shard's samples, in order; busy time is added to the stage "align".
+
+    tasks: where they are made.
 
     Raises:
         ShardError: the cluster loses every node that a chunk of samples is sent to.
     """
-    labour: RemoteMap[Sample, list[AlignedFace]] = RemoteMap(_prepare_all, (settings,))
+    labour: TaskMap[Sample, list[AlignedFace]] = TaskMap(_prepare_all, tasks, (settings,))
     for sample, rows, busy in labour.map_ordered(samples, SAMPLES_PER_TASK, n_in_flight):
         clock.add("align", busy)
         if isinstance(rows, Crash):
@@ -79,40 +85,30 @@ def aligned(
             yield from rows
 
 
-def warm_up(n_tasks: int) -> None:
+def warm_up(n_tasks: int, tasks: Tasks) -> None:
     """Have CPU workers start and load dlib's models while the caller loads its own; waits for nothing."""
     for _ in range(n_tasks):
-        RemoteMap(_load_models).submit([])
+        tasks.submit(_load_models)
 
 
-def _load_models(_: list[None]) -> tuple[list[None], float]:
+def _load_models() -> None:
     from pipeline.faces import detection
 
     detection.load()
-    return [], 0.0
-
-
-# Of each row its reconstructions at the steps that are measured, [h, w, 3] uint8 -> their chips; None
-# where no face can be seen.
-CHIPS: RemoteMap[list[np.ndarray], list[np.ndarray | None]] = RemoteMap(_chips_all)
-CHIPS_HERE: LocalMap[list[np.ndarray], list[np.ndarray | None]] = LocalMap(_chips_all)
-Cutter = (
-    RemoteMap[list[np.ndarray], list[np.ndarray | None]]
-    | LocalMap[list[np.ndarray], list[np.ndarray | None]]
-)
 
 
 class Chips:
-    """Chips of some rows' reconstructions, being cut by CPU workers, or in this process when asked for."""
+    """Chips of some rows' reconstructions, being cut by CPU workers."""
 
-    def __init__(self, pictures: list[list[np.ndarray]], cutter: Cutter = CHIPS) -> None:
-        """pictures: of each row, as `CHIPS` takes them."""
+    def __init__(self, pictures: list[list[np.ndarray]], tasks: Tasks) -> None:
+        """pictures: of each row its reconstructions at the steps that are measured, [h, w, 3] uint8."""
         chunks = [pictures[i : i + ROWS_PER_TASK] for i in range(0, len(pictures), ROWS_PER_TASK)]
-        self._cutter = cutter
-        self._chunks = [(cutter.submit(chunk), chunk) for chunk in chunks]
+        self._cutter: TaskMap[list[np.ndarray], list[np.ndarray | None]]
+        self._cutter = TaskMap(_chips_all, tasks)
+        self._chunks = [(self._cutter.submit(chunk), chunk) for chunk in chunks]
 
     def cut(self) -> tuple[list[list[np.ndarray | None] | Crash], float]:
-        """Of each row its chips, once all are there, and the workers' busy seconds.
+        """Of each row its chips (None where no face can be seen), once all are there, and busy seconds.
 
         Raises:
             ShardError: the cluster loses every node that a chunk is sent to.

@@ -1,9 +1,8 @@
-"""A run from its settings: everything that can be refused is refused before Ray starts."""
+"""A run from its settings: everything that can be refused is refused before it starts."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence, Set
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -18,8 +17,14 @@ from generators.precision import dtype_of
 from pipeline import storage
 from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
 from pipeline.engine import audit, run_folder
-from pipeline.engine.reachable import require_reachable
-from pipeline.engine.run import RunPlan, absolute_file, concurrent_run, require_device, runs_here
+from pipeline.engine.run import (
+    RunPlan,
+    absolute_file,
+    concurrent_run,
+    require_device,
+    require_startable,
+    runs_here,
+)
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.inversion import batch_size
@@ -27,7 +32,8 @@ from pipeline.inversion.actor import ActorConfig
 from pipeline.inversion.scoring import Scorer
 from pipeline.models import advice, checkpoint_hashes, load_model
 from pipeline.records import RETRYABLE, Task
-from pipeline.shards import labels
+from pipeline.shards import inputs, label_file, labels
+from pipeline.shards.label_file import LabelTable
 from pipeline.storage.pace import Limits
 
 # Libraries whose version can change a number in the output.
@@ -45,29 +51,31 @@ def plan_inversion(
     *,
     overwrite: bool = False,
     retry_failed: bool = False,
+    redo_changed: bool = False,
     forget: Sequence[str] = (),
     dry_run: bool = False,
 ) -> RunPlan:
     """Check input, checkpoint, cluster and output. Deletes nothing; writes nothing if ``dry_run``.
 
     retry_failed: do again the shards that hold rows which another machine or version may mend.
+    redo_changed: do again the shards that have changed since they were done, and delete their files.
     forget: patterns of shards that are not meant, and asked for no more.
 
     Raises:
         ConfigError, CheckpointError: one sentence that says what to do.
     """
     require_device(config.precision, cluster)
+    found = inputs.expand(shards)  # what is no input is told before anything is loaded
     config = _pinned(config)
     model = load_model(config)
     if runs_here(cluster) and not torch.cuda.is_available():
         _require_memory(model, config, cluster.batch_size or batch_size.ON_CPU)
-    if config.keep_fields:
-        config = replace(config, labels=_label_columns(shards, out, config, cluster, overwrite))
+    config, table = _labelled([*found.versions], out, config, cluster, overwrite)
     settings = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
-    tasks = run_folder.tasks(shards, fingerprint(settings), forget)
+    tasks = run_folder.tasks_of(found.versions, fingerprint(settings), forget)
     folder = RunFolder(out)
     folder.require_compatible(settings, overwrite, advice)
-    planned = folder.planned(tasks, overwrite)
+    planned = folder.planned(tasks, overwrite, redo_changed)
     tasks, pending = planned.tasks, planned.pending
     redo: frozenset[str] = frozenset()
     left: tuple[str, ...] = ()
@@ -75,15 +83,11 @@ def plan_inversion(
         redo, left = _to_redo(folder, {t.output for t in tasks})
         wanted = redo | {t.output for t in pending}
         pending = [t for t in tasks if t.output in wanted]
-    if not dry_run:
-        folder.require_writable()
-        require_reachable(cluster.address)
-    workers = actor_config(config, out, settings, cluster, tasks)
+    executor = require_startable(cluster, folder, pending, dry_run, bool(redo))
+    workers = actor_config(config, out, settings, cluster, tasks, table)
     other = concurrent_run(out, overwrite)
-    found = planned.found
-    return RunPlan(
-        workers, out, tasks, pending, settings, overwrite, redo, other, found=found, left=left
-    )
+    now = tasks, pending, settings, overwrite, redo, other, planned.found, left
+    return RunPlan(workers, out, *now, executor, inputs=found)
 
 
 def _to_redo(folder: RunFolder, asked: Set[str]) -> tuple[frozenset[str], tuple[str, ...]]:
@@ -93,8 +97,23 @@ def _to_redo(folder: RunFolder, asked: Set[str]) -> tuple[frozenset[str], tuple[
     return frozenset(files & asked), tuple(others)
 
 
+def _labelled(
+    urls: Sequence[str], out: str, config: RunConfig, cluster: ClusterConfig, overwrite: bool
+) -> tuple[RunConfig, LabelTable | None]:
+    """The run with its label columns, and the file of labels, which is believed where both have one."""
+    table, of_file = None, dict[str, str]()
+    if config.label_file is not None:
+        table = label_file.read(config.label_file, config.label_on, config.label_columns)
+        of_file = table.types
+        config = replace(config, label_sha256=table.sha256)
+    of_members = {}
+    if config.keep_fields:
+        of_members = _label_columns(urls, out, config, cluster, overwrite)
+    return replace(config, labels={**of_members, **of_file}), table
+
+
 def _label_columns(
-    shards: Sequence[str],
+    urls: Sequence[str],
     out: str,
     config: RunConfig,
     cluster: ClusterConfig,
@@ -104,7 +123,6 @@ def _label_columns(
     old = None if overwrite else RunFolder(out).settings()
     if old and old.get("keep_fields") == list(config.keep_fields):
         return {**labels.of_settings(old), **config.labels}
-    urls = list(storage.expand(shards))
     return labels.columns(urls, config.keep_fields, config.labels, _limits(cluster))
 
 
@@ -118,6 +136,7 @@ def actor_config(
     settings: dict[str, Any],
     cluster: ClusterConfig,
     tasks: Sequence[Task] = (),
+    table: LabelTable | None = None,
 ) -> ActorConfig:
     """What the actors of an inversion are told."""
     return ActorConfig(
@@ -129,6 +148,7 @@ def actor_config(
         compile=cluster.compile,
         limits=_limits(cluster),
         is_long=_is_long(tasks, cluster),
+        labels=table,
     )
 
 
@@ -137,9 +157,9 @@ def _is_long(tasks: Sequence[Task], cluster: ClusterConfig) -> bool:
 
     Of all shards, not of those that are left: a run that goes on goes on as it began.
     """
-    sizes = [re.match(r"size=(\d+)", task.version) for task in tasks]
+    sizes = [task.n_bytes for task in tasks]
     # A source that does not tell its size is taken for a large one.
-    n_images = sum(int(s[1]) / BYTES_PER_IMAGE if s else WORTH_COMPILING for s in sizes)
+    n_images = sum(WORTH_COMPILING if n is None else n / BYTES_PER_IMAGE for n in sizes)
     return n_images > WORTH_COMPILING * (cluster.n_actors or 1)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from generators.delta import Delta
 from generators.precision import Precision
 from pipeline.editing.tuned import seed_of
 from pipeline.errors import ConfigError
-from pipeline.faces.paste import FEATHER, paste
+from pipeline.faces.paste import FEATHER, Mask, Mode, paste, paste_difference, whole
 from pipeline.faces.prepare import cropped
 from pipeline.inverter import page, saved
 from pipeline.inverter.photo import Photo
@@ -64,27 +64,54 @@ class Picture:
             raise ConfigError(f"a strength of {strength} is too much; pass a smaller number")
         return Edit(self, f"{name} {strength:+g}", latent)
 
-    def paste_back(self, feather: float = FEATHER) -> Image.Image:
+    @property
+    def unedited(self) -> Picture | None:
+        """What this is an edit of; None of the face as inverted."""
+        return None
+
+    def paste_back(
+        self, feather: float = FEATHER, mode: Mode = "auto", mask: Mask = "face"
+    ) -> Image.Image:
         """The photo with this picture in the place of the face, at the photo's full size.
 
-        feather: width of the seam, as a share of the face's square.
+        Args:
+            feather: width of the seam, as a share of the face's square.
+            mode: "difference" adds to the photo what the edit changed, so that the photo keeps what the
+                inversion lost; "replace" puts the picture in the place of the face; "auto" is the first for
+                edits and the second for a face as it was inverted, in which nothing differs.
+            mask: where a difference is added: in the "face", or in the whole "square" around it, hair
+                included.
 
         Raises:
-            ConfigError: the face was not aligned, so that it has no place in the photo.
+            ConfigError: the face was not aligned, so that it has no place in the photo; a difference of no
+                edit.
         """
-        face = self.face
-        if face.quad is None:
+        _require_words(feather, mode, mask)
+        face, before = self.face, self.unedited
+        if mode == "replace" or (mode == "auto" and before is None):
+            before = None
+        elif before is None:
+            raise ConfigError(
+                "nothing differs in a face as it was inverted, so that this would be the photo; edit it, or "
+                'pass mode="replace"'
+            )
+        if face.quad is None and before is None:
             raise ConfigError(
                 'only an aligned face has a place in its photo; pass align="face" to the Inverter, or take '
                 ".image, the picture itself"
             )
-        if not 0 <= feather <= 0.5:
-            raise ConfigError(f"'feather' must be 0 to 0.5, not {feather}")
+        photo = face.photo.decoded()
+        # The picture of one that was not aligned is the whole photo, which has no seam.
+        quad, feather = (whole(photo), 0.0) if face.quad is None else (face.quad, feather)
+        points = face.landmarks if mask == "face" else None
+        picture = np.asarray(self.image)
+        drawn = None if before is None else np.asarray(before.image)
         try:
-            pasted = paste(face.photo.decoded(), np.asarray(self.image), face.quad, feather)
+            if drawn is None:
+                return Image.fromarray(paste(photo, picture, quad, feather))
+            return Image.fromarray(paste_difference(photo, picture, drawn, quad, points, feather))
         except ValueError as error:
             raise ConfigError(f"{face.photo.name} cannot be pasted back: {error}") from None
-        return Image.fromarray(pasted)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the picture (.png, .jpg, .webp) or the latent (.npy, .pt); returns where it is.
@@ -191,6 +218,10 @@ class Edit(Picture):
         return self.before.face
 
     @property
+    def unedited(self) -> Picture:
+        return self.face
+
+    @property
     def edits(self) -> list[Edit]:
         """The edits of the face, one after the other, up to this one."""
         return [*(self.before.edits if isinstance(self.before, Edit) else []), self]
@@ -231,6 +262,16 @@ class Faces(list[Face]):
         shown = "".join(face._repr_html_() for face in self[: page.MAX_SHOWN])
         n_left = len(self) - page.MAX_SHOWN
         return shown + (f"<p>and {n_left} more faces</p>" if n_left > 0 else "")
+
+
+def _require_words(feather: Any, mode: str, mask: str) -> None:
+    """Raise a ConfigError where `Picture.paste_back` was given something else than it takes."""
+    if isinstance(feather, str) or not 0 <= feather <= 0.5:
+        raise ConfigError(f"'feather' must be 0 to 0.5, not {feather!r}")
+    for name, given, words in (("mode", mode, Mode), ("mask", mask, Mask)):
+        if given not in get_args(words):
+            choices = " or ".join(map(repr, get_args(words)))
+            raise ConfigError(f"{name!r} must be {choices}, not {given!r}")
 
 
 def face_of(

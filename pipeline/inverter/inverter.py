@@ -15,11 +15,11 @@ from encoders import Bootstrap, ReStyle, require_precision
 from encoders.refinement import Refiner
 from pipeline.config import RunConfig
 from pipeline.engine.stopwatch import Stopwatch
+from pipeline.engine.tasks import InThisProcess
 from pipeline.errors import ConfigError
 from pipeline.faces.prepare import AlignSettings
 from pipeline.inversion.batch_size import ON_CPU
 from pipeline.inversion.batches import N_AHEAD, BatchInverter
-from pipeline.inversion.feed import CHIPS_HERE
 from pipeline.inversion.scoring import Scorer
 from pipeline.inverter.face import Face, Faces, face_of
 from pipeline.inverter.photo import Given, Photo, is_several, opened, unreadable
@@ -148,9 +148,9 @@ class Inverter:
             self.config,
             self._scorer,
             self.batch_size,
+            InThisProcess(),
             n_ahead,
             self._refiner,
-            CHIPS_HERE,
         )
         faces = self._aligned(given, several, on_error, seen)
         with closing(batches.rows(faces, Stopwatch())) as rows:

@@ -17,7 +17,7 @@ from pipeline.faces.prepare import AlignSettings, align_picture, align_sample
 from pipeline.inversion.feed import UNFORESEEN
 from pipeline.printing import printable
 from pipeline.records import AlignedFace, Sample, Status
-from pipeline.shards.reader import key_and_extension
+from pipeline.shards.members import key_and_extension
 from pipeline.storage import is_remote, redact
 from pipeline.storage.stream import open_stream
 

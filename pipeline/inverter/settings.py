@@ -12,12 +12,12 @@ from dataclasses import Field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from generators.files.checkpoint import CheckpointError
-from pipeline.config import RunConfig
+from pipeline.config import OF_LABELS, RunConfig
 from pipeline.errors import ConfigError
 from pipeline.storage.lists import between_commas
 
 # What decides how rows are stored, or comes with shards.
-NOT_FOR_PHOTOS = {"latent_dtype", "save_images", "keep_fields", "labels", "auto"}
+NOT_FOR_PHOTOS = {"latent_dtype", "save_images", "keep_fields", "labels", "auto", *OF_LABELS}
 # A flag in a message, and its value where that is a number or one of these words.
 FLAG = re.compile(
     r"--([a-z][a-z-]*[a-z])(?: (\d[\d.]*(?![\w.])|(?:N|auto|fast|best|none|face|fp32|bf16)\b))?"

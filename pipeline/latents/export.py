@@ -83,7 +83,7 @@ def to_npy(rows: LatentDataset, out: str, progress: Progress = lambda n: None) -
     """
     if not out.endswith(".npy"):
         raise ConfigError(f"--out {out} must end in .npy")
-    _require_new([outputs.writable_file(out, "latents.npy")])
+    require_new([outputs.writable_file(out, "latents.npy")])
     steps = "latents_by_step" if "latents_by_step" in rows.schema.names else "latent"
     exported = Exported(paths=[Path(out)])
 
@@ -95,7 +95,7 @@ def to_npy(rows: LatentDataset, out: str, progress: Progress = lambda n: None) -
             yield name, _Call(np.array, (_Call(np.ndarray, (shape, "<f4", values.tobytes())),))
             exported.n_rows += 1
 
-    with _written(Path(out)) as part, part.open("wb") as file:
+    with written(Path(out)) as part, part.open("wb") as file:
         header = {"descr": "|O", "fortran_order": False, "shape": ()}
         np.lib.format.write_array_header_1_0(file, header)
         pickler = pickle.Pickler(file, protocol=4)
@@ -110,11 +110,11 @@ def to_pt(rows: LatentDataset, out: str, progress: Progress = lambda n: None) ->
     Raises:
         ConfigError: the folder is there and not empty, or a file cannot be written.
     """
-    _require_new(outputs.writable_folder(out).iterdir())
+    require_new(outputs.writable_folder(out).iterdir())
     exported = Exported(paths=[Path(out)])
     for name, columns, row in _named(rows, ["latent"], progress):
         values = columns["latent"].values[row].astype(np.float32)  # type: ignore[union-attr]
-        with _written(Path(out, f"{name}.pt")) as part:
+        with written(Path(out, f"{name}.pt")) as part:
             buffer = io.BytesIO()  # torch writes a path's name into the file
             torch.save(torch.from_numpy(values)[None], buffer)
             part.write_bytes(buffer.getvalue())
@@ -143,7 +143,7 @@ def to_pairs(
         raise ConfigError(f"no images were saved with the latents; {command} with --save-images")
     firsts = range(0, len(rows), per_shard)
     shards = [shard_name(pattern, index, len(firsts) > 1) for index in range(len(firsts))]
-    _require_new(map(outputs.writable_file, shards))
+    require_new(map(outputs.writable_file, shards))
     chosen = (*METRICS, *EDIT)
     names_of_json = [n for n in names if n in chosen or n.startswith(LABEL_PREFIX)]
     exported = Exported()
@@ -151,7 +151,7 @@ def to_pairs(
     samples = _named(rows, ["latent", picture, *n_steps, *names_of_json], progress)
     for first, shard in zip(firsts, shards, strict=True):
         with (
-            _written(shard) as part,
+            written(shard) as part,
             part.open("wb") as file,
             webdataset.TarWriter(file, encoder=False, mtime=0) as tar,
         ):
@@ -219,14 +219,19 @@ def _named(
             yield names.path(place), decoded_columns, row
 
 
-def _require_new(paths: Iterable[Path]) -> None:
+def require_new(paths: Iterable[Path]) -> None:
+    """Refuse to write over what is there.
+
+    Raises:
+        ConfigError: one of the paths is.
+    """
     for path in paths:
         if os.path.lexists(path):
             raise ConfigError(f"{path} already exists; delete it, or choose another --out")
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[Path]:
+def written(path: Path) -> Iterator[Path]:
     """A path to write to, renamed when all is there.
 
     Raises:

@@ -6,11 +6,11 @@ import fnmatch
 import glob
 import os
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,17 +18,21 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from pipeline import storage
-from pipeline.config import difference
+from pipeline.config import LABEL_PREFIX, difference
 from pipeline.errors import ConfigError
 from pipeline.latents.record import footer, require_distinct
 from pipeline.latents.schema import is_nested, numbers_type, value_shape
+from pipeline.shards.label_file import LabelTable
 from pipeline.storage import urls
 from pipeline.storage.filesystems import listed, require_regular
 
 N_WAITING_THREADS = 16  # footers and small columns: in an object store all waiting
 N_READ_THREADS = min(4, os.cpu_count() or 1)
+KEY = "key"  # the column that labels are joined by
 # Entries of a footer that are of one shard.
-OF_ONE_FILE = ("shard", "input_identity", "n_samples", "n_by_status", "n_rows")
+OF_ONE_FILE = (
+    "shard", "input_identity", "photos", "photos_version", "n_samples", "n_by_status", "n_rows"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,25 @@ class LatentFiles:
     groups: list[Group]
     schema: pa.Schema
     footer: dict[str, Any]  # what the records of all files share; {} in files of another origin
+    n_by_status: dict[str, int] = field(default_factory=dict)  # of all files; {} likewise
+    labels: LabelTable | None = None  # joined to the rows as they are read
+
+    def joined(self, labels: LabelTable) -> LatentFiles:
+        """The same files, whose rows have the columns of a label file too.
+
+        Raises:
+            ConfigError: rows have no key, or such a column already.
+        """
+        if KEY not in self.schema.names:
+            raise ConfigError(f"{self.address} has no column {KEY!r} to join labels by")
+        for column in labels.columns.schema:
+            if column.name in self.schema.names:
+                raise ConfigError(
+                    f"{self.address} has a column {column.name} already; rename "
+                    f"{column.name.removeprefix(LABEL_PREFIX)!r} in {labels.address}"
+                )
+        schema = pa.schema([*self.schema, *labels.columns.schema])
+        return replace(self, schema=schema, labels=labels)
 
     def read(self, group: Group, columns: Sequence[str]) -> pa.Table:
         """Some columns of one row group, in the given order.
@@ -56,9 +79,18 @@ class LatentFiles:
         Raises:
             ConfigError: the file can no longer be read.
         """
+        added = [] if self.labels is None else [n for n in columns if n in self.labels.types]
+        own = [name for name in columns if name not in added]
+        if added and KEY not in own:
+            own.append(KEY)
         with opened(self.source, group.path, pre_buffer=True) as parquet:
-            table = parquet.read_row_group(group.index, columns=list(columns))
-            return table.select(columns).replace_schema_metadata()
+            table = parquet.read_row_group(group.index, columns=own)
+        if self.labels is not None and added:
+            for name, values in zip(
+                added, self.labels.joined(table.column(KEY), added).columns, strict=True
+            ):
+                table = table.append_column(name, values)
+        return table.select(columns).replace_schema_metadata()
 
     def read_ahead(
         self, groups: Iterable[Group], columns: Sequence[str], n_threads: int = N_READ_THREADS
@@ -85,6 +117,8 @@ def open_files(pattern: str) -> LatentFiles:
     if not paths:
         raise ConfigError(f"no Parquet file in {address}; is it the --out of a run?")
 
+    n_by_status = Counter[str]()
+
     def layout(path: str) -> tuple[pa.Schema, list[Group], dict[str, Any]]:
         name = path.rpartition("/")[2]
         with opened(source, path) as parquet:
@@ -98,11 +132,13 @@ def open_files(pattern: str) -> LatentFiles:
     with ThreadPoolExecutor(N_WAITING_THREADS) as pool:
         layouts = pool.map(layout, paths)
         schema, groups, record = next(layouts)
+        n_by_status.update(record.get("n_by_status", {}))
         for path, (other_schema, more, other) in zip(paths[1:], layouts, strict=True):
             _require_same(record, other, schema, other_schema, (paths[0], path), address)
             groups += more
+            n_by_status.update(other.get("n_by_status", {}))
     shared = {name: value for name, value in record.items() if name not in OF_ONE_FILE}
-    return LatentFiles(address, source, groups, schema, shared)
+    return LatentFiles(address, source, groups, schema, shared, dict(n_by_status))
 
 
 @contextmanager

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import LABEL_PREFIX, LABEL_TYPES, MAX_STEPS
+from pipeline.config import FOOTER_KEY, LABEL_PREFIX, LABEL_TYPES, MAX_STEPS
 from pipeline.errors import ConfigError
-from pipeline.latents.schema import FOOTER_KEY, MAX_SIDE, n_axes, numbers_type, value_shape
+from pipeline.latents.schema import MAX_SIDE, n_axes, numbers_type, value_shape
 from pipeline.storage import redact, strict_json
 
 MAX_SHOWN = 40  # characters of a wrong value that a message repeats
@@ -92,15 +92,16 @@ PLAIN = Kind(
 ENTRIES = {
     "fingerprint": LINE, "identity": OBJECT, "model": TEXT, "then": TEXT_OR_NULL,
     "generator": TEXT_OR_NULL, "shard": TEXT, "source": TEXT, "input_identity": TEXT,
+    "photos": TEXTS, "photos_version": LINE,
     "n_samples": COUNT, "n_rows": COUNT, "n_worse": COUNT, "n_by_status": COUNTS,
     "latent_avg": TEXT, "latent_avg_shape": SHAPE, "metric_protocol": LINE, "versions": WORDS,
 }  # fmt: skip
 SETTINGS = {
     "steps": STEPS, "metrics": LINES, "latents": LINE, "latent_dtype": LINE, "align": LINE,
     "faces": LINE, "precision": LINE, "identity_steps": LINE, "save_images": BOOLEAN,
-    "keep_fields": TEXTS, "protocol": COUNT, "edit_directions": TEXTS, "edit_strengths": NUMBERS,
-    "edit_images": TEXT, "edit_protocol": COUNT, "edit_source": TEXT, "edit_where": TEXT,
-    "edit_pivot": COUNT, "edit_pivot_settings": TEXT,
+    "keep_fields": TEXTS, "labels_on": LINE, "protocol": COUNT, "edit_directions": TEXTS,
+    "edit_strengths": NUMBERS, "edit_images": TEXT, "edit_protocol": COUNT, "edit_source": TEXT,
+    "edit_where": TEXT, "edit_pivot": COUNT, "edit_pivot_settings": TEXT,
 }  # fmt: skip
 HASH_SUFFIX = "_sha256"
 SHARD_ENTRIES = ("url", "identity", "output")  # of each shard in `_run/shards.json`

@@ -15,8 +15,6 @@ from pipeline.config import LABEL_PREFIX, RunConfig
 from pipeline.errors import ConfigError
 from pipeline.records import AlignedFace, Status
 
-# Key of our JSON record in a Parquet footer.
-FOOTER_KEY = b"restyle"
 # Key of an array's shape in the metadata of its column.
 SHAPE_KEY = b"shape"
 GAP = "an array in a column of lists has a gap; the file is damaged"

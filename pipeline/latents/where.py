@@ -106,11 +106,11 @@ class RowFilter:
                 pairs = zip(terms, ops, terms[1:], strict=False)
                 return reduce(pc.and_kleene, (self._compare(*pair, table) for pair in pairs))
             case ast.Name(id=name):
-                return _last(table.column(self._quoted.get(name, name)), -1)
+                return of_step(table.column(self._quoted.get(name, name)), -1)
             case ast.Subscript(value=ast.Name(id=name), slice=index):
                 step = self._value(index, table)
                 if type(step) is int:
-                    return _last(table.column(self._quoted.get(name, name)), step)
+                    return of_step(table.column(self._quoted.get(name, name)), step)
             case ast.Constant(value=str() | int() | float() as constant):
                 return constant
         raise self._refused()
@@ -152,7 +152,7 @@ def _as(other: Any, value: Any) -> Any:
     return value
 
 
-def _last(column: pa.ChunkedArray, step: int) -> pa.ChunkedArray:
+def of_step(column: pa.ChunkedArray, step: int = -1) -> pa.ChunkedArray:
     """A column of scalars as it is; of lists, each row's value at a step, counted from its end below 0."""
     if not pa.types.is_list(column.type):
         return column

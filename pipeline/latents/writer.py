@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from pipeline import storage
-from pipeline.config import RUN_FOLDER
+from pipeline.config import FOOTER_KEY, RUN_FOLDER
 from pipeline.errors import ShardError
 from pipeline.latents import schema
 from pipeline.latents.record import footer
-from pipeline.latents.schema import FOOTER_KEY, Row
+from pipeline.latents.schema import Row
 from pipeline.storage.filesystems import make_folder
 from pipeline.storage.retry import Retry
 from pipeline.storage.urls import redact, redacted_message

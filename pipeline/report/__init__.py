@@ -106,7 +106,7 @@ def _show(
     unused = ["latent"] if run.settings["latents"] == "all" else []
     rows = source.rows(run, [*choice.shown, *choice.failed], unused)
     input_size = renderer.input_size if renderer is not None else DEFAULT_INPUT_SIZE
-    seen = pictures.collect(rows, input_size, content.notes, photos, run.versions)
+    seen = pictures.collect(rows, input_size, content.notes, photos, run.recorded)
     n = len(choice.shown)
     drawn = drawing.steps(rows[:n], renderer, run.n_steps)
     cards = [

@@ -40,6 +40,17 @@ class Bar:
     width: float
     height: float
     title: str
+    is_beyond: bool = False  # it also holds what lies beyond the range
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """A word at an end of a histogram: how many values lie beyond it, in its outermost bin."""
+
+    x: float
+    y: float
+    anchor: str  # of the text: start or end
+    text: str
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,7 @@ class Histogram:
     """A metric's distribution over the images."""
 
     bars: list[Bar]
+    beyond: list[Beyond]
     mean: float  # place of the mean on the x axis
     median: float  # and of the median
     x_ticks: list[Tick]
@@ -110,8 +122,8 @@ def curve(stats: Statistics) -> Curve | None:
         ],
         x_ticks=[Tick(x(n), str(n)) for n in numbers],
         y_ticks=[Tick(y(v), label) for v, label in ticks(y.low, y.high)],
-        summary=f"Mean {metric.label} by step: "
-        + ", ".join(f"{s.number}: {metric.text(s.mean)}" for s in steps),
+        summary=f"{metric.label} by step, mean and median: "
+        + ", ".join(f"{s.number}: {metric.text(s.mean)}, {metric.text(s.median)}" for s in steps),
     )
 
 
@@ -129,18 +141,31 @@ def histogram(stats: Statistics) -> Histogram:
             ends = stats.low if at_end[0] else low, stats.high if at_end[1] else high
             title = f"{metric.text(ends[0])} to {metric.text(ends[1])}: {_images(int(count))}"
             width, height = round(right - left - 1, 1), round(y.start - top, 1)
-            bars.append(Bar(left + 0.5, top, width, height, title))
+            is_beyond = (at_end[0] and stats.n_below > 0) or (at_end[1] and stats.n_above > 0)
+            bars.append(Bar(left + 0.5, top, width, height, title, is_beyond))
     last = stats.last
     return Histogram(
         bars=bars,
+        beyond=beyond(bars, stats.n_below, stats.n_above),
         mean=x(min(max(last.mean, x.low), x.high)),
         median=x(min(max(last.median, x.low), x.high)),
         x_ticks=[Tick(x(v), label) for v, label in ticks(x.low, x.high, 4)],
         y_ticks=[Tick(y(n), str(n)) for n in _whole_ticks(0, int(counts.max()), 3)],
         summary=f"{metric.label} of {_images(last.n)} at step {last.number}: "
         f"{metric.text(stats.low)} to {metric.text(stats.high)}, "
-        f"median {metric.text(last.median)}",
+        f"mean {metric.text(last.mean)}, median {metric.text(last.median)}"
+        + (f"; {_images(stats.n_beyond)} beyond the range" if stats.n_beyond else ""),
     )
+
+
+def beyond(bars: Sequence[Bar], n_below: int, n_above: int) -> list[Beyond]:
+    """The words above the outermost bars, where these hold what lies beyond the range."""
+    words = []
+    if n_below:
+        words.append(Beyond(LEFT, bars[0].y - 4, "start", f"‹ {n_below:,} below"))
+    if n_above:
+        words.append(Beyond(WIDTH - RIGHT, bars[-1].y - 4, "end", f"{n_above:,} above ›"))
+    return words
 
 
 def ticks(low: float, high: float, n: int = 4) -> list[tuple[float, str]]:
@@ -153,7 +178,7 @@ def ticks(low: float, high: float, n: int = 4) -> list[tuple[float, str]]:
     return [(i * step, f"{i * step:.{digits}f}".replace("-", "−")) for i in range(first, last + 1)]
 
 
-def change(stats: Statistics, of: Literal["mean", "median"] = "mean") -> str:
+def change(stats: Statistics, of: Literal["mean", "median"]) -> str:
     """What became of a metric over the steps, in words."""
     metric, first, last = stats.metric, getattr(stats.first, of), getattr(stats.last, of)
     end = metric.text(last, unit=True)
@@ -163,6 +188,13 @@ def change(stats: Statistics, of: Literal["mean", "median"] = "mean") -> str:
     if start == metric.text(last):
         return f"stays at {end}"
     return f"{'falls' if last < first else 'rises'} from {start} to {end}"
+
+
+def arrow(stats: Statistics, of: Literal["mean", "median"]) -> str:
+    """The same in numbers alone: from the first step to the last."""
+    ends = [getattr(step, of) for step in (stats.first, stats.last)]
+    end = stats.metric.text(ends[1], unit=True)
+    return end if len(stats.steps) < 2 else f"{stats.metric.text(ends[0])} → {end}"
 
 
 def headline(all_stats: Sequence[Statistics]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -54,7 +55,7 @@ class Line:
     last: float | None  # what the gallery is sorted by
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Card:
     """One row of the data set."""
 
@@ -63,6 +64,7 @@ class Card:
     steps: Sequence[Thumbnail | None] = ()
     lines: Sequence[Line] = ()
     edits: Sequence[tuple[str, Sequence[Thumbnail | None]]] = ()  # by direction, one a strength
+    unedited: Thumbnail | None = None  # of edits: what they were made from
     rank: str = ""  # why a worst row is shown
     order: int = 0  # its number in the data set
 
@@ -75,7 +77,7 @@ class Card:
     def n_bytes(self) -> int:
         """Of its pictures in the page."""
         edits = (picture for _, of_direction in self.edits for picture in of_direction)
-        shown = (self.pictures.source, self.pictures.crop, *self.steps, *edits)
+        shown = (self.pictures.source, self.pictures.crop, *self.steps, *edits, self.unedited)
         return sum(len(picture.uri) for picture in shown if picture is not None)
 
     @property
@@ -143,14 +145,29 @@ def typical(cards: Sequence[Card], n: int = 10) -> list[Card]:
     return whole[max(0, first) : max(0, first) + n]
 
 
+def anchors(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The id of each row's card, by which a link opens it; no id of the page's own begins like one."""
+    taken: Counter[str] = Counter()
+    found = []
+    for row in rows:
+        face = f";face={row['face'] + 1}" if row["n_faces"] > 1 and row["face"] > 0 else ""
+        name = f"key={row['key']}{face}"
+        taken[name] += 1
+        # Shards may use a key twice.
+        found.append(name if taken[name] == 1 else f"{name};n={taken[name]}")
+    return found
+
+
 def render(content: Content) -> str:
     """The page."""
     run = content.run
+    cards = [*content.cards, *content.failures]
     return rendering.page(
         "edited.html" if run.n_edits else "page.html",
         styles=["style.css", "gallery.css"],
-        scripts=["script.js"],
+        scripts=["script.js", "find.js", "enlarge.js"],
         content=content,
+        anchors=dict(zip(cards, anchors([card.row for card in cards]), strict=True)),
         run=run,
         title=PurePath(redact(run.latents.rstrip("/"))).name,
         noun="faces" if run.settings["faces"] == "all" else "images",

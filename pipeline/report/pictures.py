@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from PIL import Image
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
 from pipeline.faces.prepare import cropped
-from pipeline.shards.photos import SourcePhotos, SourceUnusable
-from pipeline.storage import redact
+from pipeline.shards.photos import Recorded, SourcePhotos, SourceUnusable
+from pipeline.storage.urls import name_of
 
 # Longest sides in pixels. The page shows source photos at about half of it, for sharp screens.
 SOURCE_SIDE = 440
@@ -67,13 +66,13 @@ def collect(
     input_size: tuple[int, int],
     notes: list[str],
     photos: str | None = None,
-    versions: Mapping[str, str] | None = None,
+    recorded: Callable[[str], Recorded] = lambda _: Recorded(),
 ) -> list[Pictures]:
     """Source photo and crop of each row; what is not available is left out and named in ``notes``.
 
     Args:
         photos: folder or address of the shards; None: only unchanged files of this machine are read.
-        versions: of the shards when they were inverted, by their addresses.
+        recorded: what is known of a shard, by its address.
     """
     pictures = [Pictures(crop=saved(row.get("aligned_image"))) for row in rows]
     by_shard: dict[str, list[int]] = defaultdict(list)
@@ -82,13 +81,13 @@ def collect(
     unreadable: list[str] = []
     for n_tried, (url, wanted) in enumerate(by_shard.items()):
         try:
-            shard = SourcePhotos(url, images.decode_or_none, photos, (versions or {}).get(url, ""))
+            shard = SourcePhotos(url, images.decode_or_none, photos, *recorded(url))
             for i in sorted(wanted, key=lambda i: rows[i]["sample_index"]):
                 if (photo := shard.of(rows[i])) is not None:
                     _add(pictures[i], photo, rows[i], input_size)
         except (ShardError, ConfigError) as error:
             # The page travels; where the shard lies does not.
-            name = PurePath(redact(url)).name[:MAX_NAME]
+            name = name_of(url)[:MAX_NAME]
             reason = error.why if isinstance(error, SourceUnusable) else "can no longer be read"
             unreadable.append(f"{name} {reason}")
             if len(unreadable) == MAX_UNREADABLE and n_tried + 1 == MAX_UNREADABLE:

@@ -23,6 +23,8 @@ from pipeline.latents.files import require_same_run
 from pipeline.latents.record import SHAPES, require_columns
 from pipeline.latents.schema import dense, is_nested
 from pipeline.report.metrics import metric
+from pipeline.shards.photos import Recorded
+from pipeline.storage.urls import name_of
 
 # Rows decoded at once when single rows are picked: with 18 x 512 latents of five steps, 12 MB.
 BATCH_ROWS = 64
@@ -79,10 +81,13 @@ class Run:
         """Of a row that was kept to the end; a refined answer counts as one more."""
         return n_entries(self.settings)
 
-    @property
-    def versions(self) -> dict[str, str]:
-        """What its shards were when they were inverted, by address; of edits, nothing."""
-        return {} if self.directions else {file.shard: file.version for file in self.files}
+    def recorded(self, shard: str) -> Recorded:
+        """What the file of a shard says of it, so that its photos are found again."""
+        name = next((file.name for file in self.files if file.shard == shard), None)
+        if name is None:
+            return Recorded()
+        with self.opened(name) as file:
+            return Recorded.of(footer(file.metadata, name))
 
     @property
     def n_rows(self) -> int:
@@ -245,7 +250,7 @@ def checkpoint_name(path: str | None) -> str:
 
 def place(row: Mapping[str, Any]) -> str:
     """Where the image of a row is from, for people."""
-    text = f"{PurePath(storage.redact(row['shard'])).name}, sample {row['sample_index']}"
+    text = f"{name_of(row['shard'])}, sample {row['sample_index']}"
     n, face = row["n_faces"], row["face"]
     return f"{text}, face {face + 1} of {n}" if n > 1 and face >= 0 else text
 

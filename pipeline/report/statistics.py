@@ -38,6 +38,12 @@ class Statistics:
     edges: np.ndarray  # of the bins, one more than counts
     low: float  # smallest and largest value at the last step, in the outermost bins
     high: float
+    n_below: int = 0  # images that lie below the first edge and are counted in the first bin
+    n_above: int = 0  # the same above the last
+
+    @property
+    def n_beyond(self) -> int:
+        return self.n_below + self.n_above
 
     @property
     def first(self) -> Step:
@@ -62,7 +68,9 @@ def statistics(metric: Metric, values: np.ndarray) -> Statistics | None:
     column = values[:, steps[-1].number - 1]
     measured = column[np.isfinite(column)].astype(np.float64)
     counts, edges = bins(measured)
-    return Statistics(metric, steps, counts, edges, float(measured.min()), float(measured.max()))
+    n_below, n_above = beyond(measured, edges)
+    low, high = float(measured.min()), float(measured.max())
+    return Statistics(metric, steps, counts, edges, low, high, n_below, n_above)
 
 
 def bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -74,3 +82,8 @@ def bins(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if high - low < 1e-9:  # one image, or (nearly) all equal: a bar with room beside it
         low, high = low - 0.5 * max(abs(low), 1e-3), high + 0.5 * max(abs(high), 1e-3)
     return np.histogram(values.clip(low, high), bins=n_bins, range=(low, high))
+
+
+def beyond(values: np.ndarray, edges: np.ndarray) -> tuple[int, int]:
+    """How many values lie below the first edge and above the last; the outermost bins hold them."""
+    return int((values < edges[0]).sum()), int((values > edges[-1]).sum())

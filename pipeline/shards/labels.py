@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.config import COLUMN_KEY, LABEL_MEMBERS, LABEL_PREFIX
 from pipeline.errors import ShardError
 from pipeline.records import Sample
-from pipeline.shards import reader
+from pipeline.shards import inputs
 from pipeline.storage.pace import Limits
 
 JSON_REST = "label_json"  # what has no column of its own, as JSON
@@ -78,7 +78,7 @@ def _some_objects(urls: Sequence[str], limits: Limits | None) -> Iterator[dict[s
     chosen = {round(i * (len(urls) - 1) / max(1, N_SHARDS - 1)) for i in range(N_SHARDS)}
     for url in (urls[i] for i in sorted(chosen)):
         try:
-            for sample in islice(reader.samples(url, frozenset({"json"}), limits), N_SAMPLES):
+            for sample in islice(inputs.samples(url, frozenset({"json"}), limits), N_SAMPLES):
                 with suppress(LabelError):  # the row of this sample will say so
                     value = _json(sample.fields.get("json", b"null"))
                     if isinstance(value, dict):

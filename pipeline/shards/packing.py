@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import webdataset
 
-from pipeline.config import LABEL_MEMBERS
 from pipeline.errors import ConfigError
 from pipeline.records import IMAGE_EXTENSIONS
+from pipeline.shards import folders
+from pipeline.shards.folders import PhotoFile, extension
 from pipeline.shards.headers import StrictTarInfo
 from pipeline.storage.urls import is_remote, redact
 
@@ -34,6 +34,7 @@ class Packed:
     dangling: list[str] = field(
         default_factory=list
     )  # links that point nowhere, or to what was seen
+    unreadable: list[str] = field(default_factory=list)  # folders that nobody may look into
     removed: list[str] = field(default_factory=list)  # shards of an earlier packing
     foreign: list[str] = field(
         default_factory=list
@@ -52,55 +53,24 @@ def pack(folder: str, pattern: str, samples_per_shard: int) -> Packed:
     Raises:
         ConfigError: no image in the folder, or a pattern that cannot name shards.
     """
-    packed = Packed()
-    root = Path(folder)
-    keys: set[str] = set()
-    images = []
-    paths = sorted(_files(root, packed))
-    labels = {label for path in paths if _is_image(path) for label in _labels(path)}
-    for path in paths:
-        if path in labels:
-            continue
-        relative = path.relative_to(root)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or not _is_image(path):
-            packed.skipped.append(relative.as_posix())
-            continue
-        key = _key(relative, keys)
-        keys.add(key)
-        if key != relative.with_suffix("").as_posix():
-            packed.renamed.append((relative.as_posix(), key))
-        images.append((path, key))
+    found = folders.walked(folder)
+    packed = Packed(
+        n_images=len(found.files),
+        extensions=Counter(photo.extension for photo in found.files),
+        renamed=[(p.name, p.key) for p in found.files if p.key != p.name.rpartition(".")[0]],
+        skipped=found.skipped,
+        dangling=found.dangling,
+        unreadable=found.unreadable,
+    )
+    images = found.files
     if not images:
         raise ConfigError(f"{folder} holds no image ({', '.join(sorted(IMAGE_EXTENSIONS))})")
     for first in range(0, len(images), samples_per_shard):
         shard = shard_name(pattern, first // samples_per_shard, len(images) > samples_per_shard)
-        _write(shard, images[first : first + samples_per_shard])
+        _write(shard, folder, images[first : first + samples_per_shard])
         packed.shards.append(str(shard))
     _remove_later(pattern, len(packed.shards), packed)
-    packed.n_images = len(images)
-    packed.extensions.update(_extension(path) for path, _ in images)
     return packed
-
-
-def _files(root: Path, packed: Packed) -> Iterator[Path]:
-    """Every file below a folder, once: links that lead out of it are followed."""
-    top, seen = os.path.realpath(root), set[str]()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        leads_inside = os.path.islink(folder) and f"{real}/".startswith(f"{top}/")
-        if real in seen or (leads_inside and Path(folder) != root):
-            packed.dangling.append(Path(folder).relative_to(root).as_posix())
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        for name in names:
-            path = Path(folder, name)
-            if os.path.isfile(path):  # False also for what nobody may look at
-                yield path
-            elif path.is_symlink():
-                packed.dangling.append(path.relative_to(root).as_posix())
 
 
 def _remove_later(pattern: str, n_shards: int, packed: Packed) -> None:
@@ -138,31 +108,6 @@ def _is_packed(shard: Path) -> bool:
     return first is not None and first.mtime == 0 and first.uname == "bigdata"
 
 
-def _is_image(path: Path) -> bool:
-    return _extension(path) in IMAGE_EXTENSIONS
-
-
-def _extension(path: Path) -> str:
-    return path.suffix.lower().lstrip(".")
-
-
-def _labels(image: Path) -> list[Path]:
-    """What lies beside an image under its name: `a.json` of `a.jpg`."""
-    return [p for field in LABEL_MEMBERS if (p := image.with_suffix(f".{field}")).is_file()]
-
-
-def _key(relative: Path, taken: set[str]) -> str:
-    """The path without its extension; a key ends at the first dot of the name, so others go."""
-    key = relative.with_name(relative.stem.replace(".", "_")).as_posix()
-    if key not in taken:
-        return key
-    key = f"{key}_{relative.suffix.lstrip('.').lower()}"  # a.jpg beside a.png
-    n = 2
-    while key in taken:
-        key, n = f"{key}_{n}", n + 1
-    return key
-
-
 def _has_number(pattern: str) -> bool:
     return NUMBER.search(pattern.replace("%%", "")) is not None
 
@@ -182,7 +127,7 @@ def shard_name(pattern: str, index: int, several: bool) -> Path:
     return Path(name)
 
 
-def _write(shard: Path, images: list[tuple[Path, str]]) -> None:
+def _write(shard: Path, root: str, images: Sequence[PhotoFile]) -> None:
     # Not by generators.files.atomic, which comes with torch: packing starts at once.
     part = shard.with_name(f".{shard.name}.part")
     path = shard
@@ -192,9 +137,12 @@ def _write(shard: Path, images: list[tuple[Path, str]]) -> None:
             part.open("wb") as file,
             webdataset.TarWriter(file, encoder=False, mtime=0.0) as tar,
         ):
-            for path, key in images:
-                members = {_extension(p): p.read_bytes() for p in _labels(path)}
-                tar.write({"__key__": key, _extension(path): path.read_bytes(), **members})
+            for photo in images:
+                sample: dict[str, str | bytes] = {"__key__": photo.key}
+                for name in photo.files:
+                    path = Path(root, name)
+                    sample[extension(name)] = path.read_bytes()
+                tar.write(sample)
         part.replace(shard)
     except OSError as error:
         raise ConfigError(f"cannot pack {path} into {shard}: {error}") from None

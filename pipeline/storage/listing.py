@@ -53,9 +53,23 @@ def expand(patterns: Sequence[str]) -> dict[str, str | None]:
         ConfigError: a pattern that matches nothing, or tars and other files.
     """
     urls: dict[str, str | None] = {}
+    for pattern in patterns_in(patterns):
+        urls.update({url: urls.get(url) or listed for url, listed in _matches(pattern).items()})
+    return distinct(urls)
+
+
+def patterns_in(patterns: Sequence[str]) -> Iterator[str]:
+    """What patterns come to without ``@FILE`` and braces: addresses, folders and globs."""
     for pattern in lists.flattened(patterns):
-        for part in _without_braces(pattern):
-            urls.update({url: urls.get(url) or listed for url, listed in _matches(part).items()})
+        yield from _without_braces(pattern)
+
+
+def distinct(urls: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Shards without those that are one by another name, with versions where one listing tells many.
+
+    Raises:
+        ConfigError: a name that is not UTF-8.
+    """
     for url in urls:
         require_text(url)
     first: dict[str, str] = {}
@@ -82,7 +96,7 @@ def _without_braces(pattern: str) -> list[str]:
     """A pattern for each word of its brace expressions; braces of what exists are part of its name."""
     if "{" not in pattern or pattern.startswith(PIPE) or os.path.exists(pattern):
         return [pattern]
-    if not is_remote(pattern) and glob.has_magic(pattern) and _glob(pattern):
+    if not is_remote(pattern) and glob.has_magic(pattern) and globbed(pattern):
         return [pattern]
     folder = _folder_as_is(pattern)
     try:
@@ -100,8 +114,9 @@ def _folder_as_is(pattern: str) -> str:
     return ""
 
 
-def _glob(pattern: str) -> list[str]:
-    folder = _folder_as_is(pattern)  # which may be named "photos [2023]"
+def globbed(pattern: str) -> list[str]:
+    """Local files and folders that a glob names, sorted; its folder may be named ``photos [2023]``."""
+    folder = _folder_as_is(pattern)
     return sorted(glob.glob(glob.escape(folder) + pattern[len(folder) :], recursive=True))
 
 
@@ -111,10 +126,10 @@ def _matches(pattern: str) -> dict[str, str | None]:
     if pattern.startswith(LOCAL):
         pattern = filesystem(pattern)[1]
     if is_remote(pattern):
-        return _store_matches(pattern)
+        return store_matches(pattern)
     if os.path.isfile(pattern):  # also one with a * in its name
         _require_tar_inside([pattern])
-        return _stated([pattern])
+        return stated([pattern])
     path = Path(pattern)
     if os.path.isdir(path):  # False for a name that no file can have
         names = sorted(
@@ -123,25 +138,35 @@ def _matches(pattern: str) -> dict[str, str | None]:
         if not names:
             raise ConfigError(_no_tars(path))
     else:
-        names = _glob(pattern)
+        names = globbed(pattern)
         folders = [name for name in names if os.path.isdir(name)]
-        _require_tars(pattern, [name for name in names if name not in folders], folders)
+        require_tars(pattern, [name for name in names if name not in folders], folders)
         _require_tar_inside(names)
     if not names:
         raise ConfigError(f"no shard matches {pattern}; check the path (relative paths start here)")
-    return _stated(names)
+    return stated(names)
 
 
-def _require_tars(pattern: str, names: Sequence[str], folders: Sequence[str] = ()) -> None:
-    """Refuse a glob that is too wide: shards may have any name, but not some of them."""
-    others = [name for name in names if not name.endswith(TAR_NAMES)]
+def require_tars(
+    pattern: str,
+    names: Sequence[str],
+    folders: Sequence[str] = (),
+    endings: tuple[str, ...] = TAR_NAMES,
+) -> None:
+    """Refuse a glob that is too wide: shards may have any name, but not some of them.
+
+    Raises:
+        ConfigError: some of the names have one of the endings, and some have none or are folders.
+    """
+    others = [name for name in names if not name.endswith(endings)]
     others = [*folders, *others] if folders or len(others) < len(names) else []
     if others:
         some = ", ".join(PurePath(name).name for name in others[:3])
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        what = "a tar" if endings is TAR_NAMES else "such a file"
         raise ConfigError(
-            f"{redact(pattern)} also matches what is not a tar ({some}{more}); write the pattern such that "
-            "it names the shards alone, for example with *.tar at its end"
+            f"{redact(pattern)} also matches what is not {what} ({some}{more}); write the pattern such that "
+            f"it names the shards alone, for example with *{endings[0]} at its end"
         )
 
 
@@ -156,7 +181,7 @@ def _require_tar_inside(names: Sequence[str]) -> None:
                     )
 
 
-def _stated(names: Sequence[str]) -> dict[str, str | None]:
+def stated(names: Sequence[str]) -> dict[str, str | None]:
     """Local files with their versions: asked for one by one through pyarrow, 100,000 take long."""
     versions: dict[str, str | None] = {}
     for name in names:
@@ -179,25 +204,37 @@ def _no_tars(folder: Path) -> str:
     return f"no shard matches {folder}: the folder holds no .tar file"
 
 
-def _store_matches(pattern: str) -> dict[str, str | None]:
+def store_matches(
+    pattern: str, endings: tuple[str, ...] = TAR_NAMES, is_deep: bool = False
+) -> dict[str, str | None]:
+    """Shards of a store, with versions where its listing tells them.
+
+    Args:
+        pattern: an address, a glob or a folder.
+        endings: of the names of what is meant.
+        is_deep: whether subfolders of a folder are meant too.
+
+    Raises:
+        ConfigError: there are none, or the store cannot be listed.
+    """
     # A store's options (endpoint, region) follow a question mark, a glob character too.
     address, mark, options = pattern.partition("?")
     address, query = (address, mark + options) if "=" in options else (pattern, "")
-    if not glob.has_magic(address) and address.endswith(TAR_NAMES):
+    if not glob.has_magic(address) and address.endswith(endings):
         return {pattern: None}  # named outright: whether it exists, its version will tell
     # Everything below the last folder without a glob character.
     folder = re.split(r"[*?\[]", address)[0].rpartition("/")[0]
-    if folder.endswith(":/"):
+    if glob.has_magic(address) and folder.endswith(":/"):
         raise ConfigError(
             f"{redact(pattern)} does not name one bucket; write the bucket without a glob"
         )
     folder = folder if glob.has_magic(address) else address.rstrip("/")
-    wanted = address[len(folder) :].lstrip("/") or "*.tar*"
-    listed = _listed(folder + query, is_deep="/" in wanted)
+    wanted = address[len(folder) :].lstrip("/") or f"*{endings[0]}*"
+    listed = _listed(folder + query, is_deep=is_deep or "/" in wanted)
     names = sorted(name for name in listed if fnmatch.fnmatchcase(name, wanted))
     if not names:
         raise ConfigError(f"no shard matches {redact(pattern)}")
-    _require_tars(pattern, names)
+    require_tars(pattern, names, endings=endings)
     return {f"{folder}/{name}{query}": listed[name] for name in names}
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from pipeline.errors import ConfigError, ShardError
@@ -32,8 +33,23 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 N_MAGIC = 6  # bytes that tell one compression from another
 
 
+@dataclass
+class Meter:
+    """How far a stream has been read, for an estimate of what is left; anyone may look at any time."""
+
+    n_read: int = 0  # bytes as they lie in the source, or samples
+    n_in_all: int | None = None  # of the whole source; None: it does not tell
+
+    @property
+    def share(self) -> float:
+        """Of the source, 0 to 1; 0 where its length is not known."""
+        return min(1.0, self.n_read / self.n_in_all) if self.n_in_all else 0.0
+
+
 @contextmanager
-def open_stream(url: str, limits: Limits | None = None) -> Iterator[BinaryIO]:
+def open_stream(
+    url: str, limits: Limits | None = None, meter: Meter | None = None
+) -> Iterator[BinaryIO]:
     """A shard's bytes, decompressed, read once from start to end.
 
     A source that breaks off is opened again where it broke, a bounded number of times; who reads does
@@ -41,12 +57,14 @@ def open_stream(url: str, limits: Limits | None = None) -> Iterator[BinaryIO]:
 
     Args:
         limits: how slow a server, a store or a command may be; the usual ones if None.
+        meter: is told how far it was read; a command's output has no length.
 
     Raises:
         ShardError: it cannot be opened, ended before its announced length, changed meanwhile, or is too slow.
     """
-    opener = _open_pipe if url.startswith(PIPE) else _open_source
-    with opener(url, limits or Limits()) as raw:
+    limits = limits or Limits()
+    opened = _open_pipe(url, limits) if url.startswith(PIPE) else _open_source(url, limits, meter)
+    with opened as raw:
         is_store = _is_store(url)
         buffered = io.BufferedReader(cast(Any, raw), STORE_BLOCK if is_store else READ_BLOCK)
         start = buffered.peek(N_MAGIC)[:N_MAGIC]
@@ -66,12 +84,12 @@ def _is_store(url: str) -> bool:
 
 
 @contextmanager
-def _open_source(url: str, limits: Limits) -> Iterator[io.RawIOBase]:
+def _open_source(url: str, limits: Limits, meter: Meter | None) -> Iterator[io.RawIOBase]:
     # Nothing is known of a store's answer before it is complete.
     pace = Pace(url, limits.by_block(STORE_BLOCK) if _is_store(url) else limits)
     is_local = not is_remote(url) or url.startswith(LOCAL)
     source = HttpSource(url, pace.count) if url.startswith(HTTP) else FileSource(url)
-    raw = _Resumed(source, None if is_local else pace)
+    raw = _Resumed(source, None if is_local else pace, meter)
     try:
         yield raw
     finally:
@@ -139,8 +157,10 @@ class _Resumed(io.RawIOBase):
         self,
         source: Source,
         pace: Pace | None = None,  # None: a disk, which is not watched
+        meter: Meter | None = None,
     ) -> None:
         self._source, self._pace = source, pace
+        self._meter = meter or Meter()
         self._stream: Any = None
         self._position = 0  # bytes handed on
         self._retry, self._broke_at = Retry(), 0
@@ -167,6 +187,7 @@ class _Resumed(io.RawIOBase):
                 continue
             buffer[: len(data)] = data
             self._position += len(data)
+            self._meter.n_read, self._meter.n_in_all = self._position, self._source.n_bytes
             return len(data)
 
     def _timely(self, n: int) -> bytes:

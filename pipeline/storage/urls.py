@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 OBJECT_STORES = ("s3://", "gs://", "gcs://")
 HTTP = ("http://", "https://")
 PIPE = "pipe:"
+# Photos where they lie (pipeline/shards/photo_shards.py); behind a # stands which they are.
+PHOTOS = "photos://"
 SCHEME = re.compile(r"[a-zA-Z][\w+.-]+://")
 # Scheme, place with its user, path, query. urlsplit refuses addresses that must still be shown.
 PARTS = re.compile(r"([a-zA-Z][\w+.-]+://)([^/?]*)([^?]*)\??(.*)", re.DOTALL)
@@ -40,10 +43,12 @@ def is_remote(url: str) -> bool:
 def redact(url: str) -> str:
     """An address fit for logs, errors and files: without user, password, signature or store options.
 
-    Of a command its program, its URLs and its tar files are left.
+    Of a command its program, its URLs and its tar files are left; of photos, what names their shard.
     """
     if url.startswith(PIPE):
         return PIPE + _redacted_command(url.removeprefix(PIPE))
+    if url.startswith(PHOTOS):
+        return url.partition("#")[0]
     if not is_remote(url):
         return url
     scheme, _, place, query = _parts(url)
@@ -58,6 +63,13 @@ def path_of(url: str) -> str:
         return urlsplit(url).path
     except ValueError:
         return url.partition("?")[0]
+
+
+def name_of(url: str) -> str:
+    """The last name in an address, for people: of the shard, without the folders that it lies in."""
+    shown = redact(url)
+    shown = shown if url.startswith(PIPE) or not is_remote(url) else path_of(shown)
+    return PurePosixPath(shown).name
 
 
 def redacted_message(error: BaseException, url: str = "") -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.editing import page, pivot
+from benchmarks.editing import page, pasting, pivot
 from benchmarks.editing.measure import LABELS, STRENGTHS, Edit
 
 ROOT = Path(__file__).parent.parent.parent
@@ -47,3 +47,13 @@ def test_what_pivotal_tuning_brings_is_that_of_its_record():
     assert tuned.portraits < 0.5 * untuned.portraits
     assert tuned.photo < 0.1 * untuned.photo
     assert tuned.smile > 0.7 * untuned.smile
+
+
+def test_what_pasting_by_difference_brings_is_that_of_its_record():
+    errors = json.loads((ROOT / "benchmarks" / "results" / "pasting.json").read_text())["errors"]
+    assert pasting.table(errors) in (ROOT / "docs" / "editing.md").read_text()
+    for name in ("smile", "mouth_open", "glasses"):
+        _, replaced, added, *_ = errors[name]
+        assert added < 0.6 * replaced, name
+    _, replaced, in_face, in_square, _ = errors["hair_light"]
+    assert in_square < replaced < in_face

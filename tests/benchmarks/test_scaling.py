@@ -15,6 +15,7 @@ import json, tempfile
 from ray.exceptions import RayActorError
 from benchmarks import null_actor, scaling
 from pipeline.engine import driver, quarantine
+from pipeline.engine.actors import ActorPool
 from pipeline.config import ClusterConfig
 
 class Mortal(null_actor.NullActor):
@@ -32,7 +33,8 @@ null_actor.simulate(1, Mortal)
 with tempfile.TemporaryDirectory() as out:
     config = null_actor.NullConfig(out=out, settings={})
     tasks = scaling._tasks(40, "shards")
-    summary = driver.run(tasks, config, ClusterConfig(), lambda *_: None)
+    pool = ActorPool(config, ClusterConfig())
+    summary = driver.run(tasks, pool, config.out, 3, lambda *_: None)
 print(json.dumps([summary.n_shards, len(summary.failures), summary.n_deaths]))
 """
 

@@ -1,13 +1,14 @@
-"""Writes generators as NVIDIA's StyleGAN2-ADA pickles, whose own classes are not needed for it."""
+"""Writes generators as NVIDIA's StyleGAN2-ADA and StyleGAN3 pickles, whose own classes are not needed."""
 
 import pickle
 import sys
 import types
 from unittest import mock
 
+import numpy as np
 import torch
 
-from generators.files import nvidia
+from generators.files import nvidia, nvidia_stylegan3
 
 SOURCE = "raise SystemExit('module_src was executed')"
 
@@ -62,7 +63,7 @@ def network(generator, **changed):
     top = {
         "z_dim": config.z_dim,
         "w_dim": config.w_dim,
-        "c_dim": 0,
+        "c_dim": config.c_dim,
         "img_resolution": config.resolution,
         "img_channels": 3,
         "_modules": {
@@ -97,6 +98,38 @@ def network(generator, **changed):
                 layer.class_name = "Conv2dLayer"
             for affine in layer.state["_modules"].values():
                 affine.state["activation"] = "linear"
+    return root
+
+
+def network3(generator):
+    """The same for a StyleGAN3, with numpy's arrays and numbers where NVIDIA's files have them."""
+    config, ours = generator.config, generator.state_dict()
+    dims = {name: getattr(config, name) for name in ("z_dim", "w_dim", "c_dim")}
+    root = Persistent("Generator", **dims, img_resolution=config.resolution, img_channels=3)
+    root.state["_modules"] = {
+        "synthesis": Persistent("SynthesisNetwork", output_scale=config.output_scale),
+        "mapping": Persistent("MappingNetwork", embed=None),
+    }
+    for theirs, name in nvidia_stylegan3.names(config).items():
+        path, _, key = theirs.rpartition(".")
+        kind = "_parameters" if key in ("weight", "bias") else "_buffers"
+        module_at(root, path).state[kind][key] = ours[name].clone()
+    for i in range(config.n_mapping_layers):
+        module_at(root, f"mapping.fc{i}").state["bias_gain"] = np.float64(config.mapping_lr_mul)
+    band = config.first_band
+    first = module_at(root, "synthesis.input")
+    first.class_name = "SynthesisInput"
+    first.state |= {"size": np.array([band.size] * 2), "sampling_rate": np.float64(band.rate)}
+    first.state |= {"bandwidth": band.cutoff}
+    for i, shape in enumerate(config.layers):
+        layer = module_at(root, f"synthesis.{nvidia_stylegan3.layer_name(i, shape)}")
+        layer.class_name = "SynthesisLayer"
+        before, behind = map(np.int64, shape.padding)
+        layer.state |= {"is_torgb": shape.is_colours, "conv_clamp": config.conv_clamp}
+        layer.state |= {"padding": [before, behind, before, behind], "use_fp16": np.bool_(True)}
+        layer.state |= {"up_factor": np.int64(shape.up), "down_factor": shape.down}
+        if shape.is_colours:
+            layer.state["_buffers"] |= {"up_filter": None, "down_filter": None}
     return root
 
 

@@ -61,6 +61,45 @@ def test_every_formulation_has_the_gradients_of_the_reference(formulation, up):
         torch.testing.assert_close(found, reference, atol=5e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("up", ["none", "transposed"])
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("noisy", [True, False])
+def test_frozen_weights_have_the_gradients_of_the_reference(n, up, noisy):
+    gradients = []
+    for how in ("in_place", "reference"):
+        x, weight, bias, style, noise = _inputs(n, up, size=72 if n == 3 else 8)
+        asked = [x.clone().requires_grad_(), style.clone().requires_grad_()]
+        out = _layer(asked[0], weight, bias, asked[1], noise if noisy else None, up, how, clamp=3.0)
+        if how == "in_place":
+            assert "FrozenConv" in str(out.grad_fn.next_functions), "the usual derivative was taken"
+        (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
+        gradients.append([t.grad for t in asked])
+    for found, reference in zip(*gradients, strict=True):
+        assert (found - reference).norm() < 1e-5 * reference.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_frozen_weights_have_gradients_at_half_precision(dtype):
+    x, weight, bias, style, noise = _inputs(3, "transposed", size=16)
+    found, reference = (
+        torch.autograd.grad((out.float() * torch.sin(out.detach().float())).sum(), own)[0]
+        for how, cast in (("in_place", dtype), ("reference", torch.float32))
+        for own in [style.clone().requires_grad_()]
+        for out in [_layer(x.to(cast), weight, bias, own, noise, "transposed", how)]
+    )
+    assert (found - reference).norm() < 0.02 * reference.norm()
+
+
+def test_a_style_alone_has_its_gradient():
+    x, weight, bias, style, noise = _inputs(2, "none")
+    found, reference = (
+        torch.autograd.grad(_layer(x, weight, bias, own, noise, "none", how).sum(), own)[0]
+        for how in ("in_place", "reference")
+        for own in [style.clone().requires_grad_()]
+    )
+    torch.testing.assert_close(found, reference, atol=5e-4, rtol=1e-4)
+
+
 def test_phases_are_moved_as_pixel_shuffle_moves_them():
     x = torch.randn(2, 12, 4, 5)  # 3 channels
     in_its_order = x.reshape(2, 4, 3, 4, 5).transpose(1, 2).reshape(2, 12, 4, 5)
@@ -86,11 +125,13 @@ def test_polyphase_weights_of_one_tap_are_the_filters():
 
 @pytest.mark.parametrize("formulation", ["in_place", "fused"])
 @pytest.mark.parametrize("n", [1, 3])
-def test_colours_equal_the_reference(formulation, n):
+@pytest.mark.parametrize("is_inference", [True, False])
+def test_colours_equal_the_reference(formulation, n, is_inference):
     x, style = torch.randn(n, 12, 8, 8), torch.randn(n, 12)
     weights = RGBWeights(torch.randn(3, 12), torch.randn(3))
-    found = to_rgb(x, weights, style, formulation=formulation, clamp=2.0)
-    reference = to_rgb(x, weights, style, formulation="reference", clamp=2.0)
+    with torch.inference_mode(is_inference):
+        found = to_rgb(x, weights, style, formulation=formulation, clamp=2.0)
+        reference = to_rgb(x, weights, style, formulation="reference", clamp=2.0)
     torch.testing.assert_close(found, reference, atol=1e-5, rtol=1e-5)
 
 

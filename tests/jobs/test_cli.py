@@ -77,17 +77,17 @@ def failing_runs(tmp_path):
     }
 
 
-def test_errors_are_one_sentence_with_status_2_before_ray_starts(
+def test_errors_are_one_sentence_with_status_2_before_workers_start(
     restyle, tmp_path, shard, tiny_inverter, make_inverter, monkeypatch
 ):
-    import ray
+    from pipeline.engine import run
 
     make_inverter(in_channels=3).rename("single.safetensors")
 
-    def no_ray(*_, **__):
-        raise AssertionError("Ray was started")
+    def nobody(*_):
+        raise AssertionError("workers were started")
 
-    monkeypatch.setattr(ray, "init", no_ray)
+    monkeypatch.setattr(run, "_workers", nobody)
     for arguments, says in failing_runs(tmp_path).items():
         words = arguments.split()
         if "--model" not in words:

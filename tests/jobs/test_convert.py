@@ -34,6 +34,36 @@ def test_an_nvidia_file(parity, tmp_path):
         restyle("convert", tmp_path / "g.safetensors", tmp_path / "g.pt")
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "stylegan3_r_128",
+            ("NVIDIA StyleGAN3-R", "128x128 px", "16 of 64", "conv_clamp      256"),
+        ),
+        ("stylegan2_ada_64_conditional", ("NVIDIA StyleGAN2-ADA", "labels          5 entries")),
+    ],
+)
+def test_files_that_only_draw(name, told, parity, tmp_path):
+    path = parity.folder / f"{name}.pkl"
+    for file in (path, tmp_path / "g.safetensors"):
+        facts = restyle("inspect", file)
+        for fact in (*told[1:], "no encoder takes a generator", "sha256"):
+            assert fact in facts
+        if file == path:
+            assert told[0] in facts
+            restyle("convert", path, tmp_path / "g.safetensors")
+    tensors = [load_generator(file).state_dict() for file in (path, tmp_path / "g.safetensors")]
+    assert all(torch.equal(tensor, tensors[1][key]) for key, tensor in tensors[0].items())
+
+
+def test_a_stylegan3_as_a_pt_is_named(parity, tmp_path):
+    path = parity.folder / "stylegan3_t_128.pkl"
+    restyle("convert", path, tmp_path / "g.pt")
+    facts = restyle("inspect", tmp_path / "g.pt")
+    assert "generator (stylegan3-editing, StyleGAN3-T)" in facts
+
+
 def test_a_rosinality_file_there_and_back(tiny_generator, tmp_path):
     torch.save(rosinality.export(tiny_generator), tmp_path / "g.pt")
     restyle("convert", tmp_path / "g.pt", tmp_path / "g.safetensors")

@@ -1,4 +1,4 @@
-"""A Ray cluster that the tests of the engine share and the job on it; runs on disk for reports."""
+"""A Ray cluster that the tests of the engine share; the job on it, or without; runs on disk for reports."""
 
 import os
 from dataclasses import replace
@@ -86,14 +86,14 @@ def joined(cluster):
     ray.shutdown()
 
 
-@pytest.fixture(scope="package")
-def invert_to(cluster, tiny_inverter):
-    """Run the job on the cluster, with one actor if not told otherwise; returns its summary."""
+@pytest.fixture(scope="session")
+def invert_to(tiny_inverter):
+    """Run the job, without Ray if not told otherwise; returns its summary."""
 
     def start(out, shards, how=None, progress=None, retry_failed=False, **settings):
         defaults = {"model": str(tiny_inverter), "align": "none", "metrics": ("mse",), "steps": 2}
         config = RunConfig(**{**defaults, **settings})
-        how = ClusterConfig(**{"address": cluster, "n_actors": 1, **(how or {})})
+        how = ClusterConfig(**({"executor": "local"} | (how or {})))
         prepared = run.plan_inversion([str(shards)], out, config, how, retry_failed=retry_failed)
         return execute(prepared, how, progress or (lambda summary, n_rows_begun: None))
 
@@ -106,6 +106,20 @@ def invert(invert_to, tmp_path):
 
     def start(shards, out="out", **named):
         return invert_to(out if "://" in out else str(tmp_path / out), shards, **named)
+
+    return start
+
+
+@pytest.fixture
+def invert_on_ray(invert, cluster):
+    """The same on the cluster, with one actor if not told otherwise."""
+
+    def start(shards, how=None, **named):
+        return invert(
+            shards,
+            how={"executor": "ray", "address": cluster, "n_actors": 1} | (how or {}),
+            **named,
+        )
 
     return start
 

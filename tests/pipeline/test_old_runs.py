@@ -91,7 +91,6 @@ def test_going_on_in_a_folder_of_the_first_demo_says_how_to_get_it(old):
     assert "--model demo_v1.safetensors" in said
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 def test_is_continued_and_edited_to_the_same_rows(old):
     for name in ("pipeline.py", "jobs.py", "generators.py", "encoders/__init__.py"):

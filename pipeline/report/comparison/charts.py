@@ -7,10 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, Bar, Tick, ticks
+from pipeline.report import charts
+from pipeline.report.charts import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    Bar,
+    Beyond,
+    Tick,
+    ticks,
+)
 from pipeline.report.comparison.metrics import MetricComparison
 from pipeline.report.comparison.runs import Compared
-from pipeline.report.statistics import bins
+from pipeline.report.statistics import beyond, bins
 
 ROW = 26  # height of a run's line
 
@@ -23,6 +36,7 @@ class Whisker:
     low: float
     mean: float
     high: float
+    median: float
     run: int
     title: str
 
@@ -67,6 +81,8 @@ class Spread:
     run: int
     bars: list[Bar]
     better: list[bool]  # of each bar
+    beyond: list[Beyond]
+    median: float  # place of the median difference
     zero: float | None  # place of no difference; None where it lies outside
     x_ticks: list[Tick]
     y_ticks: list[Tick]
@@ -76,7 +92,8 @@ class Spread:
 def whiskers(compared: MetricComparison, runs: Sequence[Compared]) -> Whiskers:
     """The chart of a metric's mean in each run, with its interval."""
     metric = compared.metric
-    low, high = min(m.low for m in compared.means), max(m.high for m in compared.means)
+    low = min(*(m.low for m in compared.means), *compared.medians)
+    high = max(*(m.high for m in compared.means), *compared.medians)
     room = (high - low) * 0.08 or abs(high) * 0.05 or 1.0
     x = Axis(low - room, high + room, 12, WIDTH - 12)
     lines = [
@@ -85,17 +102,21 @@ def whiskers(compared: MetricComparison, runs: Sequence[Compared]) -> Whiskers:
             x(mean.low),
             x(mean.mean),
             x(mean.high),
+            x(median),
             i,
-            f"{run.name}: {metric.text(mean.mean, unit=True)}, {metric.text(mean.low)} to "
-            f"{metric.text(mean.high)}",
+            f"{run.name}: mean {metric.text(mean.mean, unit=True)}, {metric.text(mean.low)} to "
+            f"{metric.text(mean.high)}; median {metric.text(median)}",
         )
-        for i, (run, mean) in enumerate(zip(runs, compared.means, strict=True))
+        for i, (run, mean, median) in enumerate(
+            zip(runs, compared.means, compared.medians, strict=True)
+        )
     ]
     return Whiskers(
         lines,
         [Tick(x(v), label) for v, label in ticks(x.low, x.high)],
         TOP + ROW * len(runs) + BOTTOM,
-        f"Mean {metric.label} with intervals. " + "; ".join(line.title for line in lines),
+        f"{metric.label}: means with intervals, and medians. "
+        + "; ".join(line.title for line in lines),
     )
 
 
@@ -146,6 +167,7 @@ def spread(compared: MetricComparison, runs: Sequence[Compared], run: int) -> Sp
     assert difference is not None
     gained = (compared.values[run] - compared.values[0])[np.isfinite(compared.values).all(axis=0)]
     counts, edges = bins(gained)
+    n_below, n_above = beyond(gained, edges)
     x = Axis(float(edges[0]), float(edges[-1]), LEFT, WIDTH - RIGHT)
     y = Axis(0, int(counts.max()) * 1.08, HEIGHT - BOTTOM, TOP)
     bars, better = [], []
@@ -154,16 +176,21 @@ def spread(compared: MetricComparison, runs: Sequence[Compared], run: int) -> Sp
             title = f"{metric.signed(low)} to {metric.signed(high)}: {count:,} rows"
             top = y(float(count))
             width = round(x(high) - x(low) - 1, 1)
-            bars.append(Bar(x(low) + 0.5, top, width, round(y.start - top, 1), title))
+            is_beyond = (low == edges[0] and n_below > 0) or (high == edges[-1] and n_above > 0)
+            height = round(y.start - top, 1)
+            bars.append(Bar(x(low) + 0.5, top, width, height, title, is_beyond))
             better.append(((low + high) / 2 > 0) == metric.higher_is_better)
     share = f"{difference.n_better / difference.n:.0%}"
     return Spread(
         run,
         bars,
         better,
+        charts.beyond(bars, n_below, n_above),
+        x(min(max(difference.median, x.low), x.high)),
         x(0.0) if x.low <= 0 <= x.high else None,
         [Tick(x(v), label) for v, label in ticks(x.low, x.high, 3)],
         [Tick(y(n), label) for n, label in ticks(0, int(counts.max()), 3) if n == int(n)],
         f"{metric.label} of {runs[run].name} minus that of {runs[0].name}: "
-        f"{metric.signed(difference.by.mean)} on average, better in {share} of rows",
+        f"{metric.signed(difference.by.mean)} on average, median {metric.signed(difference.median)}, "
+        f"better in {share} of rows",
     )

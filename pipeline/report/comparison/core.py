@@ -30,7 +30,9 @@ class Comparison:
         return (
             f"{self.common.numbers.shape[1]:,} rows of {self.common.n_images:,} images were inverted in "
             f"{'both' if n == 2 else f'all {n}'} runs{rest}. Intervals of 95 % from "
-            f"{self.n_resamples:,} resamples of images, seed {self.seed}."
+            f"{self.n_resamples:,} bootstrap resamples of images, seed {self.seed}. The baseline is "
+            f"{self.runs[0].name}: differences to it are taken image by image, and the sign test (two-sided) "
+            "tells how often chance alone would favour one side as much."
         )
 
     @property

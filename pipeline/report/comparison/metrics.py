@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.report import source
 from pipeline.report.comparison.bootstrap import Estimate, estimate, resampled_means
 from pipeline.report.comparison.runs import Common, Compared, measures_the_same
+from pipeline.report.comparison.sign_test import sign_test
 from pipeline.report.metrics import Metric, metric
 
 # Of fewer, all of one sign are no rare chance (2 of 2^5 by a sign test), yet no resample shows another.
@@ -21,6 +22,8 @@ class Difference:
     """A run against the first, image by image."""
 
     by: Estimate  # its mean minus the first's
+    median: float  # of the rows' differences
+    p: float  # of the two-sided sign test over images: how often chance alone would be as one-sided
     n_better: int  # rows in which it is better
     n: int  # rows
     n_images: int
@@ -41,6 +44,7 @@ class MetricComparison:
     metric: Metric
     values: np.ndarray  # [n_runs, n]: of the common rows, NaN where one was not measured
     means: list[Estimate]
+    medians: list[float]
     differences: list[Difference | None]  # None for the first
     courses: list[Course]
     best: int | None  # the run that is clearly better than every other one
@@ -79,11 +83,12 @@ def compare_metric(
     in_all = stacked[:, finite]
     resampled = resampled_means(in_all.T, common.images[finite], n_resamples, seed)
     means = [estimate(of_run.mean(), resampled[:, i]) for i, of_run in enumerate(in_all)]
-    n_images = len(np.unique(common.images[finite]))
+    medians = [float(np.median(of_run)) for of_run in in_all]
+    images = np.unique(common.images[finite], return_inverse=True)[1]
     others = range(1, len(runs))
-    differences = [None, *(_difference(of_metric, in_all, resampled, i, n_images) for i in others)]
-    best = _best(of_metric, in_all, resampled) if n_images >= MIN_IMAGES else None
-    return MetricComparison(of_metric, stacked, means, differences, courses, best)
+    differences = [None, *(_difference(of_metric, in_all, resampled, i, images) for i in others)]
+    best = _best(of_metric, in_all, resampled) if images.max() + 1 >= MIN_IMAGES else None
+    return MetricComparison(of_metric, stacked, means, medians, differences, courses, best)
 
 
 def _course(column: np.ndarray, measured: np.ndarray) -> Course:
@@ -92,12 +97,16 @@ def _course(column: np.ndarray, measured: np.ndarray) -> Course:
 
 
 def _difference(
-    of_metric: Metric, measured: np.ndarray, resampled: np.ndarray, i: int, n_images: int
+    of_metric: Metric, measured: np.ndarray, resampled: np.ndarray, i: int, images: np.ndarray
 ) -> Difference:
     gained = measured[i] - measured[0]
     by = estimate(gained.mean(), resampled[:, i] - resampled[:, 0])
     is_better = gained > 0 if of_metric.higher_is_better else gained < 0
-    return Difference(by, int(is_better.sum()), len(gained), n_images)
+    # Faces of one photo are not independent: each photo has one vote.
+    by_image = np.bincount(images, gained)
+    p = sign_test(int((by_image > 0).sum()), int((by_image < 0).sum()))
+    median = float(np.median(gained))
+    return Difference(by, median, p, int(is_better.sum()), len(gained), len(by_image))
 
 
 def _best(of_metric: Metric, measured: np.ndarray, resampled: np.ndarray) -> int | None:

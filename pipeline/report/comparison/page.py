@@ -17,7 +17,9 @@ from pipeline.report.comparison.choice import choose
 from pipeline.report.comparison.core import Comparison
 from pipeline.report.comparison.metrics import MetricComparison
 from pipeline.report.comparison.runs import Compared
+from pipeline.report.comparison.sign_test import p_text
 from pipeline.report.metrics import Metric
+from pipeline.report.page import anchors
 from pipeline.report.pictures import Thumbnail
 
 
@@ -33,6 +35,7 @@ class Value:
 class Card:
     """One image in every run."""
 
+    anchor: str  # by which a link opens it
     key: str
     place: str  # shard, sample and face, for people
     crop: Thumbnail | None
@@ -70,12 +73,13 @@ def write(
     text = rendering.page(
         "compare.html",
         styles=["style.css", "gallery.css", "compare.css"],
-        scripts=["compare.js"],
+        scripts=["compare.js", "find.js", "enlarge.js"],
         found=comparison,
         cards=cards,
         notes=notes,
         charts=charts,
         geometry=geometry,
+        p_text=p_text,
         seen="crop" if comparison.runs[0].run.settings["align"] == "face" else "input",
     )
     output.put(goal, text.encode())
@@ -92,10 +96,12 @@ def _cards(comparison: Comparison, limit: int, notes: list[str], photos: str | N
         drawn.append(shown)
         input_size = size or input_size
     # Crops are those of the first run: all saw the same.
-    seen = pictures.collect(rows[0], input_size, notes, photos, comparison.runs[0].run.versions)
+    seen = pictures.collect(rows[0], input_size, notes, photos, comparison.runs[0].run.recorded)
     cards = [
-        _card(comparison, row, position, seen[i].crop, [of_run[i] for of_run in drawn])
-        for i, (position, row) in enumerate(zip(chosen, rows[0], strict=True))
+        _card(comparison, anchor, row, position, seen[i].crop, [of_run[i] for of_run in drawn])
+        for i, (position, row, anchor) in enumerate(
+            zip(chosen, rows[0], anchors(rows[0]), strict=True)
+        )
     ]
     fitting = output.evenly(cards, output.share(cards))
     if len(fitting) < len(cards):
@@ -121,6 +127,7 @@ def _drawn(
 
 def _card(
     comparison: Comparison,
+    anchor: str,
     row: Mapping[str, Any],
     position: int,
     crop: Thumbnail | None,
@@ -133,7 +140,7 @@ def _card(
         for compared in comparison.metrics
     }
     lines = [(compared.metric, _texts(compared, position)) for compared in comparison.metrics]
-    return Card(row["key"], source.place(row), crop, drawn, lines, values)
+    return Card(anchor, row["key"], source.place(row), crop, drawn, lines, values)
 
 
 def _texts(compared: MetricComparison, position: int) -> list[Value]:

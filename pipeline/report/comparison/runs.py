@@ -19,7 +19,8 @@ from pipeline.report.source import Run
 
 # Settings that leave rows and numbers as they are, and those that people cannot read.
 NOT_TOLD = (
-    "metrics", "identity_steps", "latents", "save_images", "protocol", "keep_fields", "auto"
+    "metrics", "identity_steps", "latents", "save_images", "protocol", "keep_fields", "auto",
+    "labels_on", "labels_sha256",
 )  # fmt: skip
 ROWS_DEPEND_ON = ("align", "faces")
 FACE_BITS = 16  # of the number that names a row of a shard; the rest is the sample
@@ -139,10 +140,22 @@ def _require_same_input(first_name: str, first: Run, name: str, run: Run) -> Non
 def _require_same_protocol(first_name: str, first: Run, name: str, run: Run) -> None:
     ours, theirs = (r.footer.get("metric_protocol", "").split(";")[0] for r in (first, run))
     if ours != theirs:
+        if _is_clamped(ours) != _is_clamped(theirs):
+            older = name if _is_clamped(ours) else first_name
+            raise ConfigError(
+                f"{older} was measured by an earlier release, which did not clamp reconstructions to [-1, 1] "
+                "first, so that its errors are larger for the same pictures; invert its shards again with "
+                "this release to compare them"
+            )
         raise ConfigError(
             f"{first_name} was measured on {ours} and {name} on {theirs}, so their numbers cannot be "
             "compared; compare models with the same input size"
         )
+
+
+def _is_clamped(protocol: str) -> bool:
+    """Since protocol 3."""
+    return "clamped" in protocol
 
 
 def measures_the_same(first: Run, run: Run, metric: str) -> bool:

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pipeline.printing import printable
 from pipeline.report.comparison.core import Comparison
 from pipeline.report.comparison.metrics import MetricComparison
+from pipeline.report.comparison.sign_test import p_text
 
 
 def table(comparison: Comparison) -> str:
@@ -36,7 +37,11 @@ def _runs(comparison: Comparison) -> Iterator[list[str]]:
 
 def _rows(comparison: Comparison, compared: MetricComparison) -> Iterator[list[str]]:
     of_metric = compared.metric
-    yield ["run", "mean", "95 %", f"minus {comparison.runs[0].name}", "95 %", "better in", ""]
+    baseline = comparison.runs[0].name
+    yield [
+        "run", "mean", "95 %", f"minus {baseline}", "95 %", "better in", "median", "median difference",
+        "sign test", "",
+    ]  # fmt: skip
     for i, run in enumerate(comparison.runs):
         mean, difference = compared.means[i], compared.differences[i]
         line = [
@@ -50,7 +55,13 @@ def _rows(comparison: Comparison, compared: MetricComparison) -> Iterator[list[s
                 of_metric.signed(by.mean),
                 f"{of_metric.signed(by.low)} to {of_metric.signed(by.high)}",
             ]
-            line += [f"{difference.n_better / difference.n:.0%}", compared.verdict(i)]
+            line.append(f"{difference.n_better / difference.n:.0%}")
+        else:
+            line += ["baseline", "", ""]
+        line.append(of_metric.text(compared.medians[i]))
+        if difference is not None:
+            line += [of_metric.signed(difference.median), f"p {p_text(difference.p)}"]
+            line.append(compared.verdict(i))
         yield line
 
 

@@ -4,7 +4,7 @@
   document.documentElement.classList.add("scripted");
 
   const cards = document.getElementById("cards");
-  if (!cards) return;
+  if (!cards || !document.getElementById("everyone")) return; // a page of edits has none of it
   const average = document.getElementById("average");
   const wordOf = (step) => (step ? `step ${step}` : "the average");
 

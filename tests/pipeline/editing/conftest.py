@@ -14,8 +14,8 @@ import pytest
 def make_latents(tiny_inverter):
     """Write a folder of latents of the small inverter; returns what is in it."""
     from encoders import load_inverter
-    from pipeline.config import RunConfig, fingerprint
-    from pipeline.latents.schema import FOOTER_KEY, nested_array, schema
+    from pipeline.config import FOOTER_KEY, RunConfig, fingerprint
+    from pipeline.latents.schema import nested_array, schema
     from pipeline.models import checkpoint_hashes
 
     model = load_inverter(tiny_inverter)
@@ -84,5 +84,37 @@ def make_latents(tiny_inverter):
         return SimpleNamespace(
             path=str(folder), latents=latents, shape=(n_styles, w_dim), model=model
         )
+
+    return make
+
+
+@pytest.fixture
+def make_edited(monkeypatch, tmp_path):
+    """Edit a folder along a random direction as `restyle edit` does, without Ray; returns the new folder."""
+    from dataclasses import replace
+
+    import torch
+
+    from generators import directions
+    from pipeline.config import ClusterConfig
+    from pipeline.editing.actor import EditorActor
+    from pipeline.editing.edit import EditConfig, plan_edit
+    from pipeline.engine.run_folder import RunFolder
+
+    monkeypatch.setattr("pipeline.engine.worker.worker_name", lambda: "here")
+
+    def make(latents, out, strengths=(2.0,), **settings):
+        path = tmp_path / "d.safetensors"
+        direction = np.random.default_rng(1).normal(size=latents.shape).astype(np.float32)
+        directions.save(path, torch.from_numpy(direction), {}, "")
+        config = EditConfig(directions=(str(path),), strengths=strengths, **settings)
+        how = ClusterConfig(gpus_per_actor=0)
+        plan = plan_edit(latents.path, str(out), config, how, dry_run=True)
+        RunFolder(plan.out).write_run_record(plan.settings, plan.tasks, overwrite=False)
+        editor = EditorActor(replace(plan.workers, n_threads=torch.get_num_threads()))
+        editor.load()
+        for task in plan.pending:
+            editor.process(task)
+        return str(out)
 
     return make

@@ -72,7 +72,7 @@ def test_a_latent_of_another_shape(latents, value):
 def test_a_quad_that_is_none(latents, value):
     change(latents, "quad", value)
     with pytest.raises(ConfigError, match="where its face was|cannot be pasted back|another shape"):
-        draw(latents, paste_back=True)
+        draw(latents, paste_back="replace")
 
 
 def test_a_row_without_a_key(latents):

@@ -1,4 +1,4 @@
-"""Edits on a real Ray cluster: rows, resume, refusals."""
+"""Edits: rows, resume, refusals."""
 
 import json
 import shutil
@@ -10,18 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmarks.chaos.processes import kill
 from generators import CheckpointError, directions
 from pipeline import LatentDataset
-from pipeline.config import ClusterConfig
+from pipeline.config import FOOTER_KEY, ClusterConfig
 from pipeline.editing.actor import EditorActor
 from pipeline.editing.edit import EditConfig, plan_edit
-from pipeline.engine import audit
+from pipeline.engine import audit, local
+from pipeline.engine.local import LocalHost
 from pipeline.engine.run import execute
 from pipeline.engine.run_folder import RunFolder
+from pipeline.engine.tasks import InThisProcess
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import images
-from pipeline.latents.schema import FOOTER_KEY, dense
+from pipeline.latents.schema import dense
 
 N_SHARDS = 4
 
@@ -37,9 +38,9 @@ def home(make_latents, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def prepared(cluster, home):
-    """Prepare an edit of the latents: one worker, every edit drawn."""
-    how = ClusterConfig(address=cluster, gpus_per_actor=0, n_actors=1)
+def prepared(home):
+    """Prepare an edit of the latents, every edit drawn."""
+    how = ClusterConfig(executor="local")
 
     def make(out, latents="latents", **settings):
         usual = {"directions": (f"{home[0]}/smile.safetensors",), "strengths": (-2.0, 2.0)}
@@ -51,24 +52,19 @@ def prepared(cluster, home):
 
 @pytest.fixture(scope="module")
 def edited(home, prepared):
-    """The folder of an edit whose worker was killed after its first file, and the run's summary."""
-
-    def rob(summary, n_rows_begun):
-        if summary.n_shards and not summary.n_deaths:
-            kill(int(worker.split()[-1]) for worker in summary.workers)
-
-    return str(home[0] / "edited"), execute(*prepared("edited"), rob)
+    """The folder of an edit, and the run's summary."""
+    return str(home[0] / "edited"), execute(*prepared("edited"), lambda *_: None)
 
 
 @pytest.fixture
-def here(monkeypatch):
-    """Do in this process what a worker of the cluster would do; returns its reports."""
+def here():
+    """Do in this thread what a worker would do; returns its reports."""
     before = torch.get_num_threads()
-    monkeypatch.setattr("pipeline.engine.worker.worker_name", lambda: "here")
 
     def process(plan, tasks):
         RunFolder(plan.out).write_run_record(plan.settings, plan.tasks, overwrite=False)
-        editor = EditorActor(replace(plan.workers, n_threads=2))  # as on the cluster
+        config = replace(plan.workers, n_threads=local.n_cpus())  # as a run does
+        editor = EditorActor(config, LocalHost(InThisProcess()))
         editor.load()
         return [editor.process(task) for task in tasks]
 
@@ -106,8 +102,7 @@ def test_pictures_are_those_of_the_edited_latents(home, edited):
     assert np.abs(images.decode(rows[0]["reconstruction"]).astype(int) - expected).mean() < 4
 
 
-def test_robbed_of_its_worker_or_continued_it_comes_to_the_same_bytes(home, edited, prepared, here):
-    assert edited[1].n_deaths >= 1
+def test_stopped_and_continued_it_comes_to_the_same_bytes(home, edited, prepared, here):
     plan, _ = prepared("again")
     here(plan, plan.pending[:2])
     rest, _ = prepared("again")

@@ -64,6 +64,20 @@ def test_an_mp4(latents):
     assert np.abs(frames[0].astype(int) - expected).mean() < 25  # colours at half resolution
 
 
+def test_a_gif_has_the_frames_colours_and_the_size_that_is_asked_for(latents, tmp_path):
+    config = PathConfig(("0/1", "1/2"), steps=5, frames_per_s=10, size=48)
+    assert interpolate(latents.path, "morph.gif", config) == 6
+    assert interpolate(latents.path, "frames", config) == 6
+    with Image.open("morph.gif") as movie:
+        assert (movie.size, movie.n_frames, movie.info["duration"]) == ((48, 48), 6, 100)
+        for i, path in enumerate(sorted((tmp_path / "frames").iterdir())):
+            movie.seek(i)
+            frame = np.asarray(movie.convert("RGB")).astype(int)
+            assert (
+                np.abs(frame - np.asarray(Image.open(path))).mean() < 10
+            )  # of noise in 256 colours
+
+
 def test_without_its_library_an_mp4_is_refused_in_a_sentence(latents, monkeypatch, tmp_path):
     import sys
 
@@ -98,7 +112,7 @@ def test_refusals(latents, tmp_path, monkeypatch):
         interpolate(latents.path, "used", PathConfig(("0/1", "1/2")))
     with pytest.raises(ConfigError, match="choose another --out"):
         interpolate(latents.path, "used/000009.png/a.webp", PathConfig(("0/1", "1/2")))
-    monkeypatch.setattr(animation, "WEBP_MAX_BYTES", 64 * 64 * 3 * 5)
+    monkeypatch.setattr(animation, "MAX_BYTES", 64 * 64 * 3 * 5)
     with pytest.raises(ConfigError, match="6 frames of 64x64 are too many"):
         interpolate(latents.path, "out.webp", PathConfig(("0/1", "1/2"), steps=5))
     (tmp_path / "foreign").mkdir()
@@ -109,8 +123,8 @@ def test_refusals(latents, tmp_path, monkeypatch):
         interpolate(latents.path, "out", PathConfig(("0/1", "nobody")))
     with pytest.raises(ConfigError, match="no latent with the key '0/5'"):  # the row that failed
         interpolate(latents.path, "out", PathConfig(("0/1", "0/5")))
-    with pytest.raises(ConfigError, match="is a folder, a .webp or an .mp4"):
-        interpolate(latents.path, "out.gif", PathConfig(("0/1", "1/2")))
+    with pytest.raises(ConfigError, match="is a folder, a .webp, a .gif or an .mp4"):
+        interpolate(latents.path, "out.avi", PathConfig(("0/1", "1/2")))
     with pytest.raises(ConfigError, match="a path needs two points"):
         PathConfig(("0/1",))
     with pytest.raises(ConfigError, match="go together"):

@@ -52,12 +52,28 @@ def cosine(a, b):
     return float((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b))
 
 
+def test_labels_may_come_from_a_file(world, tmp_path):
+    keys = [f"{i // N_ROWS}/{i % N_ROWS}.jpg" for i in range(len(world.latents))]
+    mood = ["glad" if yes else "calm" for yes in world.columns["happy"].to_pylist()]
+    path = tmp_path / "people.csv"
+    path.write_text(
+        "".join(f"{a};{b}\n" for a, b in [("file", "spirit"), *zip(keys, mood, strict=True)])
+    )
+    config = LearnConfig("spirit", positive="glad", label_file=str(path), label_on="file")
+    assert cosine(learn(world.path, config).vectors, world.axes[0]) > 0.6
+    path.write_text("key,spirit\nanna,glad\n")
+    with pytest.raises(ConfigError, match=r"keys there are such as anna, and of the rows 0/0, 0/1"):
+        learn(world.path, LearnConfig("spirit", label_file=str(path)))
+
+
 @pytest.mark.parametrize("label", ["smile", "label_smile", "happy", "parts"])
 def test_a_label_finds_its_direction(world, label):
     found = learn(world.path, LearnConfig(label))
     assert cosine(found.vectors, world.axes[0]) > 0.6
     assert found.target.accuracy > 0.85
     assert found.target.majority < 0.65
+    low, high = found.target.interval
+    assert 0.5 < low < found.target.accuracy < high < 1
     assert found.target.n_test == pytest.approx(0.2 * found.about["n_rows"], abs=1)
 
 

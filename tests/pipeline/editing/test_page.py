@@ -19,7 +19,7 @@ N = 60
 
 
 @pytest.fixture(scope="module")
-def said(cluster, tmp_path_factory):
+def said(tmp_path_factory):
     """What each command said, by its name; run in a folder with ``photos/``."""
     from pipeline import portraits
     from pipeline.faces import images
@@ -35,7 +35,6 @@ def said(cluster, tmp_path_factory):
         path.with_suffix(".json").write_text(json.dumps(of_one))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("RAY_ADDRESS", cluster)
         found = {}
         for command in COMMANDS:
             _, name, *words = shlex.split(command)

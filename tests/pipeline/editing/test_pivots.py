@@ -63,14 +63,14 @@ def test_two_rows_come_closer_by_one_command(latents, tmp_path, photo):
         assert said.exit_code == 0, said.output
     assert "generator: tuned for 2 rows in" in said.output
     assert sorted(name.partition(".")[0] for name in kept(latents.path)) == ["0_1", "1_2"]
-    for number, path in ((1, "000/0/1.png"), (12, "001/1/2.png")):
+    for number, path in ((1, "0/1.png"), (12, "1/2.png")):
         plain, tuned = (
             off(picture(tmp_path / n / path), number, photo) for n in ("plain", "tuned")
         )
         assert tuned < 0.9 * plain
     again = CliRunner().invoke(cli, [*where, "--out", str(tmp_path / "again"), "--pivot", "8"])
     assert "generator: 2 rows tuned before" in again.output
-    for path in ("000/0/1.png", "001/1/2.png"):
+    for path in ("0/1.png", "1/2.png"):
         assert np.array_equal(
             picture(tmp_path / "again" / path), picture(tmp_path / "tuned" / path)
         )
@@ -86,7 +86,7 @@ def test_a_row_is_tuned_alike_whatever_is_selected_beside_it(latents, tmp_path):
     assert draw(latents, tmp_path / "more", limit=2).tunings.n_there == 1
 
 
-def test_an_edit_is_drawn_by_its_rows_generator(latents, tmp_path, monkeypatch):
+def test_an_edit_is_drawn_by_its_rows_generator(latents, tmp_path, photo, monkeypatch):
     direction = np.random.default_rng(1).normal(size=latents.shape).astype(np.float32)
     directions.save(tmp_path / "d.safetensors", torch.from_numpy(direction), {}, "")
     monkeypatch.setattr("pipeline.engine.worker.worker_name", lambda: "here")
@@ -114,11 +114,16 @@ def test_an_edit_is_drawn_by_its_rows_generator(latents, tmp_path, monkeypatch):
     draw(latents, tmp_path / "rows", keys=("0/1",))
     done = draw(str(out), tmp_path / "edits", pivot=None)
     assert (done.tunings.n_tuned, done.tunings.n_there) == (0, 2)
-    of_row = picture(tmp_path / "rows/000/0/1.png")
-    assert np.abs(picture(tmp_path / "edits/000/0/1_d+0.png") - of_row).max() <= 1
+    of_row = picture(tmp_path / "rows/0/1.png")
+    assert np.abs(picture(tmp_path / "edits/0/1_d+0.png") - of_row).max() <= 1
     assert np.abs(images.decode(rows[2]["reconstruction"]).astype(int) - of_row).mean() < 4
-    moved, untuned = tmp_path / "edits/000/0/1_d+3.png", tmp_path / "untuned/000/0/1_d+3.png"
+    moved, untuned = tmp_path / "edits/0/1_d+3.png", tmp_path / "untuned/0/1_d+3.png"
     draw(str(out), tmp_path / "untuned", pivot=0)
+    # Into the photo goes what differs between two pictures by the one generator: here, nothing.
+    draw(str(out), tmp_path / "pasted", pivot=None, paste_back="difference")
+    same, other = (picture(tmp_path / f"pasted/0/1_d+{s}.png") for s in (0, 3))
+    assert np.abs(same - images.decode(photo(1))).max() <= 1
+    assert np.abs(other - same)[15:45, 25:55].mean() > 0.5
     assert np.abs(picture(moved) - of_row).mean() > 0.5
     assert np.abs(picture(moved) - picture(untuned)).mean() > 0.5
     for path in Path(out, pivots.FOLDER).iterdir():
@@ -133,7 +138,7 @@ def test_a_path_begins_and_ends_at_pictures_that_were_tuned_to(latents, tmp_path
     done = draw(latents, tmp_path / "out", keys=("0/1", "1/2"))
     assert (done.tunings.n_tuned, done.tunings.n_there) == (0, 2)
     first, middle, last = map(picture, sorted((tmp_path / "frames").iterdir()))
-    for frame, path in ((first, "000/0/1.png"), (last, "001/1/2.png")):
+    for frame, path in ((first, "0/1.png"), (last, "1/2.png")):
         assert np.abs(frame - picture(tmp_path / "out" / path)).max() <= 1
     assert np.abs(middle - (first + last) / 2).mean() < np.abs(first - last).mean()
 

@@ -8,12 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from latent_folders import failed, inverted, write_file
 
-from pipeline.config import RunConfig
+from pipeline.config import FOOTER_KEY, RunConfig
 from pipeline.engine import audit
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
 from pipeline.latents import footer
-from pipeline.latents.schema import FOOTER_KEY
 from pipeline.records import Task
 
 CONFIG = RunConfig(steps=1, metrics=())

@@ -113,3 +113,13 @@ def test_of_a_traceback_the_cause_is_kept():
         == "RuntimeError: ray::Actor.process() (pid=7) ... KeyError: 'the cause'"
     )
     assert driver._one_line(ValueError("short")) == "ValueError: short"
+
+
+@pytest.mark.parametrize(("given", "share"), [(0, 1.0), (0.5, 0.5), (1, 1.0), (2, 1.0)])
+def test_an_actor_knows_its_part_of_a_gpu(joined, given, share):
+    import ray
+
+    from pipeline.engine.ray_host import RayHost
+
+    ask = ray.remote(num_gpus=given, num_cpus=0)(lambda: RayHost().gpu_share())
+    assert ray.get(ask.remote()) == share

@@ -1,4 +1,4 @@
-"""The whole way on a real Ray cluster: rows, order, retries, stores."""
+"""The whole way in this process: rows, order, stores. test_faults.py goes it on a real Ray cluster."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from pipeline.report import comparison
 
 
 @pytest.fixture(scope="module")
-def bucket(cluster):
+def bucket():
     """A real S3 server on loopback: its filesystem, and a function from keys to s3:// addresses."""
     from moto.server import ThreadedMotoServer
 
@@ -23,9 +23,12 @@ def bucket(cluster):
     server.start()
     host, port = server.get_host_and_port()
     options = f"scheme=http&endpoint_override={host}:{port}&region=us-east-1"
-    files, _ = pafs.FileSystem.from_uri(f"s3://data?{options}&allow_bucket_creation=true")
-    files.create_dir("data")
-    yield files, lambda key: f"s3://{key}?{options}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        files, _ = pafs.FileSystem.from_uri(f"s3://data?{options}&allow_bucket_creation=true")
+        files.create_dir("data")
+        yield files, lambda key: f"s3://{key}?{options}"
     server.stop()
 
 
@@ -44,9 +47,9 @@ def shards(tmp_path_factory, write_tar, photo):
 
 @pytest.fixture(scope="module")
 def whole(invert_to, shards):
-    """One run for several tests, by two actors: what it said, and where its rows are."""
+    """One run for several tests: what it said, and where its rows are."""
     out = str(shards.parent / "whole")
-    return invert_to(out, shards, latents="all", how={"n_actors": 2}), out
+    return invert_to(out, shards, latents="all"), out
 
 
 def content(folder):
@@ -172,14 +175,9 @@ def test_refinement_is_a_step_more_and_another_run(invert, whole, shards, tmp_pa
     assert invert(shards, out, refine=3, latents="all").n_shards == 0
 
 
-def test_more_gpus_than_there_are_is_refused(invert, shards):
-    with pytest.raises(ConfigError, match="does not fit on any node: the cluster has 2 GPUs"):
-        invert(shards, how={"gpus_per_actor": 3.0})
-
-
 @pytest.mark.slow
 def test_the_command_keeps_labels_and_lists_what_it_could_not_finish(
-    cluster, tmp_path, write_tar, photo, tiny_inverter
+    tmp_path, write_tar, photo, tiny_inverter
 ):
     from click.testing import CliRunner
 
@@ -200,10 +198,8 @@ def test_the_command_keeps_labels_and_lists_what_it_could_not_finish(
     whole = Path(write_tar(tmp_path / "s.tar", members)).read_bytes()
     (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
     out = tmp_path / "out"
-    words = (
-        f"invert {tmp_path} --out {out} --model {tiny_inverter} --align none --metrics= --actors 1"
-    )
-    words += f" --batch-size 2 --keep-fields cls,txt,glasses=float --address {cluster}"
+    words = f"invert {tmp_path} --out {out} --model {tiny_inverter} --align none --metrics= --executor local"
+    words += " --batch-size 2 --keep-fields cls,txt,glasses=float"
     result = CliRunner().invoke(cli, words.split())
     assert result.exit_code == 1
     assert "labels: label_cls int64, label_glasses double, label_json string," in result.stdout

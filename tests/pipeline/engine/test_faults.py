@@ -16,9 +16,9 @@ import pytest
 from benchmarks.chaos.processes import descendants, kill
 from pipeline import LatentDataset, errors
 from pipeline.config import ClusterConfig, RunConfig
-from pipeline.engine import audit, pool, progress
+from pipeline.engine import actors, audit, progress
+from pipeline.engine.actors import ActorPool
 from pipeline.engine.cluster import connect
-from pipeline.engine.pool import ActorPool
 from pipeline.engine.run import RunPlan, reconcile_with_storage
 from pipeline.inversion import run
 from pipeline.models import checkpoint_hashes, load_model
@@ -65,12 +65,12 @@ def lines(out):
 
 @pytest.mark.slow
 def test_samples_that_crash_are_rows_and_are_retried_on_request(
-    invert, make_shards, mended, tiny_inverter, tmp_path
+    invert_on_ray, make_shards, mended, tiny_inverter, tmp_path
 ):
     shards = make_shards(3, 6, {(0, 2): CYAN, (1, 5): MAGENTA})
     out = tmp_path / "out"
     how = {"n_actors": 1, "batch_size": 4}
-    summary = invert(shards, how=how)
+    summary = invert_on_ray(shards, how=how)
     assert not summary.failures
     assert summary.n_by_status == {"ok": 16, "crashed": 2}
     rows = LatentDataset(str(out)).table(["key", "status", "error", "latent"]).to_pylist()
@@ -86,13 +86,13 @@ def test_samples_that_crash_are_rows_and_are_retried_on_request(
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
     mended.touch()
     try:
-        assert invert(shards, how=how).n_shards == 0  # a finished shard stays as it is
+        assert invert_on_ray(shards, how=how).n_shards == 0  # a finished shard stays as it is
         config = RunConfig(model=str(tiny_inverter), align="none", metrics=("mse",), steps=2)
         first = [str(shards / "000.tar")]
         prepared = run.plan_inversion(first, str(out), config, ClusterConfig(), retry_failed=True)
         assert len(prepared.pending) == 1
         assert prepared.left == (str(shards / "001.tar"),)  # with a crashed row, but not named
-        again = invert(shards, how=how, retry_failed=True)
+        again = invert_on_ray(shards, how=how, retry_failed=True)
     finally:
         mended.unlink()
     assert (again.n_shards, again.n_by_status) == (2, {"ok": 12})
@@ -124,9 +124,9 @@ def test_gpus_are_shared_as_asked_and_never_more(cluster, tiny_inverter, each, o
     config = RunConfig(model=str(tiny_inverter), align="none", metrics=())
     with connect(how):
         hashes = checkpoint_hashes(load_model(config))
-        actors = ActorPool(run.actor_config(config, "out", hashes, how), how)
-        actors.scale_up(n_wanted=9)
-        names = ray.get(list(actors.loading))
+        found = ActorPool(run.actor_config(config, "out", hashes, how), how)
+        found.scale_up(n_wanted=9)
+        names = ray.get(list(found.loading))
     gpus = Counter(re.search(r"gpu (\S+) pid", name)[1] for name in names)
     assert gpus == {"0": on_each_gpu, "1": on_each_gpu}
     assert len({name.split()[-1] for name in names}) == 2 * on_each_gpu
@@ -198,9 +198,9 @@ def scattered():
 
 @pytest.mark.slow
 def test_nodes_come_and_go_and_cpu_nodes_feed_gpu_nodes(
-    scattered, invert, make_shards, tmp_path, monkeypatch
+    scattered, invert_on_ray, make_shards, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(pool, "GROW_S", 0.5)
+    monkeypatch.setattr(actors, "GROW_S", 0.5)
     shards = make_shards(30, 4, {})
     out = tmp_path / "out"
     joined, lost = [], []
@@ -217,7 +217,7 @@ def test_nodes_come_and_go_and_cpu_nodes_feed_gpu_nodes(
             time.sleep(1)  # the run must not end before the node is there
 
     how = {"address": scattered.address, "n_actors": None, "batch_size": 1}
-    summary = invert(shards, how=how, progress=at_each_step)
+    summary = invert_on_ray(shards, how=how, progress=at_each_step)
     assert lost
     assert not summary.failures
     assert len({worker.split()[0] for worker in summary.workers}) == 2  # nodes
@@ -253,3 +253,10 @@ def test_files_of_a_retried_shard_are_those_of_its_statuses(tmp_path):
         pq.write_table(table.replace_schema_metadata(footer), tmp_path / f"{name}.parquet")
     names = ["a.parquet", "b.parquet", "c.parquet"]
     assert audit.with_rows(str(tmp_path), names, {"crashed", "not_finite"}) == ["b.parquet"]
+
+
+def test_more_gpus_than_there_are_is_refused(invert_on_ray, make_shards):
+    with pytest.raises(
+        errors.ConfigError, match="does not fit on any node: the cluster has 2 GPUs"
+    ):
+        invert_on_ray(make_shards(1, 1, {}), how={"gpus_per_actor": 3.0})

@@ -28,6 +28,6 @@ def test_storage_is_believed_not_workers(prepared, tmp_path):
 
 
 def test_actors_that_fit_are_counted_node_by_node():
-    from pipeline.engine.pool import _n_fitting
+    from pipeline.engine.actors import _n_fitting
 
     assert [_n_fitting(2, each) for each in (0, 0.25, 0.4, 0.6, 1, 2, 3)] == [0, 8, 4, 2, 2, 1, 0]

@@ -15,10 +15,12 @@ from stores import Fault, s3_server, tries_once
 
 from pipeline import storage
 from pipeline.engine import run_folder
+from pipeline.engine.local import LocalHost
+from pipeline.engine.tasks import InThisProcess
 from pipeline.engine.worker import Work, Worker, WorkerConfig
 from pipeline.errors import ConfigError, OutOfMemory, ShardError
 from pipeline.latents import footer
-from pipeline.shards import reader
+from pipeline.shards import inputs, photo_shards, reader
 from pipeline.storage import filesystems, retry
 
 COLUMNS = pa.schema([("key", pa.string()), ("status", pa.string())])
@@ -52,7 +54,7 @@ class KeysOfShard:
     n_samples = 0
 
     def batches(self) -> Generator[pa.RecordBatch, None, None]:
-        for sample in reader.samples(self.shard):
+        for sample in inputs.samples(self.shard):
             self.n_samples += 1
             yield pa.record_batch([[sample.key], [str(sample.status)]], schema=COLUMNS)
             if self.raises is not None:
@@ -70,15 +72,14 @@ def data(tmp_path, write_tar):
 
 def work_on(url, out, **settings):
     """A loaded worker and its one task."""
-    worker = Keys(KeysConfig(out=str(out), settings={"a": 1}, n_threads=1, **settings))
+    config = KeysConfig(out=str(out), settings={"a": 1}, n_threads=1, **settings)
+    worker = Keys(config, LocalHost(InThisProcess()))
     assert "pid" in worker.load()
     [task] = run_folder.tasks([url], "0123456789abcdef")
     return worker, task
 
 
-@pytest.fixture(autouse=True)
-def on_ray(joined, one_thread):
-    """A worker tells its node."""
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_rows_are_committed_and_counted(data, tmp_path):
@@ -131,8 +132,8 @@ def test_the_last_check_waits_for_a_source_that_is_out_of_reach(data, tmp_path, 
         worker, task = work_on(address("in/s.tar"), tmp_path / "out")
         read = reader.samples
 
-        def then_unreachable(url):
-            yield from read(url)
+        def then_unreachable(url, *more):
+            yield from read(url, *more)
             app.faults = [Fault("HEAD", "s.tar", status=500, n=2)]
 
         monkeypatch.setattr(reader, "samples", then_unreachable)
@@ -180,8 +181,8 @@ def test_a_source_whose_date_was_set_back_is_an_error(data, tmp_path, monkeypatc
     worker, task = work_on(str(shard), tmp_path / "out")
     read = reader.samples
 
-    def changed_meanwhile(url):
-        yield from read(url)
+    def changed_meanwhile(url, *more):
+        yield from read(url, *more)
         dates = shard.stat()
         shard.write_bytes(data[:-1] + b"x")
         os.utime(shard, ns=(dates.st_atime_ns, dates.st_mtime_ns))
@@ -190,3 +191,26 @@ def test_a_source_whose_date_was_set_back_is_an_error(data, tmp_path, monkeypatc
     with pytest.raises(ShardError, match="has changed since the run began"):
         worker.process(task)
     assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_photos_that_change_meanwhile_are_an_error(tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in "ab":
+        (photos / f"{name}.jpg").write_bytes(b"bytes")
+    worker, task = work_on(str(photos), tmp_path / "out")
+    read = photo_shards.read
+
+    def changed_meanwhile(path):
+        found = read(path)
+        dates = os.stat(path)
+        Path(path).write_bytes(b"other")
+        os.utime(path, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(photo_shards, "read", changed_meanwhile)
+        with pytest.raises(ShardError, match="/photos/ has changed since the run began"):
+            worker.process(task)
+    assert not list((tmp_path / "out").glob("*.parquet"))
+    assert worker.process(task).n_by_status == {"ok": 2}

@@ -1,4 +1,4 @@
-"""One actor in this process, its aligners on a real Ray: what it leaves behind when a stage fails."""
+"""One actor in this process, its aligners too: what it leaves behind when a stage fails."""
 
 import io
 import threading
@@ -14,7 +14,8 @@ from PIL import Image
 
 from pipeline import Inverter, LatentDataset
 from pipeline.config import ClusterConfig, RunConfig
-from pipeline.engine import cluster
+from pipeline.engine.local import LocalHost
+from pipeline.engine.tasks import InThisProcess
 from pipeline.errors import ShardError
 from pipeline.faces import images
 from pipeline.inversion import feed, run
@@ -37,22 +38,23 @@ def shard(tmp_path_factory, write_tar, photo):
 
 
 @pytest.fixture
-def start(joined, one_thread, shard, tiny_inverter, tmp_path):
+def start(one_thread, shard, tiny_inverter, tmp_path):
     """A function: a loaded actor, its task and its folder."""
 
-    def make(out="out", batch_size=None, bound=None, **changes):
+    def make(out="out", batch_size=None, bound=None, labels=None, **changes):
         config = RunConfig(
             str(tiny_inverter),
             align="none",
             metrics=("mse", "identity"),
             steps=2,
             keep_fields=("json",),
+            label_file=labels,
             bound=bound,
         )
         how = ClusterConfig(batch_size=batch_size)
         prepared = run.plan_inversion([shard], str(tmp_path / out), config, how)
         workers = replace(prepared.workers, n_in_flight=2, n_threads=1, **changes)
-        actor = InversionActor(workers)
+        actor = InversionActor(workers, LocalHost(InThisProcess()))
         actor.load()
         return actor, prepared.pending[0], tmp_path / out
 
@@ -71,8 +73,20 @@ def test_the_footer_names_the_batch_size_that_was_used_and_the_bound(start, aske
     assert LatentDataset(str(out)).table()["label_age"].to_pylist() == list(range(N))
 
 
+def test_labels_of_a_file_stand_beside_those_of_the_members(start, tmp_path):
+    people = tmp_path / "people.csv"
+    people.write_text("key,smile,age\n3.png,0.5,x\n0,1,y\nelsewhere,2,z\n")
+    actor, task, out = start(labels=str(people))
+    actor.process(task)
+    rows = LatentDataset(str(out)).table(["label_smile", "label_age", "label_json"]).to_pylist()
+    # The file is believed where both have a label; what the member says is not lost.
+    assert rows[0] == {"label_smile": 1.0, "label_age": "y", "label_json": '{"age": 0}'}
+    assert rows[3] == {"label_smile": 0.5, "label_age": "x", "label_json": '{"age": 3}'}
+    assert [row["label_smile"] for row in rows].count(None) == N - 2
+
+
 def test_an_inverter_without_ray_finds_what_the_actor_writes(
-    joined, one_thread, tiny_inverter, write_tar, tmp_path
+    one_thread, tiny_inverter, write_tar, tmp_path
 ):
     data = (resources.files("pipeline.portraits") / "astronaut.jpg").read_bytes()
     one, two = images.decode(data), io.BytesIO()
@@ -82,7 +96,8 @@ def test_an_inverter_without_ray_finds_what_the_actor_writes(
     settings = {"faces": "all", "steps": 3, "refine": 2, "metrics": ("mse", "psnr", "identity")}
     config = RunConfig(str(tiny_inverter), latents="all", **settings)
     prepared = run.plan_inversion([shard], str(tmp_path / "out"), config, ClusterConfig())
-    actor = InversionActor(replace(prepared.workers, n_in_flight=1, n_threads=1))
+    workers = replace(prepared.workers, n_in_flight=1, n_threads=1)
+    actor = InversionActor(workers, LocalHost(InThisProcess()))
     actor.load()
     actor.process(prepared.pending[0])
     inverter = Inverter(tiny_inverter, device="cpu", **settings)
@@ -111,12 +126,17 @@ def test_stages_that_overlap_write_the_same_bytes(start):
     assert files[0] == files[1]
 
 
-@pytest.mark.parametrize(("given", "share"), [(0, 1.0), (0.5, 0.5), (1, 1.0), (2, 1.0)])
-def test_an_actor_knows_its_part_of_a_gpu(joined, given, share):
-    import ray
-
-    ask = ray.remote(num_gpus=given, num_cpus=0)(cluster.gpu_share)
-    assert ray.get(ask.remote()) == share
+def test_an_actor_knows_how_much_of_its_shard_is_done(start, monkeypatch):
+    actor, task, _ = start(batch_size=3, n_ahead=0)
+    told = [actor.reached()]
+    add = ShardWriter.add
+    monkeypatch.setattr(ShardWriter, "add", lambda *a: (told.append(actor.reached()), add(*a)))
+    actor.process(task)
+    rows, shares = zip(*told, strict=True)
+    assert list(rows) == sorted(rows)
+    assert list(shares) == sorted(shares)
+    assert shares[0] == 0
+    assert 0 < shares[-1] < 1  # the last rows were still to come
 
 
 class Failed(Exception):

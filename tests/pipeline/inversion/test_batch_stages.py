@@ -19,6 +19,7 @@ from pipeline.config import AUTO, RunConfig
 from pipeline.engine import stopwatch
 from pipeline.engine.quarantine import CrashRecorder, CrashSearch
 from pipeline.engine.stopwatch import Stopwatch
+from pipeline.engine.tasks import InThisProcess
 from pipeline.faces import images
 from pipeline.inversion import batch_size, batches, computation
 from pipeline.inversion.batches import BatchInverter
@@ -59,7 +60,7 @@ def inverter(model):
     """A function: an inverter of batches of three, of the tiny model or another."""
 
     def make(n_ahead=2, model=model, size=SIZE, run=RUN, refiner=None):
-        return BatchInverter(model, run, Scorer(run), size, n_ahead, refiner)
+        return BatchInverter(model, run, Scorer(run), size, InThisProcess(), n_ahead, refiner)
 
     return make
 

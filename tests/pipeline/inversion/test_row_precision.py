@@ -15,8 +15,10 @@ from jobs.cli import cli
 from pipeline import LatentDataset
 from pipeline.config import PROTOCOL, ClusterConfig, RunConfig
 from pipeline.engine import run_folder
+from pipeline.engine.local import LocalHost
 from pipeline.engine.run_folder import RunFolder
 from pipeline.engine.stopwatch import Stopwatch
+from pipeline.engine.tasks import InThisProcess
 from pipeline.errors import ConfigError
 from pipeline.inversion import run
 from pipeline.inversion.actor import InversionActor
@@ -56,7 +58,7 @@ def rows(overflowing, one_thread):
             precision=precision,
         )  # fmt: skip
         model = load_inverter(overflowing, precision=precision)
-        inverter = BatchInverter(model, config, Scorer(config), 5)
+        inverter = BatchInverter(model, config, Scorer(config), 5, InThisProcess())
         return [row for batch in inverter.rows(iter(faces), Stopwatch()) for row in batch]
 
     return compute
@@ -125,12 +127,13 @@ def test_a_folder_of_an_earlier_protocol_is_not_continued_in_silence(prepare, tm
 
 
 @pytest.fixture
-def process(prepare, joined, one_thread):
+def process(prepare, one_thread):
     """A function: the report and the footer of a shard that an actor in this process inverted."""
 
     def start(**how):
         prepared = prepare(how=ClusterConfig(**how))
-        actor = InversionActor(replace(prepared.workers, n_in_flight=2, n_threads=1))
+        workers = replace(prepared.workers, n_in_flight=2, n_threads=1)
+        actor = InversionActor(workers, LocalHost(InThisProcess()))
         actor.load()
         [task] = prepared.pending
         report = actor.process(task)

@@ -131,3 +131,61 @@ def test_few_row_groups_stay_in_memory(write_latents, monkeypatch):
     tight = LatentDataset(write_latents("other", sizes=(40,)))
     assert [tight[i]["key"] for i in (0, 39, 1)] == ["k0", "k39", "k1"]
     assert len(tight._cache) == 1
+
+
+def test_what_it_says_of_itself_is_short(write_latents):
+    told = repr(LatentDataset(write_latents(), columns=["key", "mse"]))
+    assert told.endswith("latents': 11 rows, 9 ok, latents 4 x 5; columns key, mse)")
+    told = repr(LatentDataset(write_latents(), where="mse < 0.35"))
+    assert "latents': 4 of 11 rows, latents 4 x 5; columns key, shard, sample_index, " in told
+    assert told.endswith(" more)")
+
+
+def test_sorted_it_is_a_view_in_another_order(write_latents):
+    ds = LatentDataset(write_latents())
+    worst = ds.sort("mse", descending=True)
+    order = [f"k{i}" for i in [*OK[::-1], 4, 9]]  # those without a value are last
+    assert [row["key"] for row in worst] == order
+    assert [worst[i]["key"] for i in range(11)] == order
+    assert [row["key"] for row in worst[2:4]] == order[2:4]
+    assert worst.table(["key"])["key"].to_pylist() == order
+    assert [key for table in worst.tables(["key"]) for key in table["key"].to_pylist()] == order
+    assert numbers(worst.latents()) == OK[::-1]
+    assert [row["key"] for row in ds] == [f"k{i}" for i in range(11)]
+    assert ds.sort("identity")[0]["key"] == "k0"
+    # Of equals, the order before stays: all have 1 at the first step.
+    again = worst.sort("mse[0]")
+    assert [row["key"] for row in again][:9] == order[:9]
+    assert ds.sort("label_txt", descending=True)[0]["key"] == "k9"
+    with pytest.raises(ConfigError, match="no order by 'latent'"):
+        ds.sort("latent")
+    with pytest.raises(ConfigError, match="has no column 'lpips'"):
+        ds.sort("lpips")
+    with pytest.raises(ConfigError, match="a stream reads rows as they are stored"):
+        worst.stream(4)
+
+
+def test_latents_as_an_array(write_latents):
+    half = LatentDataset(write_latents(latent_dtype="float16"))
+    found = half.sort("mse", descending=True).to_numpy()
+    assert (found.dtype, found.shape) == (np.float32, (9, 4, 5))
+    assert numbers(found) == OK[::-1]
+
+
+def test_labels_of_a_file_are_columns_like_any_other(write_latents, tmp_path):
+    people = tmp_path / "people.csv"
+    people.write_text("photo,age,name\nk7.jpg,30,Ann\nk2,20,\nk1,,Bob\nelsewhere,9,Eve\n")
+    ds = LatentDataset(write_latents(), labels=people, on="photo", where="label_age >= 20")
+    assert [(row["key"], row["label_age"], row["label_name"]) for row in ds] == [
+        ("k2", 20, ""), ("k7", 30, "Ann")
+    ]  # fmt: skip
+    assert ds.sort("label_age", descending=True).table(["label_age"]).to_pydict() == {
+        "label_age": [30, 20]
+    }
+    ages = pickle.loads(pickle.dumps(ds)).table(["label_age", "mse"])
+    assert ages["label_age"].to_pylist() == [20, 30]
+    [batch] = ds.stream(4)
+    assert batch["label_age"].tolist() == [20, 30]
+    people.write_text("key,smile\nk1,0\n")
+    with pytest.raises(ConfigError, match="has a column label_smile already; rename 'smile'"):
+        LatentDataset(write_latents(), labels=people)

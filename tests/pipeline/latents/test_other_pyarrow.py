@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config import RunConfig
+from pipeline.config import FOOTER_KEY, RunConfig
 from pipeline.latents import schema
 from pipeline.latents.schema import Row
 from pipeline.latents.writer import ShardWriter
@@ -54,7 +54,7 @@ def test_too_old_a_library_is_told_from_damage(tmp_path):
     statuses = pa.array(["no_face", "ok", "no_face", "ok"])
     table = pa.table({"sample_index": indices, "status": statuses, "latent": latent})
     record = {"fingerprint": "f", "n_rows": 4, "shard": "s", "n_samples": 4, "n_by_status": {}}
-    footer = {schema.FOOTER_KEY: json.dumps(record)}
+    footer = {FOOTER_KEY: json.dumps(record)}
     pq.write_table(table.replace_schema_metadata(footer), tmp_path / "s.parquet")
     arguments = [sys.executable, "-c", VERIFY, str(packages_of("17.0.0")), str(tmp_path)]
     said = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout

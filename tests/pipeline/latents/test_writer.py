@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline import LatentDataset
-from pipeline.config import RunConfig
+from pipeline.config import FOOTER_KEY, RunConfig
 from pipeline.faces import images
 from pipeline.latents import schema
 from pipeline.latents.schema import Row
@@ -119,7 +119,7 @@ def test_row_groups_and_compression(tmp_path):
     assert column["latent"].compression == "ZSTD"
     assert not any("DICTIONARY" in encoding for encoding in column["latent"].encodings)
     assert any("DICTIONARY" in encoding for encoding in column["status"].encodings)
-    assert json.loads(metadata.metadata[schema.FOOTER_KEY])["n_rows"] == ROW_GROUP_ROWS + 10
+    assert json.loads(metadata.metadata[FOOTER_KEY])["n_rows"] == ROW_GROUP_ROWS + 10
 
 
 def test_large_rows_are_not_kept_until_a_row_group_is_full(tmp_path):

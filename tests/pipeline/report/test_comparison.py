@@ -9,6 +9,7 @@ from browser import Browser
 from click.testing import CliRunner
 from latent_folders import failed
 from report_runs import HOSTILE, Run, parse, row, timed
+from scipy.stats import binomtest
 
 from jobs.compare import compare as command
 from pipeline import storage
@@ -17,6 +18,9 @@ from pipeline.records import Status
 from pipeline.report import comparison, source
 from pipeline.report.comparison.bootstrap import estimate, resampled_means
 from pipeline.report.comparison.choice import choose
+from pipeline.report.comparison.metrics import _difference
+from pipeline.report.comparison.sign_test import sign_test
+from pipeline.report.metrics import metric
 
 
 def add_rows(run: Run, n: int, better=0.0, seed=0) -> None:
@@ -46,12 +50,30 @@ def test_a_difference_is_found_with_its_interval(two):
     # Paired: far narrower than the spread of the images, which both runs share.
     assert by.high - by.low < 0.3 * (mse.means[0].high - mse.means[0].low)
     assert mse.verdict(1) == "better"
+    assert mse.medians[0] == pytest.approx(np.nanmedian(mse.values[0]))
+    assert mse.differences[1].median == pytest.approx(-0.01, abs=0.003)
+    assert mse.differences[1].p < 0.001
     assert mse.best == 1
     assert mse.courses[0].steps == [1, 2, 3]
     psnr = {m.metric.name: m for m in found.metrics}["psnr"]
     assert psnr.verdict(1) == "not clear"
     assert psnr.best is None
     assert found.headline.startswith("second is best by MSE. By PSNR and Identity, no run")
+
+
+@pytest.mark.parametrize(("n_more", "n_less"), [(5, 0), (3, 9), (600, 700), (0, 0), (6, 6)])
+def test_the_sign_test_is_the_binomial_test(n_more, n_less):
+    n = n_more + n_less
+    assert sign_test(n_more, n_less) == pytest.approx(binomtest(n_more, n).pvalue if n else 1)
+
+
+def test_each_image_has_one_vote_in_the_sign_test():
+    measured = np.array([[0.0] * 12, [1.0] * 12])
+    images = np.repeat(np.arange(3), 4)
+    resampled = resampled_means(measured.T, images, 100, 0)
+    found = _difference(metric("psnr"), measured, resampled, 1, images)
+    assert (found.n, found.n_images) == (12, 3)
+    assert found.p == pytest.approx(0.25)
 
 
 def test_four_images_prove_nothing(make_run):
@@ -131,6 +153,8 @@ def test_runs_that_cannot_be_compared_are_refused(make_run, tmp_path):
         lambda footer: footer | {"input_identity": version, "metric_protocol": "8x8"},
     )
     refused("a was measured on float32 images and moved on 8x8", "a", "moved")
+    _rewrite(moved, lambda footer: footer | {"metric_protocol": "clamped to [-1, 1] at 8x8"})
+    refused("a was measured by an earlier release, which did not clamp", "a", "moved")
     renamed = make_run("renamed")
     (renamed.folder / "photos.parquet").unlink()
     rows = [row(i, f"other{i}", renamed.config) for i in range(6)]
@@ -169,6 +193,8 @@ def test_command_prints_a_table_and_writes_a_page(two, tmp_path):
     assert ["second", "tiny.safetensors", "latent", "dtype", "float16", "2", "0.1", "2"] in lines
     [mse] = [line for line in lines if line[:1] == ["second"] and line[-1] == "better"]
     assert mse[5].startswith("−0.0")
+    assert mse[-5].startswith("−0.0")  # the median difference
+    assert mse[-3:] == ["<", "0.001", "better"]
     page = parse(out)
     assert len(page.all("article", "card")) == 12
     assert page.alts("Reconstruction of first") == page.alts("Reconstruction of second") == 12
@@ -210,6 +236,11 @@ def test_in_a_browser(two, tmp_path):
         assert shown.ask("document.querySelector('#sorted').textContent") == (
             "Sorted by MSE, worst first"
         )
+        shown.write("#filter", "more1")
+        assert shown.ask(
+            "[...document.querySelectorAll('.card')].every((c) => c.hidden !== c.id.includes('more1'))"
+        )
+        shown.write("#filter", "")
         shown.click("[value=difference]")
         assert (
             shown.ask("getComputedStyle(document.querySelector('.over')).visibility") == "visible"

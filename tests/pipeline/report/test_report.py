@@ -2,6 +2,7 @@
 
 import json
 import re
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,7 @@ from pipeline.records import Status
 from pipeline.report import source
 from pipeline.report.choice import choose
 from pipeline.report.metrics import metric
+from pipeline.report.page import anchors
 
 
 def page_of(run: Run, **options) -> tuple[Parsed, report.Written]:
@@ -65,6 +67,22 @@ def test_is_one_file_that_asks_for_nothing(make_run):
     assert all(attrs.get("alt") for attrs in page.all("img"))
     assert len(page.all("script")) == 1  # ours, and none that a key brought in
     assert str(written.path.parent) not in text  # the page travels; where it was made does not
+
+
+def test_a_link_opens_a_row_whatever_its_key_is(make_run):
+    page, _ = page_of(make_run(latents="all"))
+    ids = {attrs.get("id") for _, attrs in page.tags}
+    for key in ("a/first", HOSTILE, "nobody"):
+        assert f"key={key}" in ids
+        assert f"#{quote(f'key={key}', safe='/')}" in [a.get("href") for a in page.all("a")]
+    faces = [{"key": "two", "n_faces": 2, "face": face} for face in (0, 1, 0)]
+    assert anchors(faces) == ["key=two", "key=two;face=2", "key=two;n=2"]
+
+
+def test_what_was_measured_once_has_no_empty_box(make_run):
+    page, _ = page_of(make_run(latents="all"))
+    assert page.texts.count("Measured after step 3 only.") == 1
+    assert page.texts[page.texts.index("lowest") :].index("0.400") < 4
 
 
 def test_best_step_is_marked(make_run):

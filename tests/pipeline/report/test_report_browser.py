@@ -91,6 +91,32 @@ def test_a_visit(visit, tmp_path):
     visit.press("Enter")
     assert visit.ask(f"{FIRST}.querySelector('details').open")
 
+    # A picture is enlarged by a key, and arrows go on to the pictures beside it and to other rows.
+    large = "document.querySelector('.enlarged')"
+    visit.focus(".card .now img")
+    visit.press("Enter")
+    said = visit.ask(f"{large}.querySelector('.caption').textContent")
+    assert said.startswith("a/firstReconstruction after step 2")
+    visit.press("ArrowLeft")
+    assert visit.ask(f"{large}.querySelector('img').alt") == "Reconstruction after step 1"
+    visit.press("ArrowLeft")
+    assert visit.ask(f"{large}.querySelector('img').alt") == "Aligned crop"
+    visit.press("ArrowDown")
+    assert visit.ask(f"{large}.querySelector('.mono').textContent") == "second"
+    visit.press("Escape")
+    assert not visit.ask(f"{large}.open")
+
+    # Rows are found by their key and status; a link shows its row, also one that was not among those found.
+    rows = "[...document.querySelectorAll('.row:not([hidden])')].map((r) => r.id)"
+    visit.write("#filter", "SECOND")
+    assert visit.ask(rows) == ["key=second"]
+    visit.write("#filter", "no_face")
+    assert visit.ask(rows) == ["key=nobody"]
+    assert visit.ask("document.querySelector('#found').textContent") == "0 of 4, 1 of 2 failures"
+    visit.ask("location.hash = 'a/first'")
+    visit.wait_for("document.querySelector('.linked')?.id === 'key=a/first'")
+    assert visit.ask("document.querySelector('.linked details').open")
+
     assert visit.console == []
     assert [url for url in visit.requests if not url.startswith("data:")] == [
         (tmp_path / "report.html").as_uri()

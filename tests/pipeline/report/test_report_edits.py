@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from report_runs import N_STYLES, Run, parse
 
-from pipeline import report
+from pipeline import report, storage
 from pipeline.editing.rows import Edits
 from pipeline.errors import ConfigError
+from pipeline.records import Task
 from pipeline.report import comparison
 
 
@@ -49,6 +50,38 @@ def test_edits_are_shown_beside_their_source(make_run, tmp_path):
     assert "source-run" in page.texts
     with pytest.raises(ConfigError, match="edited holds edits; compare the inversions"):
         comparison.compare([str(run.folder), str(tmp_path / "edited")])
+
+
+@pytest.mark.parametrize("strengths", [(-2.0, 3.0), (2.0,)])
+def test_the_inversion_stands_beside_its_edits(make_run, tmp_path, strengths):
+    run = make_run(latents="all")
+    edit_of(run, tmp_path / "edited", names=("smile",), strengths=strengths)
+    whole = parse(report.write(run.folder, tmp_path / "whole.html").path)
+    page = parse(report.write(tmp_path / "edited", tmp_path / "edited.html").path)
+    assert page.alts("As inverted, not edited") == (4 if len(strengths) > 1 else 0)
+    before = [a["src"] for a in page.all("img") if a["alt"] == "As inverted, not edited"]
+    steps = {a["src"] for a in whole.all("img") if a["alt"] == "Reconstruction after step 3"}
+    assert len(before) == 0 or len(set(before) & steps) >= 3  # rounding may show in one
+    if len(strengths) == 1:
+        assert any("several strengths bring them along" in text for text in page.texts)
+        _asked(tmp_path / "edited", run)
+        page = parse(report.write(tmp_path / "edited", tmp_path / "edited.html").path)
+        assert {a["src"] for a in page.all("img") if a["alt"] == "As inverted, not edited"} == steps
+
+
+def _asked(folder, run) -> None:
+    """What `restyle edit` notes of its sources."""
+    path = run.folder / "photos.parquet"
+    task = Task(str(path), storage.version(str(path)), "photos.parquet")
+    footer = json.loads(pq.read_metadata(path).metadata[b"restyle"])
+    edited = pq.read_table(folder / "photos.parquet")
+    told = json.loads(pq.read_metadata(folder / "photos.parquet").metadata[b"restyle"])
+    told["identity"]["edit_source"] = footer["fingerprint"]
+    metadata = {b"restyle": json.dumps(told)}
+    pq.write_table(edited.replace_schema_metadata(metadata), folder / "photos.parquet")
+    (folder / "_run").mkdir()
+    record = {"url": task.source, "identity": task.version, "output": task.output}
+    (folder / "_run" / "shards.json").write_text(json.dumps([record]))
 
 
 @pytest.mark.parametrize("strengths", [[1.0], [-2.0, 0.0, 2.0, 3.0, 4.0]])

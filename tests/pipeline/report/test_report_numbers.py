@@ -13,7 +13,11 @@ def test_one_bad_image_leaves_the_others_their_bars():
     found = statistics(metric("mse"), values)
     assert (found.counts > 0).sum() > 5
     assert found.counts.sum() == 100
-    assert "to 100.0000" in histogram(found).bars[-1].title
+    chart = histogram(found)
+    assert "to 100.0000" in chart.bars[-1].title
+    assert [bar.is_beyond for bar in chart.bars if bar.is_beyond] == [chart.bars[-1].is_beyond]
+    assert [word.text for word in chart.beyond] == ["1 above ›"]
+    assert "median 0.5051; 1 image beyond the range" in chart.summary
 
 
 def test_statistics_leave_out_what_was_not_measured():

@@ -172,7 +172,7 @@ def test_one_key_holds_so_many_names_and_bytes(refused, monkeypatch, tmp_path):
     monkeypatch.setattr(reader, "MAX_NAME_BYTES", 1 << 20)
     many = b"".join(header(f"a.x{i}", 0) for i in range(5000))
     assert "restyle pack" in refused([many, END], "too many members of one key")
-    monkeypatch.setattr(reader, "MAX_SAMPLE_BYTES", 1000)
+    monkeypatch.setattr("pipeline.shards.members.MAX_SAMPLE_BYTES", 1000)
     texts = b"".join(header(f"a.x{i}.txt", 600) + bytes(1024) for i in range(20))
     (tmp_path / "s.tar").write_bytes(texts + PHOTO + END)
     fields = frozenset(f"x{i}.txt" for i in range(20))

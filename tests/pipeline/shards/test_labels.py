@@ -1,5 +1,6 @@
 """Labels of samples as columns: which there are, of what type, and nothing lost on the way."""
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -141,8 +142,35 @@ def test_shards_that_are_added_have_the_columns_of_the_run(shard, tmp_path, tiny
     assert prepare(new, overwrite=True).settings["label_new"] == "int64"
 
 
+def test_a_file_of_labels_is_a_setting_by_what_it_holds(shard, tmp_path, tiny_inverter):
+    urls, path = [shard("s.tar", [{"smile": 0.5}])], tmp_path / "people.csv"
+
+    def prepare(text, out="out", **more):
+        path.write_text(text)
+        config = RunConfig(
+            str(tiny_inverter), align="none", metrics=(), label_file=str(path), **more
+        )
+        return run.plan_inversion(urls, str(tmp_path / out), config, ClusterConfig())
+
+    first = prepare("key,age,name\n0,30,Ann\n")
+    assert {n: v for n, v in first.settings.items() if n.startswith("label")} == {
+        "label_age": "int64", "label_name": "string", "labels_on": "key",
+        "labels_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }  # fmt: skip
+    RunFolder(first.out).write_run_record(first.settings, first.tasks, overwrite=False)
+    assert prepare("key,age,name\n0,30,Ann\n").settings == first.settings
+    with pytest.raises(ConfigError, match="labels_sha256: .* there, .* now"):
+        prepare("key,age,name\n0,31,Ann\n")
+    few = prepare("key,age,name\n0,30,Ann\n", "few", label_columns=("age=float",))
+    assert first.workers.labels.of("0") == {"label_age": 30, "label_name": "Ann"}
+    assert few.workers.labels.of("0") == {"label_age": 30.0}
+    with pytest.raises(ConfigError, match="--label-columns are those of --labels"):
+        RunConfig(label_columns=("age",))
+
+
 def test_runs_without_labels_have_the_identity_they_always_had():
     assert "keep_fields" not in RunConfig().settings()
+    assert not [name for name in RunConfig().settings() if name.startswith("label")]
     assert "labels" not in RunConfig().settings()
 
 

@@ -6,6 +6,8 @@ import os
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import storage
@@ -124,6 +126,18 @@ def test_a_file_of_this_machine_is_read_if_it_is_what_was_inverted(shard):
     # Copied, it is another file; the user may know better.
     folder = os.path.dirname(path)
     assert SourcePhotos(path, images.decode_or_none, folder, version).of(rows[0]) is not None
+
+
+def test_photos_of_a_table_are_read_again(tmp_path, photo):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"key": ["a", "b"], "jpg": [photo(0), photo(1)]}), path)
+    rows = [{"sample_index": i, "key": k, "height": 60, "width": 80} for i, k in enumerate("ab")]
+    photos = SourcePhotos(str(path), images.decode_or_none, version=storage.version(str(path)))
+    assert photos.of(rows[1]).shape == (60, 80, 3)
+    elsewhere = SourcePhotos("s3://gone/x.parquet", images.decode_or_none, str(tmp_path))
+    assert elsewhere.of(rows[0]).shape == (60, 80, 3)
+    with pytest.raises(ShardError, match="has changed since it was inverted"):
+        elsewhere.of({**rows[1], "key": "c"})
 
 
 def test_a_photo_that_the_run_did_not_decode_is_no_change(tmp_path, write_tar, photo):

@@ -16,6 +16,7 @@ import webdataset
 from pipeline.errors import ShardError
 from pipeline.records import Status
 from pipeline.shards import reader
+from pipeline.shards.members import key_and_extension
 
 
 def read(url):
@@ -74,7 +75,7 @@ def test_keys_are_those_of_webdataset(tmp_path, write_tar):
     ],
 )
 def test_a_dot_before_a_digit_belongs_to_the_key(name, key, extension):
-    assert reader.key_and_extension(name) == (key, extension)
+    assert key_and_extension(name) == (key, extension)
 
 
 def test_photos_named_by_date_are_samples(tmp_path, write_tar):
@@ -153,7 +154,7 @@ def test_photos_in_folders_of_any_name_are_samples(tmp_path, write_tar):
 
 
 def test_links_and_giants_are_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "MAX_IMAGE_BYTES", 1000)
+    monkeypatch.setattr("pipeline.shards.members.MAX_IMAGE_BYTES", 1000)
     with tarfile.open(tmp_path / "s.tar", "w") as tar:
         for name, size in (("a.jpg", 10), ("b.jpg", 2000)):
             info = tarfile.TarInfo(name)
@@ -173,7 +174,7 @@ def test_links_and_giants_are_rows(tmp_path, monkeypatch):
 
 
 def test_fields_that_are_asked_for_come_with_the_image(tmp_path, write_tar, monkeypatch):
-    monkeypatch.setattr(reader, "MAX_FIELD_BYTES", 2 << 20)
+    monkeypatch.setattr("pipeline.shards.members.MAX_FIELD_BYTES", 2 << 20)
     members = [
         ("a.JSON", b"{}"),
         ("a.jpg", b"1"),
@@ -196,7 +197,7 @@ def test_fields_that_are_asked_for_come_with_the_image(tmp_path, write_tar, monk
 
 
 def test_a_giant_photo_may_be_asked_for_as_a_field(tmp_path, write_tar, monkeypatch):
-    monkeypatch.setattr(reader, "MAX_FIELD_BYTES", 10)
+    monkeypatch.setattr("pipeline.shards.members.MAX_FIELD_BYTES", 10)
     path = write_tar(tmp_path / "s.tar", [("a.jpg", b"1" * 11)])
     [sample] = reader.samples(path, frozenset({"jpg"}))
     assert sample.fields["jpg"] == sample.image == b"1" * 11

@@ -109,6 +109,21 @@ def test_a_stream_that_breaks_gives_every_sample_once(site, samples, part, has_r
     assert len(site.asked) == 4
 
 
+def test_a_meter_tells_how_far_a_shard_was_read(tmp_path, write_tar):
+    members = [(f"{i}.jpg", bytes(3 * stream.READ_BLOCK)) for i in range(4)]
+    meter = stream.Meter()
+    shares = []
+    for _ in reader.samples(write_tar(tmp_path / "s.tar", members), meter=meter):
+        shares.append(meter.share)
+    assert meter.n_in_all == (tmp_path / "s.tar").stat().st_size
+    assert shares == sorted(shares)
+    assert 0.2 < shares[0] < 0.6
+    assert meter.share == 1
+    piped = stream.Meter()
+    assert list(reader.samples(f"pipe:cat {tmp_path / 's.tar'}", meter=piped))
+    assert piped.share == 0  # a command does not tell its length
+
+
 def test_breaks_with_progress_between_them_do_not_add_up(site, samples, monkeypatch):
     monkeypatch.setattr(retry, "N_TRIES", 2)
     for part in (0.2, 0.5, 0.8):

@@ -1,0 +1,48 @@
+"""The two kinds of generator that a file may hold, by their configs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from generators.style_based import StyleBasedGenerator
+from generators.stylegan2 import Generator, GeneratorConfig
+from generators.stylegan3 import StyleGAN3Generator
+from generators.stylegan3_config import NETWORK, StyleGAN3Config
+
+AnyConfig = GeneratorConfig | StyleGAN3Config
+
+
+def config_from(plain: Mapping[str, Any]) -> AnyConfig:
+    """What a config's `to_dict` gave, as a config again.
+
+    Raises:
+        TypeError, ValueError: it describes nothing that can be.
+    """
+    if plain.get("network") == NETWORK:
+        return StyleGAN3Config.from_dict(dict(plain))
+    return GeneratorConfig(**plain)
+
+
+def make(config: AnyConfig) -> StyleBasedGenerator:
+    """A generator of random weights."""
+    if isinstance(config, StyleGAN3Config):
+        return StyleGAN3Generator(config)
+    return Generator(config)
+
+
+def name_of(config: AnyConfig) -> str:
+    """The kind in a word, for people."""
+    return f"StyleGAN3-{config.variant}" if isinstance(config, StyleGAN3Config) else "StyleGAN2"
+
+
+def unfit_for_inversion(config: AnyConfig) -> str | None:
+    """Why no encoder, edit or training takes such a generator yet; None: they do.
+
+    A clause that goes on from "a generator ...".
+    """
+    if isinstance(config, StyleGAN3Config):
+        return f"of StyleGAN3 ({name_of(config)})"
+    if config.c_dim:
+        return f"that draws by label (conditional, c_dim {config.c_dim})"
+    return None

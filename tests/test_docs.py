@@ -1,0 +1,139 @@
+"""What the README and docs/ tell people to type: it runs, or at least exists."""
+
+import json
+import re
+import shlex
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from jobs.cli import cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
+# Of the README: a file that its authors keep, in whose place the demo's model is given.
+PUBLISHED = "restyle_psp_ffhq_encode.pt"
+N = 60
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def commands(page):
+    """Lines that call `restyle`, without their comments; those with a backslash at their end joined."""
+    text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
+    lines = [line.split("  #")[0].strip() for line in text.splitlines()]
+    return [
+        line[line.index("restyle ") :] for line in lines if re.match("(.* -- +)?restyle ", line)
+    ]
+
+
+def run(page, word, folder, monkeypatch):
+    """Run the block of a page that holds a word: what its names are afterwards."""
+    [block] = [b for b in blocks(page, "python") if word in b]
+    monkeypatch.chdir(folder)
+    names = {}
+    exec(compile(block, page, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_and_option_exists(page):
+    for line in commands(page):
+        command, words = cli, shlex.split(line)[1:]
+        while isinstance(command, click.Group):
+            name = words.pop(0)
+            command = command.get_command(click.Context(command), name)
+            assert command is not None, f"{line}: no command {name}"
+        parameters = command.get_params(click.Context(command))
+        known = {
+            name
+            for parameter in parameters
+            for name in (*parameter.opts, *parameter.secondary_opts)
+        }
+        assert set(re.findall(r" (--[a-z-]+)", line)) <= known, line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_it_links_to_exists(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text()):
+        there = target.startswith("http") or ((ROOT / page).parent / target).exists()
+        assert there, target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pictures_say_what_they_show(page):
+    text = (ROOT / page).read_text()
+    assert not re.search(r"!\[\s*\]\(", text)
+
+
+def test_the_readme_is_one_screen_and_an_index():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 150
+
+
+@pytest.fixture(scope="module")
+def readme(tmp_path_factory):
+    """A folder in which all of the README's commands that need no cluster were given, in their order."""
+    from pipeline import portraits
+    from pipeline.faces import images
+
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "photos").mkdir()
+    z = portraits.sample(N, 7)
+    labels = {name: values.tolist() for name, values in portraits.attributes(z).items()}
+    for i, image in enumerate(portraits.render(z, 96, "photo")):
+        path = folder / "photos" / f"{i}.jpg"
+        path.write_bytes(images.encode_jpeg(images.to_u8(image)))
+        of_one = {name: values[i] for name, values in labels.items()}
+        path.with_suffix(".json").write_text(json.dumps(of_one))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("RAY_ADDRESS", raising=False)
+        for line in commands("README.md"):
+            if "s3://" in line:
+                continue
+            words = shlex.split(line.replace(PUBLISHED, "demo"))[1:]
+            result = CliRunner().invoke(cli, words, catch_exceptions=False)
+            assert result.exit_code == 0, f"{line}\n{result.output}"
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_the_readme_leads_from_photos_to_edits(readme, monkeypatch):
+    names = run("README.md", "LatentDataset", readme, monkeypatch)
+    assert names["w_plus"].shape[0] > N / 2
+    assert names["first"]["status"] == "ok"
+    assert (readme / "ffhq.safetensors").stat().st_size > 1e6
+    assert "smile" in (readme / "compare.html").read_text() or (readme / "compare.html").exists()
+    assert len(list((readme / "pasted").rglob("*.jpg"))) == 2 * N
+
+
+def test_one_photo(tmp_path, monkeypatch):
+    photo = files("pipeline.portraits") / "astronaut.jpg"
+    (tmp_path / "photo.jpg").write_bytes(photo.read_bytes())
+    names = run("README.md", "Inverter(", tmp_path, monkeypatch)
+    assert len(names["face"].images) == 5
+    with Image.open(tmp_path / "smiling.jpg") as pasted, Image.open(photo) as before:
+        assert pasted.size == before.size
+
+
+def test_a_model_in_python(tmp_path, monkeypatch):
+    names = run("docs/python.md", "load_inverter", tmp_path, monkeypatch)
+    assert names["result"].latents.shape[0] == 5
+
+
+def test_the_photo_of_each_row(tmp_path, monkeypatch):
+    from latent_folders import failed, write_file
+
+    rows = [failed(i, f"{i}") for i in range(2)]
+    names = {"shard": "photos:///my%20photos/?from=a.jpg", "photos": ["a.jpg", "b/caf%C3%A9.jpg"]}
+    write_file(tmp_path, "x.parquet", rows, **names)
+    found = run("docs/photos.md", "photo_paths", tmp_path, monkeypatch)["photo_paths"]
+    assert found("x.parquet") == ["/my photos/a.jpg", "/my photos/b/café.jpg"]
