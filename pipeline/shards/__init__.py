@@ -1,1 +1,1 @@
-"""Samples of tars, of Parquet files and of photos where they lie: read strictly, labels parsed, folders packed."""
+"""Samples of tars, Parquet files and photos where they lie: read strictly, labels parsed, folders packed."""
