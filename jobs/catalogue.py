@@ -41,7 +41,6 @@ class Checkpoint:
     first: str = ""  # the checkpoint that this is meant to follow
     expect: str = ""  # of its quality
     takes: str = ""  # measured by this project
-    is_read: bool = True  # by this release
 
     @property
     def is_generator(self) -> bool:
@@ -185,7 +184,6 @@ def _all() -> Iterator[Checkpoint]:
     for name in ("stylegan3-t-ffhq-1024x1024.pkl", "stylegan3-r-ffhq-1024x1024.pkl"):
         yield replace(
             _ADA, name=name, listed_as=name, method="StyleGAN3 generator", home=STYLEGAN3_HOME,
-            is_read=False,
         )  # fmt: skip
 
 
@@ -207,7 +205,7 @@ def markdown() -> str:
     rows = [
         (
             f"`{one.name}`",
-            one.method + ("" if one.is_read else " (not read yet)"),
+            one.method,
             one.domain,
             one.picture,
             f"`{flags}`" if (flags := " ".join(own_flags(one))) else "",

@@ -26,8 +26,8 @@ MAX_SHOWN = 60  # characters of a wrong value that a message repeats
 FILES = frozenset(
     {
         *("model", "then", "generator", "lpips_weights", "lpips_heads", "identity_model"),
-        *("start_from", "discriminator_from", "backbone_weights"),
-        *("photos", "pivots", "direction", "directions", "held_out"),
+        *("start_from", "discriminator_from", "backbone_weights", "vgg_weights", "moco_weights"),
+        *("photos", "pivots", "direction", "directions", "held_out", "source"),
     }
 )
 
