@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generators import lowpass, ops
+from generators.derived import Derived
 from generators.filtered_activation import FilteredActivation, Resampling
 from generators.layers import EqualLinear, normal
 from generators.styled_conv import Formulation
@@ -111,6 +112,7 @@ class SynthesisLayer(nn.Module):
         self.magnitude_ema: Tensor
         self.up_filter: Tensor | None
         self.down_filter: Tensor | None
+        self._derived: Derived[FilteredActivation] = Derived()
         # Mean square of what comes in, as training measured it.
         self.register_buffer("magnitude_ema", torch.ones([]))
         self.register_buffer("up_filter", _up_filter(shape))
@@ -134,11 +136,15 @@ class SynthesisLayer(nn.Module):
         shape = self.shape
         assert self.up_filter is not None, "every layer but the colours' has both filters"
         assert self.down_filter is not None, "every layer but the colours' has both filters"
-        resampling = Resampling(
-            shape.up, shape.down, shape.padding, self.up_filter, self.down_filter
-        )
+        filters = self.up_filter, self.down_filter
+        resampling = Resampling(shape.up, shape.down, shape.padding, *filters)
         size = shape.source.size + shape.kernel - 1
-        return FilteredActivation(resampling, size, self.clamp, formulation, dtype)
+        # Kept while the weights are trained: the filters are not.
+        return self._derived.get(
+            filters,
+            (formulation, dtype),
+            lambda: FilteredActivation(resampling, size, self.clamp, formulation, dtype),
+        )
 
     def forward(self, x: Tensor, style: Tensor, weights: LayerWeights) -> Tensor:
         """[N, I, h, w] and styles [N, I], as its affine layer gives them -> [N, O, h', w']."""
