@@ -3,11 +3,11 @@
     python -m benchmarks.generators [--resolution 256] [--batch 1] [--repeats 3]
 
 Random weights at the published widths: StyleGAN2 config F, StyleGAN3 configurations T and R. The reference is
-the papers' formulation in float32: weights scaled for each sample, one grouped convolution, filters over zeros
-that were stuffed in. The floor is the time that our arithmetic alone would take at the speed of a large matrix
-product measured in the same run. One thread; times are the CPU's own for that thread, since a machine that
-others use makes everybody wait, and formulations take turns, so that the others' use of its caches meets them
-alike.
+the papers' formulation in float32: weights scaled for each sample, one grouped convolution, filters over
+zeros that were stuffed in. The floor is the time that our arithmetic alone would take at the speed of a large
+matrix product measured in the same run. One thread; times are the CPU's own for that thread, since a machine
+that others use makes everybody wait, and formulations take turns, so that the others' use of its caches meets
+them alike.
 """
 
 from __future__ import annotations

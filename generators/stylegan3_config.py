@@ -23,7 +23,7 @@ FIRST_STOPBAND = 2**2.1
 LAST_STOPBAND = 2**0.3  # of half the resolution
 MARGIN = 10  # pixels around the picture on every side, until the last two layers cut them away
 MIN_RESOLUTION, MAX_RESOLUTION = 16, 1 << 12
-# Entries of a feature map: 4 GB. Nothing in a file is as large as what it draws, so that a small one may ask for
+# Entries of a feature map: 4 GB. No tensor of a file is as large as what it draws: a small one could ask for
 # anything.
 MAX_MAP = 1 << 30
 

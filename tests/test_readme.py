@@ -96,6 +96,13 @@ def test_one_photo(tmp_path, monkeypatch):
     assert (tmp_path / "smiling.png").exists()
 
 
+def test_drawing_with_stylegan3(tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/models.md").read_text(), re.DOTALL)
+    [block] = [b for b in blocks if "StyleGAN3Generator" in b]
+    names = run(block, tmp_path, monkeypatch)
+    assert names["image"].shape == (1, 3, 32, 32)
+
+
 @pytest.mark.parametrize(
     "page", ["README.md", "docs/training.md", "docs/reading.md", "docs/editing.md"]
 )

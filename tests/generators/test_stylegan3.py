@@ -226,7 +226,7 @@ def test_wrong_arguments_are_named(tiny):
     for changed, says in (
         ({"resolution": 48}, "power of two from 16"),
         ({"channels": (4,) * 13}, "13 channel counts for 14 layers"),
-        ({"resolution": 4096, "channels": (8000,) * 14}, "a feature map of 135,6.* numbers, more"),
+        ({"resolution": 4096, "channels": (8000,) * 14}, "a feature map of 135,5.* numbers, more"),
         ({"kernel": 5}, "kernel must be 1 or 3"),
         ({"radial": 1}, "radial must be true or false"),
         ({"output_scale": 0}, "output_scale must be a number above 0"),
