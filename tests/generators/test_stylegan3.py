@@ -122,6 +122,26 @@ def test_reproduces_a_published_pt_at_full_size(published_pt, parity):
         assert_drawn(generator.synthesis(spread(w)), expected, "image")
 
 
+@torch.inference_mode()
+def test_draws_what_a_published_encoder_found_at_1024_px(parity):
+    """The rates and sizes of R at 1024 px with few channels, its transform left over from a batch."""
+    told = json.loads((parity.folder / "restyle_psp_sg3.json").read_text())
+    expected = dict(np.load(parity.folder / "restyle_psp_sg3.npz"))
+    shapes = {key: s for key, s in told["state_dict"].items() if key.startswith("decoder.")}
+    state = parity.fill_sg3.from_shapes_sg3(shapes, expected, told["salt"])
+    state = {key.removeprefix("decoder."): value for key, value in state.items()}
+    generator = nvidia_stylegan3.load_pt(state, "restyle_psp_sg3")
+    w_plus = torch.from_numpy(expected["latents"][-1]).reshape(1, 16, 512)
+    moved = torch.from_numpy(expected["landmarks_transform"]).reshape(1, 3, 3)
+    for transform, name in ((None, ""), (moved, "unaligned_")):
+        image = generator.synthesis(w_plus, transform=transform)
+        pooled, patch = expected[f"{name}pooled"], expected[f"{name}patch"]
+        found = F.avg_pool2d(image, 32)[0].numpy()
+        np.testing.assert_allclose(found, pooled.reshape(-1, 3, 32, 32)[-1], atol=1e-4)
+        found = image[0, :, 504:520, 504:520].numpy()
+        np.testing.assert_allclose(found, patch.reshape(-1, 3, 16, 16)[-1], atol=1e-4)
+
+
 def test_layers_are_the_published_ones(parity):
     layouts = json.loads((parity.folder / "stylegan3_published_layouts.json").read_text())
     for name, layout in layouts["configurations"].items():
