@@ -90,7 +90,8 @@ class LayerWeights:
     """What a layer multiplies with: follows from its tensors alone."""
 
     weight: Tensor  # [O, I, k, k] float32, as it is modulated
-    kernel: Tensor  # the same in the dtype of the feature maps
+    kernel: Tensor  # the same in the dtype of the feature maps, divided by `spread`
+    spread: float  # root of the products that an output sums: so much larger the sum may be than its parts
     energy: (
         Tensor | None
     )  # [I, O] float32, the squares of `weight` summed over its taps; None: colours
@@ -121,16 +122,19 @@ class SynthesisLayer(nn.Module):
     def weights(self, formulation: Formulation, dtype: torch.dtype) -> LayerWeights:
         """Its weights for feature maps of a dtype."""
         weight: Tensor = self.weight
-        energy, activation = None, None
+        energy, activation, spread = None, None, 1.0
         if self.shape.is_colours:
             weight = weight / math.sqrt(weight[0].numel())
         else:
             weight = weight * weight.square().mean(dim=(1, 2, 3), keepdim=True).rsqrt()
             energy = weight.square().sum(dim=(2, 3)).t()
             activation = self._activation(formulation, dtype)
-        kernel = weight.to(dtype).contiguous(memory_format=torch.channels_last)
+            spread = math.sqrt(weight[0].numel())
+        kernel = (weight / spread).to(dtype).contiguous(memory_format=torch.channels_last)
         scale = self.magnitude_ema.rsqrt()
-        return LayerWeights(weight, kernel, energy, scale, self.bias, activation, formulation)
+        return LayerWeights(
+            weight, kernel, spread, energy, scale, self.bias, activation, formulation
+        )
 
     def _activation(self, formulation: Formulation, dtype: torch.dtype) -> FilteredActivation:
         shape = self.shape
@@ -178,7 +182,7 @@ def _together(x: Tensor, style: Tensor, weights: LayerWeights) -> Tensor:
     Demodulation cancels any factor of a style: its largest entry is set to 1, so that half precision holds
     all products. (The published code divides by a mean over the batch, for the same end.)
     """
-    factor = weights.scale.reshape(1, 1)
+    factor = weights.spread * weights.scale.reshape(1, 1)
     if weights.energy is not None:
         style = style / style.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
         norm = style.square() @ weights.energy

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from generators import StyleGAN3Config, StyleGAN3Generator, load_generator, lowpass
 from generators.files import nvidia_stylegan3
 from generators.precision import float32_products
+from generators.stylegan3_layers import SynthesisLayer
 
 CASES = ("stylegan3_t_128", "stylegan3_r_128")
 FORMULATIONS = ("in_place", "fused", "reference")
@@ -224,6 +225,15 @@ def test_half_precision_images_are_near(precision, decibels, formulation, tiny, 
     assert image.dtype == torch.float32
     error = (image - exact).square().mean()
     assert 0 < error < exact.square().mean() * 10 ** (-decibels / 10)
+
+
+def test_sums_of_a_wide_layer_stay_within_half_precision():
+    layer = SynthesisLayer(StyleGAN3Config.standard(16, "R").layers[0], 8, clamp=256.0)
+    layer.requires_grad_(False).weight.abs_()
+    x = torch.full((1, 1024, 36, 36), 200.0, dtype=torch.float16)
+    maps = layer(x, torch.ones(1, 1024), layer.weights("fused", torch.float16))
+    assert maps.isfinite().all()
+    assert maps.max() > 200
 
 
 def test_what_a_compiler_is_given_is_one_graph(tiny):
