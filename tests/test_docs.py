@@ -137,3 +137,8 @@ def test_the_photo_of_each_row(tmp_path, monkeypatch):
     write_file(tmp_path, "x.parquet", rows, **names)
     found = run("docs/photos.md", "photo_paths", tmp_path, monkeypatch)["photo_paths"]
     assert found("x.parquet") == ["/my photos/a.jpg", "/my photos/b/café.jpg"]
+
+
+def test_drawing_with_stylegan3(tmp_path, monkeypatch):
+    names = run("docs/models.md", "StyleGAN3Generator", tmp_path, monkeypatch)
+    assert names["image"].shape == (1, 3, 32, 32)
