@@ -92,11 +92,11 @@ def demo(out: str, portraits: int) -> None:
 
 def _say_what_is_next(folder: Path) -> None:
     say(
-        "next, your own photos:",
-        "  restyle pack photos/ 'shards/%06d.tar'",
-        "  restyle invert 'shards/*.tar' --out latents/ --latents all --save-images",
+        "next, your own photos (restyle models: for real faces take a published checkpoint):",
+        "  restyle invert photos/ --out latents/ --latents all --save-images",
         "  restyle report latents/ --out report.html",
-        "many photos, on Ray (auto does so above some hundred; --address HOST:PORT joins a cluster):",
+        "many photos, on Ray (auto does so above a gigabyte; --address HOST:PORT joins a cluster):",
+        "  restyle pack photos/ 'shards/%06d.tar'",
         "  restyle invert 'shards/*.tar' --out latents/ --executor ray",
         "and these portraits, edited:",
         f"  restyle edit {folder / 'latents'} --out edited/ --direction demo:smile --strengths=-3,0,3",
