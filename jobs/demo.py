@@ -12,8 +12,9 @@ from pathlib import Path
 
 import click
 
-from jobs import flags, paths
+from jobs import paths
 from jobs.printing import say
+from jobs.values import Whole
 
 PORTRAIT_SIZE = 256
 # Far from the seeds that the demo model was trained on.
@@ -41,7 +42,7 @@ EDITS = (
 )
 @click.option(
     "--portraits",
-    type=flags.Whole(1, 10_000),
+    type=Whole(1, 10_000),
     default=48,
     show_default=True,
     help="Number of portraits to render.",
