@@ -155,11 +155,11 @@ def save_inverter(
         "input_size": list(model.input_size),
         "view": asdict(model.view),
     }
-    version = checkpoint.FORMAT_VERSION
+    version = kinds.format_version(model.generator.config)
     if model.bound is not None:
         config["bound"] = model.bound.limit
         tensors |= {_BOUND + name: t for name, t in model.bound.tensors().items()}
-        version = checkpoint.WITH_BOUND
+        version = max(version, checkpoint.WITH_BOUND)
     of_generator = model.generator.state_dict()
     if generator_name is None:
         config["generator"] = model.generator.config.to_dict()
@@ -257,7 +257,7 @@ def _require_fit(parts: Parts, path: Path, generator: str | os.PathLike | None) 
     if reason := kinds.unfit_for_inversion(taken.config):
         raise CheckpointError(
             f"{path} is for a generator {reason}, which this release cannot invert into; pass an inverter of "
-            "a StyleGAN2 without labels"
+            "a StyleGAN2"
         )
     if (predicted.n_styles, predicted.w_dim) != (taken.n_styles, taken.w_dim):
         raise CheckpointError(

@@ -70,7 +70,7 @@ def load_generator(path: str | os.PathLike) -> StyleBasedGenerator:
 
 
 def load_stylegan2(path: str | os.PathLike) -> Generator:
-    """A generator that encoders, inversion, edits and training know: a StyleGAN2 without labels.
+    """A generator that encoders, inversion, edits and training know: a StyleGAN2.
 
     Args:
         path: as for :func:`load_generator`.
@@ -83,7 +83,7 @@ def load_stylegan2(path: str | os.PathLike) -> Generator:
     if reason is not None or not isinstance(generator, Generator):
         raise CheckpointError(
             f"{path} is a generator {reason}, which this release can draw with and convert, but not invert, "
-            "edit or train; pass a StyleGAN2 without labels"
+            "edit or train; pass a StyleGAN2"
         )
     return generator
 
@@ -130,8 +130,7 @@ def save_generator(
         notes: one line for people: how it came about.
         source: sha256 of the foreign file it was converted from.
     """
-    is_new = isinstance(generator, StyleGAN3Generator) or generator.c_dim > 0
-    version = checkpoint.WITH_OTHER_GENERATORS if is_new else checkpoint.FORMAT_VERSION
+    version = kinds.format_version(generator.config)
     header = checkpoint.Header("generator", generator.config.to_dict(), source, notes, version)
     checkpoint.save(path, header, generator.state_dict())
 
@@ -157,5 +156,7 @@ def save_discriminator(
     path: str | os.PathLike, discriminator: Discriminator, notes: str = ""
 ) -> None:
     """Write a discriminator as safetensors; ``notes`` is one line for people: how it came about."""
-    header = checkpoint.Header("discriminator", discriminator.config.to_dict(), notes=notes)
+    config = discriminator.config
+    version = checkpoint.WITH_OTHER_GENERATORS if config.c_dim else checkpoint.FORMAT_VERSION
+    header = checkpoint.Header("discriminator", config.to_dict(), None, notes, version)
     checkpoint.save(path, header, discriminator.state_dict())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from generators.files import checkpoint
 from generators.style_based import StyleBasedGenerator
 from generators.stylegan2 import Generator, GeneratorConfig
 from generators.stylegan3 import StyleGAN3Generator
@@ -31,6 +32,12 @@ def make(config: AnyConfig) -> StyleBasedGenerator:
     return Generator(config)
 
 
+def format_version(config: AnyConfig) -> int:
+    """Of a file of ours that holds such a generator: the oldest whose readers can build it."""
+    is_new = isinstance(config, StyleGAN3Config) or config.c_dim > 0
+    return checkpoint.WITH_OTHER_GENERATORS if is_new else checkpoint.FORMAT_VERSION
+
+
 def name_of(config: AnyConfig) -> str:
     """The kind in a word, for people."""
     return f"StyleGAN3-{config.variant}" if isinstance(config, StyleGAN3Config) else "StyleGAN2"
@@ -43,6 +50,4 @@ def unfit_for_inversion(config: AnyConfig) -> str | None:
     """
     if isinstance(config, StyleGAN3Config):
         return f"of StyleGAN3 ({name_of(config)})"
-    if config.c_dim:
-        return f"that draws by label (conditional, c_dim {config.c_dim})"
     return None
