@@ -155,10 +155,9 @@ class GeneratorTrainConfig:
         return generator.requires_grad_(True), discriminator.requires_grad_(True)
 
     def settings(self) -> dict[str, Any]:
-        """What decides the weights; what came later is named only where it is used, so older folders go on."""
-        unused = () if self.augment else ("augment", "augment_target", "augment_ramp")
-        if not self.class_names:
-            unused += ("class_names",)
+        """What decides the weights; what older folders do not name, only where it is used."""
+        unused = set() if self.augment else {"augment", "augment_target", "augment_ramp"}
+        unused |= set() if self.class_names else {"class_names"}
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
     def _shape(self) -> GeneratorConfig:

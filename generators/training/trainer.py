@@ -190,9 +190,7 @@ class GeneratorTrainer:
         size = (n, self.generator.config.z_dim)
         return torch.randn(size, generator=self.draw, device=self.device)
 
-    def _parts(
-        self, images: Tensor, z: Tensor | None, labels: Tensor | None = None
-    ) -> list[Part]:
+    def _parts(self, images: Tensor, z: Tensor | None, labels: Tensor | None = None) -> list[Part]:
         """The batch in pieces. Every k-th image goes together: so groups of the discriminator stay whole."""
         k = self.config.accumulate
         if len(images) % k:

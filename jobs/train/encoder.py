@@ -13,7 +13,7 @@ from generators.files import download
 from generators.files.addresses import is_address
 from generators.files.checkpoint import tensors_sha256
 from jobs import flags, paths
-from jobs.train.start import command, start
+from jobs.train.start import command, data_of, start
 
 
 class _Maker:
@@ -69,4 +69,5 @@ def encoder(shards: tuple[str, ...], out: str, generator: str, preset: str, **op
         if not settings[name]:
             del settings[name]
     z_dim = network.config.z_dim if config.pull else 0
-    start(_Maker(config, generator), settings, shards, out, options, z_dim)
+    data = data_of(shards, options)
+    start(_Maker(config, generator), settings, data, out, options, z_dim)
