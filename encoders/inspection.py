@@ -243,6 +243,11 @@ def _generator(config: AnyConfig, view: View = EVERYTHING) -> dict[str, str]:
         "resolution": f"{config.resolution}x{config.resolution} px{padded}",
         "styles": f"{config.n_styles} of {config.w_dim}",
         **({"labels": f"{config.c_dim} entries each"} if config.c_dim else {}),
+        **(
+            {"classes": _text(", ".join(names))}
+            if (names := getattr(config, "class_names", ()))
+            else {}
+        ),
         **({"architecture": architecture} if architecture != "skip" else {}),
         **({"conv_clamp": f"{config.conv_clamp:g}"} if config.conv_clamp is not None else {}),
     }

@@ -16,6 +16,7 @@ from generators.precision import Precision, dtype_of
 
 Noise = Literal["const", "random", "none"]
 MAX_MAPPING_LAYERS = 100
+N_SHOWN = 20  # classes that a message names
 
 
 class MappingConfig(Protocol):
@@ -132,17 +133,25 @@ class StyleBasedGenerator(nn.Module):
         Raises:
             ValueError: no such class, or a generator that takes no labels.
         """
+        numbers = torch.tensor([self.class_number(each) for each in classes], dtype=torch.int64)
+        return F.one_hot(numbers, max(1, self.c_dim)).to(self.latent_avg)
+
+    def class_number(self, of_class: str | int) -> int:
+        """Which entry of a label stands for a class, given by its name or by its number.
+
+        Raises:
+            ValueError: no such class, or a generator that takes no labels.
+        """
         if not self.c_dim:
             raise ValueError("this generator takes no labels; leave them out")
-        known: dict[str | int, int] = {i: i for i in range(self.c_dim)}
-        known |= {name: i for i, name in enumerate(self.class_names or map(str, range(self.c_dim)))}
-        if unknown := [each for each in classes if each not in known]:
-            some = ", ".join(self.class_names[:20]) or f"0 to {self.c_dim - 1}"
+        names = self.class_names or tuple(map(str, range(self.c_dim)))
+        known = range(self.c_dim) if isinstance(of_class, int) else names
+        if of_class not in known:
+            shown, more = ", ".join(names[:N_SHOWN]), ", ..." * (len(names) > N_SHOWN)
             raise ValueError(
-                f"this generator has no class {claims.shown(unknown[0])}; its classes are {some}"
+                f"the generator has no class {claims.shown(of_class)}; its classes are {shown}{more}"
             )
-        chosen = torch.tensor([known[each] for each in classes], device=self.latent_avg.device)
-        return F.one_hot(chosen.long(), self.c_dim).to(self.latent_avg)
+        return known.index(of_class)  # type: ignore[arg-type]
 
     @property
     def latent_avg(self) -> Tensor:

@@ -189,10 +189,11 @@ class EncoderTrainer:
         if self.discriminators.latent is not None:
             mapping = self.model.generator.mapping
             z = torch.randn(len(images), mapping.z_dim, generator=draw, device=self.device)
+            real = mapping(z, labels=mapping.random_labels(len(images), draw))
             latents = torch.cat([part.latents for part in parts])[:, : self._n_used]
             # The pool's choices are branches of the program, so they are drawn where it runs.
             choices = draw if self.device.type == "cpu" else self._draw(torch.device("cpu"))
-            losses |= self.discriminators.latent.update(mapping(z), latents, choices)
+            losses |= self.discriminators.latent.update(real, latents, choices)
         return losses
 
     @property

@@ -60,4 +60,10 @@ def test_it_draws_the_class_that_is_asked_for(augment):
     found = trainer.validate(images, labels=labels)
     assert found.grid.shape == (3, 8, 3, 16, 16)
     assert torch.equal(found.grid[0], images[:8])
-    print(*(redness(row) for row in found.grid[1:]), redness(images[labels[:,0]==1]), redness(images[labels[:,1]==1]), found.score, trainer.validate(images, labels=labels.flip(1)).score)
+    print(
+        *(redness(row) for row in found.grid[1:]),
+        redness(images[labels[:, 0] == 1]),
+        redness(images[labels[:, 1] == 1]),
+        found.score,
+        trainer.validate(images, labels=labels.flip(1)).score,
+    )
