@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pipeline.config import CLUSTER, setting
 from pipeline.errors import ConfigError
+from pipeline.training.classes import Classes
 from pipeline.training.stream import StreamConfig
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from generators.training.memory import Need
     from generators.training.protocol import Validation
-    from pipeline.training.classes import Classes
 
 DATA, RENDERING, RUN = "Data", "Rendering", "Run"  # headings of `--help`
 N_RESTARTS = 3  # of a group that lost a worker
