@@ -14,7 +14,8 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 # Headings that `--help` groups flags under.
-NETWORKS, TRAINING, LOSSES, OPTIMIZER = "Networks", "Training", "Losses", "Optimizer"
+DATA, NETWORKS, TRAINING = "Data", "Networks", "Training"
+LOSSES, OPTIMIZER = "Losses", "Optimizer"
 
 
 def setting(default: Any, text: str, group: str) -> Any:
@@ -42,7 +43,7 @@ class GeneratorTrainConfig:
         (),
         "Classes in the order of the generator's labels, comma-separated, where --classes is not to count "
         "them; samples of others are left out.",
-        NETWORKS,
+        DATA,
     )
     start_from: str | None = setting(
         None, "Generator file to start from; its shape is kept.", NETWORKS
@@ -148,7 +149,8 @@ class GeneratorTrainConfig:
                 self._require_classes(discriminator.config, self.discriminator_from)
             else:
                 widths = self.discriminator_channels or generator.config.channels
-                by_class = len(self.class_names), self.n_mapping_layers
+                n_classes = len(self.class_names)
+                by_class = (n_classes, self.n_mapping_layers) if n_classes else ()
                 discriminator = Discriminator(
                     DiscriminatorConfig(self.resolution, widths, *by_class)
                 )
