@@ -13,7 +13,7 @@ from torch import Tensor
 
 from encoders import Bootstrap, ReStyle
 from encoders.pivotal import TuningConfig, tune
-from generators import Generator
+from generators import StyleBasedGenerator
 from generators.delta import Delta
 from generators.precision import Precision, float32_products
 from pipeline.editing import expression
@@ -109,7 +109,7 @@ class Renderer:
             )
         return "direction", vectors.expand(shape)
 
-    def _on_cpu(self) -> Generator:
+    def _on_cpu(self) -> StyleBasedGenerator:
         generator = self._model.generator
         on_cpu = self._model.latent_avg.device.type == "cpu"
         return generator if on_cpu else copy.deepcopy(generator).cpu()
