@@ -40,6 +40,13 @@ def format_version(config: AnyConfig) -> int:
     return checkpoint.WITH_OTHER_GENERATORS if is_new else checkpoint.FORMAT_VERSION
 
 
+def largest_map(config: AnyConfig) -> int:
+    """Numbers in the largest feature map of one image."""
+    if isinstance(config, StyleGAN3Config):
+        return max(layer.n_out * layer.target.size**2 for layer in config.layers)
+    return max(n * (4 << level) ** 2 for level, n in enumerate(config.channels))
+
+
 def name_of(config: AnyConfig) -> str:
     """The kind in a word, for people."""
     return f"StyleGAN3-{config.variant}" if isinstance(config, StyleGAN3Config) else "StyleGAN2"

@@ -134,6 +134,6 @@ def test_an_encoder_is_trained_for_one():
     generator = StyleGAN3Generator(config).requires_grad_(False)
     generator.latent_avg.copy_(generator.estimate_latent_avg(100))
     images = generator(torch.randn(4, 16)).clamp(-1, 1)
-    trainer = EncoderTrainer(tiny_trainings.encoder(learning_rate=3e-3), generator)
-    errors = [trainer.step(images)["l2"] for _ in range(10)]
-    assert errors[-1] < 0.7 * errors[0]
+    trainer = EncoderTrainer(tiny_trainings.encoder(learning_rate=3e-3, n_steps=1), generator)
+    errors = [trainer.step(images)["l2"] for _ in range(8)]
+    assert errors[-1] < 0.9 * errors[0]
