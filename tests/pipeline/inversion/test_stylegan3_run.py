@@ -11,7 +11,6 @@ from jobs.cli import cli
 from pipeline import Inverter, LatentDataset
 from pipeline.editing.render import RenderConfig, render
 from pipeline.faces import images
-from pipeline.models import LatentRenderer
 
 
 @pytest.fixture
