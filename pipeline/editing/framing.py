@@ -64,8 +64,8 @@ class Framing:
         generator = model.generator
         if not isinstance(generator, StyleGAN3Generator):
             raise ConfigError(
-                f"{flag} moves what a StyleGAN3 draws, and these latents are a StyleGAN2's; leave it out, or use "
-                "--paste-back"
+                f"{flag} moves what a StyleGAN3 draws, and these latents are a StyleGAN2's; leave it out, or "
+                "use --paste-back"
             )
         if model.view != EVERYTHING:
             raise ConfigError(f"{flag} is for models that show all of their picture; leave it out")

@@ -24,7 +24,7 @@ class Pose:
     @property
     def motion(self) -> np.ndarray:
         """From the aligned picture to the unaligned one, [3, 3] float64; see `generators.motion`."""
-        return motion(*self.shift, self.degrees)
+        return motion(float(self.shift[0]), float(self.shift[1]), self.degrees)
 
     @property
     def transform(self) -> np.ndarray:
