@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from jobs import flags, paths
+from jobs import paths
 from jobs.printing import say
+from jobs.values import Whole
 
 
 @click.command(epilog="Example: restyle pack photos/ 'shards/%06d.tar'")
@@ -13,7 +14,7 @@ from jobs.printing import say
 @click.argument("pattern", type=paths.FILE)
 @click.option(
     "--samples",
-    type=flags.Whole(min=1),
+    type=Whole(min=1),
     default=1000,
     show_default=True,
     help="Samples per shard.",
