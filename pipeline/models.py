@@ -230,7 +230,7 @@ class LatentRenderer:
                     some = slice(first, first + self._batch_size)
                     chunk = torch.from_numpy(latents[some]).float().to(device)
                     moved = None if transforms is None else transforms[some]
-                    drawn = self._drawn(chunk, delta, moved, margins)
+                    drawn = framed(self._model, chunk, delta, moved, margins)
                     pictures += [to_u8(image) for image in drawn]
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -241,22 +241,28 @@ class LatentRenderer:
             ) from None
         return pictures
 
-    def _drawn(
-        self,
-        latents: torch.Tensor,
-        delta: Delta | None,
-        transforms: np.ndarray | None,
-        margins: Margins | None,
-    ) -> torch.Tensor:
-        synthesis: Callable[..., torch.Tensor] = self._model.generator.synthesis
-        if delta is not None:
-            synthesis = partial(delta.draw, self._model.generator.synthesis)
-        if margins is not None:
-            return expanded(synthesis, latents, margins, transforms)
-        if transforms is None:
-            return self._model.view.of(synthesis(latents))
-        moved = torch.from_numpy(transforms).float().to(latents.device)
-        return self._model.view.of(synthesis(latents, transform=moved))
+
+def framed(
+    model: ReStyle,
+    latents: torch.Tensor,
+    delta: Delta | None = None,
+    transforms: np.ndarray | None = None,
+    margins: Margins | None = None,
+) -> torch.Tensor:
+    """Images [N, 3, H, W] of latents [N, n_styles, w_dim] on the model's device, at its precision.
+
+    Args:
+        delta, transforms, margins: as of `LatentRenderer.draw`.
+    """
+    synthesis: Callable[..., torch.Tensor] = model.generator.synthesis
+    if delta is not None:
+        synthesis = partial(delta.draw, model.generator.synthesis)
+    if margins is not None:
+        return expanded(synthesis, latents, margins, transforms)
+    if transforms is None:
+        return model.view.of(synthesis(latents))
+    moved = torch.from_numpy(transforms).float().to(latents.device)
+    return model.view.of(synthesis(latents, transform=moved))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -100,7 +100,7 @@ def stylegan3_inverter(tmp_path_factory):
     from generators import StyleGAN3Config, StyleGAN3Generator
 
     torch.manual_seed(0)
-    small = {"channel_base": 128, "channel_max": 8, "z_dim": 8, "w_dim": 8}
+    small = {"channel_base": 128, "channel_max": 8, "z_dim": 8, "w_dim": 8, "output_scale": 6.0}
     generator = StyleGAN3Generator(StyleGAN3Config.standard(32, "R", **small))
     encoder = UNet(UNetConfig(32, 16, 8, widths=(8, 8, 8, 8)))
     for parameter in encoder.parameters():

@@ -53,7 +53,7 @@ def test_faces_are_turned_as_they_were(rows, tmp_path):
         assert np.abs(one - images.to_u8(image)).max() <= 1
     # The upright one hardly moves, the other does.
     turned, still = found[1], draw(folder, tmp_path / "still")[1]
-    assert np.abs(turned - still).max() > 3
+    assert np.abs(turned - still).max() > 30
     wide = draw(folder, tmp_path / "wide", unaligned=True, margin=4)
     expected = expanded(model.generator.synthesis, latents, Margins(4, 4, 4, 4), transforms)
     for one, image, inner in zip(wide, expected, found, strict=True):
