@@ -44,6 +44,7 @@ class Use:
     kind: str  # "inverter", "generator", "discriminator", "direction", "pivot"; else a network that measures
     subject: Literal["face", "other", "unknown"] = "unknown"  # of the pictures that it learned from
     one_step: bool = False  # it cannot take more
+    takes_encoders: bool = True  # of a generator: one can be trained for it
 
 
 def use(path: str | os.PathLike) -> Use:
@@ -54,8 +55,10 @@ def use(path: str | os.PathLike) -> Use:
     if path.suffix == ".safetensors":
         return _use_of_ours(*checkpoint.read_outline(path), path)
     if path.suffix == ".pkl":
-        return Use("generator")
+        return _use_of_generator(nvidia.describe(path)[0])
     content = checkpoint.load_pt(path, mapped=True)
+    if nvidia_stylegan3.is_stylegan3(content):
+        return Use("generator")
     if "g_ema" in content or "state_dict" not in content:
         return Use("generator" if "g_ema" in content else "network that measures")
     published_one = published.describe(content, str(path))
@@ -64,6 +67,8 @@ def use(path: str | os.PathLike) -> Use:
 
 
 def _use_of_ours(header: checkpoint.Header, tensors: dict[str, Tensor], path: Path) -> Use:
+    if header.kind == "generator":
+        return _use_of_generator(config_of(header, path))
     if header.kind != "inverter":
         return Use(header.kind)
     held = inverter_file.contents(header, tensors, path)
@@ -73,6 +78,10 @@ def _use_of_ours(header: checkpoint.Header, tensors: dict[str, Tensor], path: Pa
     elif held.reference is not None and held.reference.name == "demo":
         subject = "face"
     return Use(header.kind, subject, held.encoder.config.in_channels == SINGLE_PASS)
+
+
+def _use_of_generator(config: AnyConfig) -> Use:
+    return Use("generator", takes_encoders=kinds.unfit_for_inversion(config) is None)
 
 
 def _subject(text: str) -> Literal["face", "other", "unknown"]:

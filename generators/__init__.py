@@ -32,6 +32,7 @@ __all__ = [
     "load_discriminator",
     "load_generator",
     "load_stylegan2",
+    "load_unconditional",
     "save_discriminator",
     "save_generator",
 ]
@@ -69,8 +70,26 @@ def load_generator(path: str | os.PathLike) -> StyleBasedGenerator:
     )
 
 
+def load_unconditional(path: str | os.PathLike) -> StyleBasedGenerator:
+    """A generator that encoders, their training and edits know: a StyleGAN2 or StyleGAN3 without labels.
+
+    Args:
+        path: as for :func:`load_generator`.
+
+    Raises:
+        CheckpointError: as there, and for one that takes labels.
+    """
+    generator = load_generator(path)
+    if reason := kinds.unfit_for_inversion(generator.config):
+        raise CheckpointError(
+            f"{path} is a generator {reason}, which this release can draw with and convert, but not invert, "
+            "edit or train with; pass one without labels"
+        )
+    return generator
+
+
 def load_stylegan2(path: str | os.PathLike) -> Generator:
-    """A generator that encoders, inversion, edits and training know: a StyleGAN2 without labels.
+    """A generator that can be trained on: a StyleGAN2 without labels.
 
     Args:
         path: as for :func:`load_generator`.
@@ -79,11 +98,11 @@ def load_stylegan2(path: str | os.PathLike) -> Generator:
         CheckpointError: as there, and for any other kind.
     """
     generator = load_generator(path)
-    reason = kinds.unfit_for_inversion(generator.config)
+    reason = kinds.unfit_for_training(generator.config)
     if reason is not None or not isinstance(generator, Generator):
         raise CheckpointError(
-            f"{path} is a generator {reason}, which this release can draw with and convert, but not invert, "
-            "edit or train; pass a StyleGAN2 without labels"
+            f"{path} is a generator {reason}, which this release can use but not train; pass a StyleGAN2 "
+            "without labels"
         )
     return generator
 
@@ -130,8 +149,7 @@ def save_generator(
         notes: one line for people: how it came about.
         source: sha256 of the foreign file it was converted from.
     """
-    is_new = isinstance(generator, StyleGAN3Generator) or generator.c_dim > 0
-    version = checkpoint.WITH_OTHER_GENERATORS if is_new else checkpoint.FORMAT_VERSION
+    version = kinds.format_version(generator.config)
     header = checkpoint.Header("generator", generator.config.to_dict(), source, notes, version)
     checkpoint.save(path, header, generator.state_dict())
 

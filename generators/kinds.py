@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from generators.files import checkpoint
 from generators.style_based import StyleBasedGenerator
 from generators.stylegan2 import Generator, GeneratorConfig
 from generators.stylegan3 import StyleGAN3Generator
@@ -19,6 +20,8 @@ def config_from(plain: Mapping[str, Any]) -> AnyConfig:
     Raises:
         TypeError, ValueError: it describes nothing that can be.
     """
+    if not isinstance(plain, Mapping):
+        raise TypeError(f"a generator's config must be an object, not {type(plain).__name__}")
     if plain.get("network") == NETWORK:
         return StyleGAN3Config.from_dict(dict(plain))
     return GeneratorConfig(**plain)
@@ -31,18 +34,36 @@ def make(config: AnyConfig) -> StyleBasedGenerator:
     return Generator(config)
 
 
+def format_version(config: AnyConfig) -> int:
+    """Of a file of ours that holds such a generator: the oldest whose readers can build it."""
+    is_new = isinstance(config, StyleGAN3Config) or config.c_dim > 0
+    return checkpoint.WITH_OTHER_GENERATORS if is_new else checkpoint.FORMAT_VERSION
+
+
+def largest_map(config: AnyConfig) -> int:
+    """Numbers in the largest feature map of one image."""
+    if isinstance(config, StyleGAN3Config):
+        return max(layer.n_out * layer.target.size**2 for layer in config.layers)
+    return max(n * (4 << level) ** 2 for level, n in enumerate(config.channels))
+
+
 def name_of(config: AnyConfig) -> str:
     """The kind in a word, for people."""
     return f"StyleGAN3-{config.variant}" if isinstance(config, StyleGAN3Config) else "StyleGAN2"
 
 
 def unfit_for_inversion(config: AnyConfig) -> str | None:
-    """Why no encoder, edit or training takes such a generator yet; None: they do.
+    """Why no encoder, edit or training of one takes such a generator yet; None: they do.
 
     A clause that goes on from "a generator ...".
     """
-    if isinstance(config, StyleGAN3Config):
-        return f"of StyleGAN3 ({name_of(config)})"
     if config.c_dim:
         return f"that draws by label (conditional, c_dim {config.c_dim})"
     return None
+
+
+def unfit_for_training(config: AnyConfig) -> str | None:
+    """Why such a generator is not trained on here; None: it is. A clause as above."""
+    if isinstance(config, StyleGAN3Config):
+        return f"of StyleGAN3 ({name_of(config)})"
+    return unfit_for_inversion(config)
