@@ -95,7 +95,7 @@ def test_inspect_ends_with_the_command(parity, tmp_path, kind, in_channels, data
     torch.save({"state_dict": state, "opts": opts, "latent_avg": torch.zeros(512)}, path)
     output = run("inspect", path)
     *_, command = commands(output)
-    wanted = f"restyle invert 'shards/*.tar' --out latents/ --model '{path}' {flags}".strip()
+    wanted = f"restyle invert photos/ --out latents/ --model '{path}' {flags}".strip()
     assert command == wanted
     assert "add --align none" not in output
 
@@ -112,8 +112,8 @@ def test_inspect_of_other_files(tiny_generator, tiny_inverter, tmp_path):
         (tmp_path / "g.safetensors", "restyle train encoder"),
         (tmp_path / "d.safetensors", "--discriminator-from"),
         (directions, "restyle edit"),
-        (tiny_inverter, f"restyle invert 'shards/*.tar' --out latents/ --model {tiny_inverter}"),
-        ("demo", "restyle invert 'shards/*.tar' --out latents/ --model demo"),
+        (tiny_inverter, f"restyle invert photos/ --out latents/ --model {tiny_inverter}"),
+        ("demo", "restyle invert photos/ --out latents/ --model demo"),
     ):
         found = commands(run("inspect", path))
         assert any(line.startswith(says) or says in line for line in found), (path, found)
