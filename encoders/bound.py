@@ -98,7 +98,11 @@ def of_generator(generator: StyleBasedGenerator, limit: float, is_kept: bool = F
     with torch.inference_mode(False), torch.no_grad():
         shape = N_SAMPLES, mapping.z_dim
         z = torch.randn(shape, generator=source, dtype=torch.float64)
-        w = torch.cat([mapping(part) for part in z.split(N_AT_ONCE)])
+        labels = mapping.random_labels(N_SAMPLES, source)
+        parts = z.split(N_AT_ONCE)
+        of_parts = [None] * len(parts) if labels is None else labels.split(N_AT_ONCE)
+        pairs = zip(parts, of_parts, strict=True)
+        w = torch.cat([mapping(part, labels=of_part) for part, of_part in pairs])
         mean = w.mean(dim=0)
         if not mean.isfinite().all():
             raise ValueError("the generator's mapping gives style vectors that are not finite")

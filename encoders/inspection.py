@@ -44,7 +44,6 @@ class Use:
     kind: str  # "inverter", "generator", "discriminator", "direction", "pivot"; else a network that measures
     subject: Literal["face", "other", "unknown"] = "unknown"  # of the pictures that it learned from
     one_step: bool = False  # it cannot take more
-    takes_encoders: bool = True  # of a generator: one can be trained for it
 
 
 def use(path: str | os.PathLike) -> Use:
@@ -55,7 +54,7 @@ def use(path: str | os.PathLike) -> Use:
     if path.suffix == ".safetensors":
         return _use_of_ours(*checkpoint.read_outline(path), path)
     if path.suffix == ".pkl":
-        return _use_of_generator(nvidia.describe(path)[0])
+        return Use("generator")
     content = checkpoint.load_pt(path, mapped=True)
     if nvidia_stylegan3.is_stylegan3(content):
         return Use("generator")
@@ -68,7 +67,7 @@ def use(path: str | os.PathLike) -> Use:
 
 def _use_of_ours(header: checkpoint.Header, tensors: dict[str, Tensor], path: Path) -> Use:
     if header.kind == "generator":
-        return _use_of_generator(config_of(header, path))
+        return Use("generator")
     if header.kind != "inverter":
         return Use(header.kind)
     held = inverter_file.contents(header, tensors, path)
@@ -78,10 +77,6 @@ def _use_of_ours(header: checkpoint.Header, tensors: dict[str, Tensor], path: Pa
     elif held.reference is not None and held.reference.name == "demo":
         subject = "face"
     return Use(header.kind, subject, held.encoder.config.in_channels == SINGLE_PASS)
-
-
-def _use_of_generator(config: AnyConfig) -> Use:
-    return Use("generator", takes_encoders=kinds.unfit_for_inversion(config) is None)
 
 
 def _subject(text: str) -> Literal["face", "other", "unknown"]:
@@ -121,7 +116,7 @@ def _ours(path: Path) -> dict[str, str]:
     elif header.kind == "generator":
         config = config_of(header, path)
         checkpoint.restore(lambda: kinds.make(config), tensors, str(path))
-        facts |= _generator(config) | {"needs": _needs(config)}
+        facts |= _generator(config) | {"needs": TO_INVERT}
     elif header.kind == "direction":
         facts |= {name[:MAX_SHOWN]: _text(value) for name, value in header.config.items()}
         facts["needs"] = (
@@ -174,15 +169,8 @@ def _nvidia(path: Path) -> dict[str, str]:
         **_generator(config),
         "parameters": _parameters(sum(math.prod(t.shape) for t in tensors.values())),
         "latent average": "yes",
-        "needs": _needs(config),
+        "needs": TO_INVERT,
     }
-
-
-def _needs(config: AnyConfig) -> str:
-    reason = kinds.unfit_for_inversion(config)
-    return (
-        TO_INVERT if reason is None else f"nothing else; no encoder takes a generator {reason} yet"
-    )
 
 
 def _foreign(path: Path) -> dict[str, str]:
@@ -205,7 +193,7 @@ def _foreign(path: Path) -> dict[str, str]:
             **_generator(shape),
             "parameters": _parameters(_count(tensors)),
             "latent average": "yes",
-            "needs": _needs(shape),
+            "needs": TO_INVERT,
         }
     use = auxiliary.use_of(content)
     if use is None:
@@ -252,6 +240,11 @@ def _generator(config: AnyConfig, view: View = EVERYTHING) -> dict[str, str]:
         "resolution": f"{config.resolution}x{config.resolution} px{padded}",
         "styles": f"{config.n_styles} of {config.w_dim}",
         **({"labels": f"{config.c_dim} entries each"} if config.c_dim else {}),
+        **(
+            {"classes": _text(", ".join(names))}
+            if (names := getattr(config, "class_names", ()))
+            else {}
+        ),
         **({"architecture": architecture} if architecture != "skip" else {}),
         **({"conv_clamp": f"{config.conv_clamp:g}"} if config.conv_clamp is not None else {}),
     }

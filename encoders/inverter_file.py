@@ -21,7 +21,7 @@ from encoders.restyle import Parts, ReStyle
 from encoders.style_encoder import StyleEncoder, StyleEncoderConfig
 from encoders.unet import UNet, UNetConfig
 from encoders.view import MAX_PIXELS, View
-from generators import StyleBasedGenerator, claims, kinds, load_unconditional
+from generators import StyleBasedGenerator, claims, kinds, load_generator
 from generators.files import addresses, checkpoint, download
 from generators.files.checkpoint import CheckpointError
 from generators.precision import Precision, dtype_of
@@ -96,7 +96,7 @@ def load_inverter(
         raise CheckpointError(
             f"{path} ends in neither .safetensors nor .pt, the inverter files that can be read"
         )
-    other = load_unconditional(generator) if generator is not None else None
+    other = load_generator(generator) if generator is not None else None
     load = _load_ours if path.suffix == ".safetensors" else published.load
     parts = load(path, other)
     _require_fit(parts, path, generator)
@@ -241,7 +241,7 @@ def _referred(reference: GeneratorReference, path: Path) -> StyleBasedGenerator:
         raise CheckpointError(
             f"{path} names the address of its generator, which is not followed; pass the generator itself"
         )
-    generator = load_unconditional(reference.name)
+    generator = load_generator(reference.name)
     digest = checkpoint.tensors_sha256(generator.state_dict())
     if digest != reference.sha256:
         raise CheckpointError(
@@ -254,11 +254,6 @@ def _referred(reference: GeneratorReference, path: Path) -> StyleBasedGenerator:
 
 def _require_fit(parts: Parts, path: Path, generator: str | os.PathLike | None) -> None:
     predicted, taken = parts.encoder.config, parts.generator
-    if reason := kinds.unfit_for_inversion(taken.config):
-        raise CheckpointError(
-            f"{path} is for a generator {reason}, which this release cannot invert into; pass an inverter of "
-            "one without labels"
-        )
     if (predicted.n_styles, predicted.w_dim) != (taken.n_styles, taken.w_dim):
         raise CheckpointError(
             f"{path} predicts {predicted.n_styles} style vectors of {predicted.w_dim}, but the "

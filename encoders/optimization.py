@@ -196,5 +196,6 @@ def spread(model: ReStyle, seed: int = 0) -> float:
     """Root mean square distance of the mapping's style vectors from their mean: how wide W is."""
     source = torch.Generator().manual_seed(seed)
     z = torch.randn(_N_SPREAD, model.generator.config.z_dim, generator=source)
-    w = model.generator.mapping(z.to(model.latent_avg.device))
+    mapping = model.generator.mapping
+    w = mapping(z.to(model.latent_avg.device), labels=mapping.random_labels(_N_SPREAD, source))
     return (w - w.mean(dim=0)).square().sum(dim=1).mean().sqrt().item()

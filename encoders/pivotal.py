@@ -170,8 +170,10 @@ def _near(model: ReStyle, pivot: Tensor, seed: int) -> Tensor:
     Each is as far from the pivot as W is wide, which is about the step alpha of equation 4 of the paper.
     """
     generator = model.generator
-    z = torch.randn(_N_NEAR, generator.config.z_dim, generator=torch.Generator().manual_seed(seed))
-    ways = generator.mapping(z.to(pivot.device))[:, None] - pivot
+    source = torch.Generator().manual_seed(seed)
+    z = torch.randn(_N_NEAR, generator.config.z_dim, generator=source)
+    labels = generator.mapping.random_labels(_N_NEAR, source)
+    ways = generator.mapping(z.to(pivot.device), labels=labels)[:, None] - pivot
     length = ways.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None]
     return pivot + ways * (spread(model) * math.sqrt(generator.n_styles) / length)
 

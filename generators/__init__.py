@@ -32,7 +32,6 @@ __all__ = [
     "load_discriminator",
     "load_generator",
     "load_stylegan2",
-    "load_unconditional",
     "save_discriminator",
     "save_generator",
 ]
@@ -70,26 +69,8 @@ def load_generator(path: str | os.PathLike) -> StyleBasedGenerator:
     )
 
 
-def load_unconditional(path: str | os.PathLike) -> StyleBasedGenerator:
-    """A generator that encoders, their training and edits know: a StyleGAN2 or StyleGAN3 without labels.
-
-    Args:
-        path: as for :func:`load_generator`.
-
-    Raises:
-        CheckpointError: as there, and for one that takes labels.
-    """
-    generator = load_generator(path)
-    if reason := kinds.unfit_for_inversion(generator.config):
-        raise CheckpointError(
-            f"{path} is a generator {reason}, which this release can draw with and convert, but not invert, "
-            "edit or train with; pass one without labels"
-        )
-    return generator
-
-
 def load_stylegan2(path: str | os.PathLike) -> Generator:
-    """A generator that can be trained on: a StyleGAN2 without labels.
+    """A generator that can be trained on: a StyleGAN2.
 
     Args:
         path: as for :func:`load_generator`.
@@ -101,8 +82,7 @@ def load_stylegan2(path: str | os.PathLike) -> Generator:
     reason = kinds.unfit_for_training(generator.config)
     if reason is not None or not isinstance(generator, Generator):
         raise CheckpointError(
-            f"{path} is a generator {reason}, which this release can use but not train; pass a StyleGAN2 "
-            "without labels"
+            f"{path} is a generator {reason}, which this release can use but not train; pass a StyleGAN2"
         )
     return generator
 
@@ -175,5 +155,7 @@ def save_discriminator(
     path: str | os.PathLike, discriminator: Discriminator, notes: str = ""
 ) -> None:
     """Write a discriminator as safetensors; ``notes`` is one line for people: how it came about."""
-    header = checkpoint.Header("discriminator", discriminator.config.to_dict(), notes=notes)
+    config = discriminator.config
+    version = checkpoint.WITH_OTHER_GENERATORS if config.c_dim else checkpoint.FORMAT_VERSION
+    header = checkpoint.Header("discriminator", config.to_dict(), None, notes, version)
     checkpoint.save(path, header, discriminator.state_dict())

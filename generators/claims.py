@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import Tensor
 from torch.nn.modules import module
 
 # Far beyond any network there is: of vectors, feature maps and style vectors.
@@ -40,6 +41,29 @@ def require_sizes(name: str, values: Any, most: int) -> tuple[int, ...]:
     for value in values:
         require_int(name, value, 1, most)
     return tuple(values)
+
+
+def require_class_names(values: Any, n: int) -> tuple[str, ...]:
+    """The names of ``n`` classes as a tuple; a ValueError unless each has one of its own, or none has any."""
+    if not isinstance(values, list | tuple) or not all(isinstance(v, str) for v in values):
+        raise ValueError("class_names must be a list of texts")
+    if values and (len(values) != n or len(set(values)) != n):
+        raise ValueError(f"{len(set(values))} different class_names for {n} classes (c_dim)")
+    return tuple(values)
+
+
+def require_labels(labels: Tensor | None, n: int, c_dim: int, kind: str) -> None:
+    """Raise a ValueError unless a network of this kind takes these labels of ``n`` samples."""
+    if labels is None:
+        if c_dim:
+            raise ValueError(
+                f"this {kind} is conditional: pass labels [{n}, {c_dim}], one-hot or a "
+                "mixture (zeros are no class)"
+            )
+    elif not c_dim:
+        raise ValueError(f"this {kind} takes no labels; leave them out")
+    elif labels.shape != (n, c_dim):
+        raise ValueError(f"labels must be [{n}, {c_dim}], not {list(labels.shape)}")
 
 
 def shown(value: Any) -> str:

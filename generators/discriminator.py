@@ -18,7 +18,9 @@ from generators.layers import RESIDUAL_GAIN, EqualLinear, normal
 STDDEV_GROUP = 4
 STDDEV_EPS = 1e-8
 # Far beyond any discriminator there is: what a damaged or hostile file may ask for.
-MAX_LEVELS = 13
+MAX_LEVELS, MAX_MAPPING_LAYERS = 13, 100
+# Of the labels' mapping (StyleGAN2-ADA).
+LABELS_LR_MUL = 0.01
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,14 @@ class DiscriminatorConfig:
 
     resolution: int  # height and width of the image, a power of two
     channels: tuple[int, ...]  # feature maps at 4, 8, ..., resolution
+    c_dim: int = 0  # entries of a label of a conditional discriminator; 0: it takes none
+    n_mapping_layers: int = 8  # fully connected layers of the labels' mapping
 
     def __post_init__(self) -> None:
         channels = claims.require_sizes("channels", self.channels, claims.MAX_WIDTH)
         object.__setattr__(self, "channels", channels)
+        claims.require_int("c_dim", self.c_dim, 0, claims.MAX_WIDTH)
+        claims.require_int("n_mapping_layers", self.n_mapping_layers, 0, MAX_MAPPING_LAYERS)
         n = len(self.channels)
         if not 2 <= n <= MAX_LEVELS or self.resolution != 2 ** (n + 1):
             raise ValueError(
@@ -40,7 +46,10 @@ class DiscriminatorConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a checkpoint's header."""
-        return asdict(self)
+        plain = asdict(self)
+        if not self.c_dim:  # headers from before there were labels stay what they are
+            del plain["c_dim"], plain["n_mapping_layers"]
+        return plain
 
 
 class EqualConv(nn.Module):
@@ -113,8 +122,26 @@ def minibatch_stddev(x: Tensor) -> Tensor:
     return torch.cat([x, mean.repeat(group, 1, h, w)], dim=1)
 
 
+class LabelMapping(nn.Module):
+    """Labels to the vectors that features are projected on (arXiv 1802.05637, as in 2006.06676)."""
+
+    def __init__(self, c_dim: int, width: int, n_layers: int) -> None:
+        super().__init__()
+        self.embed = EqualLinear(c_dim, width)
+        self.layers = nn.ModuleList(
+            EqualLinear(width, width, lr_mul=LABELS_LR_MUL) for _ in range(n_layers)
+        )
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """labels [N, c_dim] -> [N, width]."""
+        x = ops.normalised(self.embed(labels))
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), ops.LEAKY_SLOPE) * ops.ACTIVATION_GAIN
+        return x
+
+
 class Discriminator(nn.Module):
-    """Images to one score each: high for real ones."""
+    """Images, with labels if it is conditional, to one score each: high for real ones of that class."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -126,11 +153,21 @@ class Discriminator(nn.Module):
         self.blocks = nn.ModuleList(Block(a, b) for a, b in pairwise(reversed(config.channels)))
         self.final_conv = EqualConv(last + 1, last, 3)
         self.hidden = EqualLinear(last * 16, last)
-        self.score = EqualLinear(last, 1)
+        c_dim = config.c_dim
+        self.score = EqualLinear(last, last if c_dim else 1)
+        self.label = LabelMapping(c_dim, last, config.n_mapping_layers) if c_dim else None
 
-    def forward(self, images: Tensor) -> Tensor:
-        """images [N, 3, H, W] in [-1, 1] -> scores [N]; they depend on what else is in the batch."""
-        return self.score_of(self.features(images)[-1])
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """images [N, 3, H, W] in [-1, 1] -> scores [N]; they depend on what else is in the batch.
+
+        Args:
+            labels: [N, c_dim] of a conditional one: which class each image passes for.
+
+        Raises:
+            ValueError: images of another size, or labels that do not fit.
+        """
+        claims.require_labels(labels, len(images), self.config.c_dim, "discriminator")
+        return self.score_of(self.features(images)[-1], labels)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """images [N, 3, H, W] in [-1, 1] -> the feature maps behind each block, finest first.
@@ -147,8 +184,12 @@ class Discriminator(nn.Module):
             maps.append(x)
         return maps
 
-    def score_of(self, x: Tensor) -> Tensor:
-        """The last of the feature maps -> scores [N]."""
+    def score_of(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The last of the feature maps, and the labels that :meth:`forward` takes -> scores [N]."""
         x = self.final_conv(minibatch_stddev(x.float()))
         x = F.leaky_relu(self.hidden(x.flatten(1)), ops.LEAKY_SLOPE) * ops.ACTIVATION_GAIN
-        return self.score(x)[:, 0]
+        if self.label is None:
+            return self.score(x)[:, 0]
+        assert labels is not None, "required before"
+        vectors = self.label(labels.to(x))
+        return (self.score(x) * vectors).sum(dim=1) / math.sqrt(vectors.shape[1])

@@ -52,18 +52,8 @@ def name_of(config: AnyConfig) -> str:
     return f"StyleGAN3-{config.variant}" if isinstance(config, StyleGAN3Config) else "StyleGAN2"
 
 
-def unfit_for_inversion(config: AnyConfig) -> str | None:
-    """Why no encoder, edit or training of one takes such a generator yet; None: they do.
-
-    A clause that goes on from "a generator ...".
-    """
-    if config.c_dim:
-        return f"that draws by label (conditional, c_dim {config.c_dim})"
-    return None
-
-
 def unfit_for_training(config: AnyConfig) -> str | None:
-    """Why such a generator is not trained on here; None: it is. A clause as above."""
+    """Why such a generator is not trained on here, a clause behind "a generator"; None: it is."""
     if isinstance(config, StyleGAN3Config):
         return f"of StyleGAN3 ({name_of(config)})"
-    return unfit_for_inversion(config)
+    return None

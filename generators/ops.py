@@ -94,3 +94,8 @@ def bound(x: Tensor, clamp: float | None) -> Tensor:
     if clamp is None:
         return x
     return x.clamp(-clamp, clamp) if x.requires_grad else x.clamp_(-clamp, clamp)
+
+
+def normalised(x: Tensor) -> Tensor:
+    """Vectors [N, n] divided by their root mean square."""
+    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal, Protocol
 
@@ -15,6 +16,7 @@ from generators.precision import Precision, dtype_of
 
 Noise = Literal["const", "random", "none"]
 MAX_MAPPING_LAYERS = 100
+N_SHOWN = 20  # classes that a message names
 
 
 class MappingConfig(Protocol):
@@ -79,31 +81,21 @@ class Mapping(nn.Module):
         """
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise ValueError(f"z must be [N, {self.z_dim}], not {list(z.shape)}")
-        self._require_labels(len(z), labels)
-        x = _normalised(z)
+        claims.require_labels(labels, len(z), self.c_dim, "generator")
+        x = ops.normalised(z)
         if self.embed is not None:
             assert labels is not None, "just required"
-            x = torch.cat([x, _normalised(self.embed(labels.to(x)))], dim=1)
+            x = torch.cat([x, ops.normalised(self.embed(labels.to(x)))], dim=1)
         for layer in self.layers:
             x = F.leaky_relu(layer(x), ops.LEAKY_SLOPE) * ops.ACTIVATION_GAIN
         return x if truncation == 1.0 else self.latent_avg + truncation * (x - self.latent_avg)
 
-    def _require_labels(self, n: int, labels: Tensor | None) -> None:
-        if labels is None:
-            if self.c_dim:
-                raise ValueError(
-                    f"this generator is conditional: pass labels [{n}, {self.c_dim}], one-hot or a "
-                    "mixture (zeros are no class)"
-                )
-        elif not self.c_dim:
-            raise ValueError("this generator takes no labels; leave them out")
-        elif labels.shape != (n, self.c_dim):
-            raise ValueError(f"labels must be [{n}, {self.c_dim}], not {list(labels.shape)}")
-
-
-def _normalised(x: Tensor) -> Tensor:
-    """Vectors [N, n] divided by their root mean square."""
-    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
+    def random_labels(self, n: int, draw: torch.Generator) -> Tensor | None:
+        """One-hot labels [n, c_dim] of classes drawn at random, all alike; None, and none drawn, without."""
+        if not self.c_dim:
+            return None
+        chosen = torch.randint(self.c_dim, (n,), generator=draw, device=draw.device)
+        return F.one_hot(chosen, self.c_dim).to(self.latent_avg)
 
 
 class StyleBasedGenerator(nn.Module):
@@ -131,6 +123,37 @@ class StyleBasedGenerator(nn.Module):
         return self.config.c_dim
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the entries of a label stand for; empty where the file does not say."""
+        return ()
+
+    def labels_of(self, classes: Sequence[str | int]) -> Tensor:
+        """One-hot labels [N, c_dim] of classes by their names, or by their numbers from 0.
+
+        Raises:
+            ValueError: no such class, or a generator that takes no labels.
+        """
+        numbers = torch.tensor([self.class_number(each) for each in classes], dtype=torch.int64)
+        return F.one_hot(numbers, max(1, self.c_dim)).to(self.latent_avg)
+
+    def class_number(self, of_class: str | int) -> int:
+        """Which entry of a label stands for a class, given by its name or by its number.
+
+        Raises:
+            ValueError: no such class, or a generator that takes no labels.
+        """
+        if not self.c_dim:
+            raise ValueError("this generator takes no labels; leave them out")
+        names = self.class_names or tuple(map(str, range(self.c_dim)))
+        known = range(self.c_dim) if isinstance(of_class, int) else names
+        if of_class not in known:
+            shown, more = ", ".join(names[:N_SHOWN]), ", ..." * (len(names) > N_SHOWN)
+            raise ValueError(
+                f"the generator has no class {claims.shown(of_class)}; its classes are {shown}{more}"
+            )
+        return known.index(of_class)  # type: ignore[arg-type]
+
+    @property
     def latent_avg(self) -> Tensor:
         """Average style vector [w_dim]."""
         return self.mapping.latent_avg
@@ -156,14 +179,18 @@ class StyleBasedGenerator(nn.Module):
         return self.synthesis(w[:, None].expand(-1, self.n_styles, -1), noise)
 
     @torch.inference_mode()
-    def estimate_latent_avg(self, n_samples: int = 10_000, seed: int = 0) -> Tensor:
+    def estimate_latent_avg(
+        self, n_samples: int = 10_000, seed: int = 0, of_class: str | int | None = None
+    ) -> Tensor:
         """Mean of the mapping of ``n_samples`` normal vectors, [w_dim]; the same for the same seed.
 
-        Of a conditional generator over all labels alike.
+        Of a conditional generator that of one class, or of all alike.
         """
         source = torch.Generator().manual_seed(seed)
         z = torch.randn(n_samples, self.config.z_dim, generator=source).to(self.latent_avg.device)
         labels = None
-        if self.c_dim:
+        if of_class is not None:
+            labels = self.labels_of([of_class]).expand(n_samples, -1)
+        elif self.c_dim:
             labels = torch.eye(self.c_dim, device=z.device)[torch.arange(n_samples) % self.c_dim]
         return self.mapping(z, labels=labels).mean(dim=0).clone()

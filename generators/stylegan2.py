@@ -52,6 +52,7 @@ class GeneratorConfig:
     # Figure 7 of arXiv 1912.04958: colours of every resolution summed, residual blocks, or neither.
     architecture: Architecture = "skip"
     c_dim: int = 0  # entries of a label of a conditional generator; 0: it takes none
+    class_names: tuple[str, ...] = ()  # what these entries stand for; empty: nobody said
 
     def __post_init__(self) -> None:
         channels = claims.require_sizes("channels", self.channels, claims.MAX_WIDTH)
@@ -62,6 +63,8 @@ class GeneratorConfig:
                 f"resolution must be a power of two from 8 to {MAX_RESOLUTION}, not {claims.shown(size)}"
             )
         require_mapping(self)
+        names = claims.require_class_names(self.class_names, self.c_dim)
+        object.__setattr__(self, "class_names", names)
         if self.conv_clamp is not None:
             claims.require_positive("conv_clamp", self.conv_clamp)
         if len(self.channels) != self.n_blocks:
@@ -102,10 +105,9 @@ class GeneratorConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a checkpoint's header."""
-        plain = asdict(self)
-        if not self.c_dim:
-            del plain["c_dim"]  # headers from before there were labels stay what they are
-        return plain
+        # Headers from before there were labels stay what they are.
+        unused = {name for name in ("c_dim", "class_names") if not getattr(self, name)}
+        return {name: value for name, value in asdict(self).items() if name not in unused}
 
 
 class Synthesis(nn.Module):
@@ -245,6 +247,10 @@ class Generator(StyleBasedGenerator):
 
     config: GeneratorConfig
     synthesis: Synthesis
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.config.class_names
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()

@@ -36,7 +36,7 @@ def _commands(file: str, use: Use) -> Iterator[str]:
             hints = ("of anything but photos with faces: add --align none", *hints)
         commands = [*next_commands.of_inverter(file, use.subject, use.one_step)]
     else:
-        is_generator, hints = use.kind == "generator" and use.takes_encoders, ()
+        is_generator, hints = use.kind == "generator", ()
         of_kind = next_commands.of_kind(use.kind, file)
         commands = [*(next_commands.of_generator(file) if is_generator else of_kind)]
     if commands:

@@ -25,7 +25,7 @@ LABEL_TYPES = {"float": "double", "int": "int64", "bool": "bool", "str": "string
 COLUMN_KEY = re.compile(r"\w[\w -]*")
 # Settings that are paths: the fingerprint covers what the files hold instead.
 PATHS = ("model", "then", "generator", *METRIC_FILES)
-OF_LABELS = ("label_file", "label_on", "label_columns", "label_sha256")  # of a file of labels
+OF_LABELS = ("label_file", "label_on", "label_columns", "label_sha256", "class_label")
 MAX_LISTED = 8  # items of a setting that a message names; more are told by their number and hash
 # Beside the Parquet files of a run: what it leaves for `status`, and what is not finished.
 RUN_FOLDER = "_run"
@@ -173,6 +173,11 @@ class RunConfig:
         "Columns of --labels to keep, comma-separated; age=float says what one holds. Default: all.",
         INPUT,
     )
+    class_label: str | None = setting(
+        None,
+        "For --init random: label with a row's class, as cls. Default: drawn by its key.",
+        INPUT,
+    )
     label_sha256: str = ""  # of the file
     # The columns that they make, by name: `pipeline.shards.labels`.
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -268,6 +273,7 @@ class RunConfig:
         kept |= {} if self.bound is None else {"bound": float(self.bound)}
         kept |= {"auto": AUTO_GAIN} if self.auto else {}
         kept |= {} if self.init == "average" else {"init": self.init}
+        kept |= {} if self.class_label is None else {"class_label": self.class_label}
         return {**chosen, "metrics": list(self.metrics), "protocol": PROTOCOL, **kept}
 
 

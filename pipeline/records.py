@@ -80,6 +80,7 @@ class AlignedFace:
     detection_score: float | None = None
     width: int | None = None  # of the source image
     height: int | None = None
+    of_class: str | None = None  # by its labels, where a generator that draws by class asks for it
 
 
 @dataclass(frozen=True)

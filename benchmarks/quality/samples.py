@@ -31,8 +31,9 @@ def draw(model: ReStyle, n: int, seed: int, batch: int) -> Tensor:
     generator = model.generator
     source = torch.Generator().manual_seed(seed)
     z = torch.randn(n, generator.config.z_dim, generator=source).to(model.latent_avg.device)
+    labels = generator.mapping.random_labels(n, source)
     with torch.inference_mode():
-        w = generator.mapping(z)[:, None].expand(-1, generator.n_styles, -1)
+        w = generator.mapping(z, labels=labels)[:, None].expand(-1, generator.n_styles, -1)
         drawn = [model.to_input(model.draw(chunk)) for chunk in w.split(batch)]
     return torch.cat(drawn).cpu().clone()
 

@@ -51,8 +51,10 @@ def gradients(model: ReStyle, n: int, batch_size: int = 8) -> Tensor:
             size = min(batch_size, n - first)
             z = torch.randn(size, generator.config.z_dim, generator=source)
             v = torch.randn(size, 3, height, width, generator=source)
+            labels = generator.mapping.random_labels(size, source)
             with torch.no_grad():
-                w = generator.mapping(z.to(device))[:, None].repeat(1, generator.n_styles, 1)
+                w = generator.mapping(z.to(device), labels=labels)
+            w = w[:, None].repeat(1, generator.n_styles, 1)
             with torch.enable_grad():
                 drawn = model.to_input(model.draw(w.requires_grad_(), networks))
                 [gradient] = torch.autograd.grad((drawn * v.to(device)).sum() * scale, w)

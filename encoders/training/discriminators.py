@@ -14,7 +14,7 @@ from encoders import auxiliary
 from encoders.metrics.perceptual import resized
 from encoders.training.latent_discriminator import LatentDiscriminator
 from encoders.training.losses import LossConfig
-from generators import StyleBasedGenerator, load_discriminator
+from generators import CheckpointError, StyleBasedGenerator, load_discriminator
 from generators.discriminator import Discriminator
 from generators.training.adversarial import (
     discriminator_loss,
@@ -181,9 +181,13 @@ class Discriminators:
         if config.adversarial:
             wanted = auxiliary.DISCRIMINATOR_FILES
             path = auxiliary.required(config.discriminator, "discriminator", wanted)
-            self.image = ImageDiscriminatorTrainer(
-                load_discriminator(path).to(device), learning_rate
-            )
+            network = load_discriminator(path).to(device)
+            if network.config.c_dim:
+                raise CheckpointError(
+                    f"{path} judges images by class, which an encoder is trained without; pass a "
+                    "discriminator without classes"
+                )
+            self.image = ImageDiscriminatorTrainer(network, learning_rate)
         if config.latent_adversarial:
             self.latent = LatentDiscriminatorTrainer(generator.w_dim, learning_rate, device)
 

@@ -93,12 +93,15 @@ class DistillationTrainer:
     def need(self) -> None:
         """Memory of a batch: it has not been measured for all that this can be made of."""
 
-    def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]:
+    def step(
+        self, images: Tensor, z: Tensor | None = None, labels: Tensor | None = None
+    ) -> dict[str, float]:
         """Train on one batch.
 
         Args:
             images: [N, 3, h, w] in [-1, 1].
             z: the vectors that they were drawn from, [N, z_dim].
+            labels: not used.
 
         Returns: the losses of the images drawn from their z and of each residual step; with a discriminator
             its opinion of the last of them, its loss, and its mean scores of real and drawn images.
@@ -238,7 +241,9 @@ class DistillationTrainer:
             model.set_latent_avg(average)
 
     @torch.no_grad()
-    def validate(self, images: Tensor, z: Tensor | None = None) -> Validation:
+    def validate(
+        self, images: Tensor, z: Tensor | None = None, labels: Tensor | None = None
+    ) -> Validation:
         """Distances of the reconstructions by step, and behind them of the images drawn from their z.
 
         ``sharpness`` is the mean gradient as a share of the real images'. The pictures: real, drawn from z,

@@ -45,6 +45,11 @@ def new_model(config: EncoderTrainConfig, generator: StyleBasedGenerator) -> ReS
         CheckpointError: a file is missing or of another kind.
         ValueError: settings that do not fit the generator or each other.
     """
+    if config.pull and generator.c_dim:
+        raise ValueError(
+            "pull compares with the style vector of an image's own z, which the generator makes of z and a "
+            "class; leave out --pull for a generator that draws by class"
+        )
     view = View(config.view_rows or None, config.view_columns or None)  # type: ignore[arg-type]
     size = input_size(view, generator.resolution, config.input_side)
     with torch.random.fork_rng(devices=[]):

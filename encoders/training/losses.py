@@ -141,8 +141,11 @@ def delta_norm(latents: Tensor) -> Tensor:
 @torch.no_grad()
 def _spread(generator: StyleBasedGenerator) -> Tensor:
     """Standard deviation of each entry of w, [w_dim]: the unit of a distance in W."""
-    z = torch.randn(_N_SPREAD, generator.config.z_dim, generator=torch.Generator().manual_seed(0))
-    return generator.mapping(z.to(generator.latent_avg.device)).std(dim=0).clamp_min(1e-6)
+    source = torch.Generator().manual_seed(0)
+    z = torch.randn(_N_SPREAD, generator.config.z_dim, generator=source)
+    labels = generator.mapping.random_labels(_N_SPREAD, source)
+    w = generator.mapping(z.to(generator.latent_avg.device), labels=labels)
+    return w.std(dim=0).clamp_min(1e-6)
 
 
 def _lpips(config: LossConfig) -> nn.Module:

@@ -70,7 +70,8 @@ def parts_of(
     if config.init == "random":
         z_dim = generator.config.z_dim
         start = torch.randn(n, z_dim, generator=draw, device=draw.device).to(images.device)
-        latents = generator.mapping(start)[:, None].expand_as(latents)
+        labels = generator.mapping.random_labels(n, draw)
+        latents = generator.mapping(start, labels=labels)[:, None].expand_as(latents)
         reconstruction = model.to_input(model.draw(latents))
     w = generator.mapping(z) if z is not None and config.pull else None
     whole = (target, seen, latents, reconstruction)

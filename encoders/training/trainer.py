@@ -85,12 +85,15 @@ class EncoderTrainer:
     def need(self) -> None:
         """Memory of a batch: it has not been measured for all that this can be made of."""
 
-    def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]:
+    def step(
+        self, images: Tensor, z: Tensor | None = None, labels: Tensor | None = None
+    ) -> dict[str, float]:
         """Train on one batch.
 
         Args:
             images: [N, 3, h, w] in [-1, 1], on any device.
             z: [N, z_dim] that they were drawn from, for the term `pull`.
+            labels: not used.
 
         Returns: the terms of the last residual step without their weights; `total`, the sum with them; and
             the discriminators' own losses.
@@ -189,10 +192,11 @@ class EncoderTrainer:
         if self.discriminators.latent is not None:
             mapping = self.model.generator.mapping
             z = torch.randn(len(images), mapping.z_dim, generator=draw, device=self.device)
+            real = mapping(z, labels=mapping.random_labels(len(images), draw))
             latents = torch.cat([part.latents for part in parts])[:, : self._n_used]
             # The pool's choices are branches of the program, so they are drawn where it runs.
             choices = draw if self.device.type == "cpu" else self._draw(torch.device("cpu"))
-            losses |= self.discriminators.latent.update(mapping(z), latents, choices)
+            losses |= self.discriminators.latent.update(real, latents, choices)
         return losses
 
     @property
@@ -201,11 +205,13 @@ class EncoderTrainer:
         n_styles, stage = self.model.generator.n_styles, self.config.stage_at(self.global_step)
         return n_styles if stage is None else min(n_styles, 1 + stage)
 
-    def validate(self, images: Tensor, z: Tensor | None = None) -> Validation:
+    def validate(
+        self, images: Tensor, z: Tensor | None = None, labels: Tensor | None = None
+    ) -> Validation:
         """How good the averaged encoder is on images [N, 3, h, w] in [-1, 1]; see `validation.validate`.
 
         Args:
-            z: not used.
+            z, labels: not used.
         """
         n_steps = 1 if self.config.single_pass else self.config.n_steps
         images = images.to(self.device, torch.float32)

@@ -32,7 +32,7 @@ from generators.files.pickled import DamagedPickle, RefusedPickle
 
 FORMAT_VERSION = 1
 WITH_BOUND = 2  # an inverter with a bound, which readers of version 1 would leave out
-WITH_OTHER_GENERATORS = 3  # a StyleGAN3 or a conditional generator, which readers of 2 cannot build
+WITH_OTHER_GENERATORS = 3  # a StyleGAN3 or a conditional network, which readers of 2 cannot build
 METADATA_KEY = "restyle"
 HASH_BLOCK = 1 << 22
 MAX_MESSAGE = 1000

@@ -90,7 +90,12 @@ def path_length(
 
 
 def mixed_styles(
-    generator: Generator, z1: Tensor, z2: Tensor, draw: torch.Generator, probability: float
+    generator: Generator,
+    z1: Tensor,
+    z2: Tensor,
+    draw: torch.Generator,
+    probability: float,
+    labels: Tensor | None = None,
 ) -> Tensor:
     """Style vectors of ``z1``, and from a random layer on those of ``z2``, as z1 or z2 [N, z_dim] say.
 
@@ -100,15 +105,16 @@ def mixed_styles(
     Args:
         draw: of the layer, another one for each sample; on the device of ``z1``, or on the CPU.
         probability: that a sample is mixed at all.
+        labels: [N, c_dim] of a conditional generator; both vectors are of the same class.
 
     Returns: w_plus [N, n_styles, w_dim].
     """
-    first = generator.mapping(z1)[:, None].expand(-1, generator.n_styles, -1)
+    first = generator.mapping(z1, labels=labels)[:, None].expand(-1, generator.n_styles, -1)
     if not probability:
         return first
     n, device = len(z1), draw.device
     layer = torch.randint(1, generator.n_styles, (n,), generator=draw, device=device)
     mixed = torch.rand(n, generator=draw, device=device) < probability
     switch = mixed[:, None] & (torch.arange(generator.n_styles, device=device) >= layer[:, None])
-    second = generator.mapping(z2)[:, None]
+    second = generator.mapping(z2, labels=labels)[:, None]
     return torch.where(switch[:, :, None].to(first.device), second, first)

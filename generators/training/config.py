@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,8 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 # Headings that `--help` groups flags under.
-NETWORKS, TRAINING, LOSSES, OPTIMIZER = "Networks", "Training", "Losses", "Optimizer"
+DATA, NETWORKS, TRAINING = "Data", "Networks", "Training"
+LOSSES, OPTIMIZER = "Losses", "Optimizer"
 
 
 def setting(default: Any, text: str, group: str) -> Any:
@@ -38,6 +39,12 @@ class GeneratorTrainConfig:
     z_dim: int = setting(512, "Length of the normal vector that the mapping takes.", NETWORKS)
     w_dim: int = setting(512, "Length of a style vector.", NETWORKS)
     n_mapping_layers: int = setting(8, "Fully connected layers of the mapping.", NETWORKS)
+    class_names: tuple[str, ...] = setting(
+        (),
+        "Classes in the order of the generator's labels, comma-separated, where --classes is not to count "
+        "them; samples of others are left out.",
+        DATA,
+    )
     start_from: str | None = setting(
         None, "Generator file to start from; its shape is kept.", NETWORKS
     )
@@ -131,23 +138,33 @@ class GeneratorTrainConfig:
             if self.start_from:
                 generator = load_stylegan2(self.start_from)
                 self._require_resolution(generator.resolution, self.start_from)
+                self._require_classes(generator.config, self.start_from)
+                if self.class_names:
+                    generator.config = replace(generator.config, class_names=self.class_names)
             else:
                 generator = Generator(self._shape())
             if self.discriminator_from:
                 discriminator = load_discriminator(self.discriminator_from)
                 self._require_resolution(discriminator.config.resolution, self.discriminator_from)
+                self._require_classes(discriminator.config, self.discriminator_from)
             else:
                 widths = self.discriminator_channels or generator.config.channels
-                discriminator = Discriminator(DiscriminatorConfig(self.resolution, widths))
+                n_classes = len(self.class_names)
+                by_class = (n_classes, self.n_mapping_layers) if n_classes else ()
+                discriminator = Discriminator(
+                    DiscriminatorConfig(self.resolution, widths, *by_class)
+                )
         return generator.requires_grad_(True), discriminator.requires_grad_(True)
 
     def settings(self) -> dict[str, Any]:
-        """What decides the weights; augmentation is named only where it is used, so older folders go on."""
-        unused = () if self.augment else ("augment", "augment_target", "augment_ramp")
+        """What decides the weights; what older folders do not name, only where it is used."""
+        unused = set() if self.augment else {"augment", "augment_target", "augment_ramp"}
+        unused |= set() if self.class_names else {"class_names"}
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
     def _shape(self) -> GeneratorConfig:
         sizes = {name: getattr(self, name) for name in ("z_dim", "w_dim", "n_mapping_layers")}
+        sizes |= {"c_dim": len(self.class_names), "class_names": self.class_names}
         if self.channels:
             return GeneratorConfig(self.resolution, self.channels, **sizes)
         return GeneratorConfig.standard(self.resolution, **sizes)
@@ -157,6 +174,20 @@ class GeneratorTrainConfig:
             raise ValueError(
                 f"{path} is for {resolution} px and the training for {self.resolution} px; give both "
                 "the same resolution"
+            )
+
+    def _require_classes(self, shape: GeneratorConfig | DiscriminatorConfig, path: str) -> None:
+        n, names = len(self.class_names), getattr(shape, "class_names", ())
+        if shape.c_dim != n:
+            same = "start from a file of the same classes"
+            advice = same if n else "pass --classes, or start from another file"
+            raise ValueError(
+                f"{path} is for {shape.c_dim or 'no'} classes and the training for {n or 'none'}; {advice}"
+            )
+        if names and names != self.class_names:
+            raise ValueError(
+                f"{path} has the classes {', '.join(names[:20])} and the training "
+                f"{', '.join(self.class_names[:20])}; name those of the file, in its order: --class-names"
             )
 
 

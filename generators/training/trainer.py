@@ -12,8 +12,9 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,7 @@ __all__ = ["GeneratorTrainConfig", "GeneratorTrainer"]
 BETAS = (0.0, 0.99)
 VALIDATION_SEED = 0
 GRID_COLUMNS, GRID_ROWS = 8, 3
+GRID_CLASSES = 32  # at most so many have a row
 
 STATEFUL = (
     "generator",
@@ -57,9 +59,18 @@ STATEFUL = (
 # Numbers that continue, under the names that checkpoints have for them.
 COUNTERS = {"global_step": "n_steps", "n_images": "n_images", "path_mean": "path_mean"}
 
-Part = tuple[Tensor, Tensor | None]  # real images and, where they are given, codes
 Terms = dict[str, Tensor]
-Loss = Callable[[Tensor, Tensor | None], tuple[Tensor, Terms]]
+
+
+class Part(NamedTuple):
+    """Some images of a batch."""
+
+    real: Tensor
+    z: Tensor | None  # what their fakes are drawn from; None: random vectors
+    labels: Tensor | None  # of both, where the training is by class
+
+
+Loss = Callable[[Part], tuple[Tensor, Terms]]
 
 
 def adam(network: nn.Module, rate: float, interval: int) -> torch.optim.Adam:
@@ -114,13 +125,17 @@ class GeneratorTrainer:
         instead = tuple((f"--accumulate {k}", needed(k)) for k in more)
         return Need(needed(config.accumulate), instead)
 
-    def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]:
+    def step(
+        self, images: Tensor, z: Tensor | None = None, labels: Tensor | None = None
+    ) -> dict[str, float]:
         """Train both networks on one batch.
 
         Args:
             images: real ones, [N, 3, h, w] in [-1, 1]; N divides by ``accumulate``, and each part is at most
                 4 images or a multiple of 4.
             z: what this step's fakes are drawn from, [N, z_dim]; None: drawn at random.
+            labels: [N, c_dim], one-hot, of a training by class. The fakes have the same classes, so that the
+                generator is asked for each as often as there are real images of it.
 
         Returns: losses and mean scores; of "r1" and "path_length" only where they were due; with augmentation
             the mean sign of the scores of real images, and the probability that follows from it.
@@ -136,7 +151,7 @@ class GeneratorTrainer:
             if config.flip:
                 mirrored = self._uniform(len(images))[:, None, None, None] < 0.5
                 images = torch.where(mirrored, images.flip(3), images)
-            parts = self._parts(images, z)
+            parts = self._parts(images, z, labels)
             terms = self._update(self.discriminator, self._logistic_of_discriminator, parts, check)
             if config.augment:
                 check.report({"real_sign": average(terms["real_sign"])})
@@ -175,46 +190,55 @@ class GeneratorTrainer:
         size = (n, self.generator.config.z_dim)
         return torch.randn(size, generator=self.draw, device=self.device)
 
-    def _parts(self, images: Tensor, z: Tensor | None) -> list[Part]:
+    def _parts(self, images: Tensor, z: Tensor | None, labels: Tensor | None = None) -> list[Part]:
         """The batch in pieces. Every k-th image goes together: so groups of the discriminator stay whole."""
         k = self.config.accumulate
         if len(images) % k:
             raise ValueError(f"a batch of {len(images)} images does not divide into {k} parts")
-        codes = None if z is None else z.to(self.device)
-        return [(images[i::k], None if codes is None else codes[i::k]) for i in range(k)]
+        beside = [None if each is None else each.to(self.device) for each in (z, labels)]
+        return [
+            Part(images[i::k], *(None if each is None else each[i::k] for each in beside))
+            for i in range(k)
+        ]
 
-    def _fakes(self, n: int, z: Tensor | None) -> tuple[Tensor, Tensor]:
-        """w_plus [n, n_styles, w_dim] and images [n, 3, h, w]."""
-        z = self._codes(n) if z is None else z[:n]
-        w_plus = mixed_styles(self.generator, z, self._codes(n), self.draw, self.config.mixing)
+    def _fakes(self, part: Part, n: int | None = None) -> tuple[Tensor, Tensor]:
+        """As many as there are real images, or n: w_plus [n, n_styles, w_dim] and images [n, 3, h, w]."""
+        n = len(part.real) if n is None else n
+        z = self._codes(n) if part.z is None else part.z[:n]
+        labels = None if part.labels is None else part.labels[:n]
+        mixing = self.config.mixing
+        w_plus = mixed_styles(self.generator, z, self._codes(n), self.draw, mixing, labels)
         return w_plus, self.generator.synthesis(w_plus, noise="random")
 
     def _seen(self, images: Tensor) -> Tensor:
         """What the discriminator is shown of images."""
         return self.augmentation(images, self.draw) if self.config.augment else images
 
-    def _logistic_of_discriminator(self, real: Tensor, z: Tensor | None) -> tuple[Tensor, Terms]:
+    def _logistic_of_discriminator(self, part: Part) -> tuple[Tensor, Terms]:
         with torch.no_grad():
-            _, fake = self._fakes(len(real), z)
-        real_scores, fake_scores = (self.discriminator(self._seen(x)) for x in (real, fake))
+            _, fake = self._fakes(part)
+        real_scores, fake_scores = (
+            self.discriminator(self._seen(x), part.labels) for x in (part.real, fake)
+        )
         loss = discriminator_loss(real_scores, fake_scores)
         means = {"real_score": real_scores.mean(), "fake_score": fake_scores.mean()}
         if self.config.augment:
             means["real_sign"] = real_scores.detach().sign().mean()
         return loss, {"discriminator": loss, **means}
 
-    def _r1(self, real: Tensor, _: Tensor | None) -> tuple[Tensor, Terms]:
-        penalty = r1_penalty(self.discriminator, self._seen(real))
+    def _r1(self, part: Part) -> tuple[Tensor, Terms]:
+        scored = partial(self.discriminator, labels=part.labels)
+        penalty = r1_penalty(scored, self._seen(part.real))
         return self.config.r1_gamma / 2 * self.config.r1_interval * penalty, {"r1": penalty}
 
-    def _logistic_of_generator(self, real: Tensor, z: Tensor | None) -> tuple[Tensor, Terms]:
-        _, fake = self._fakes(len(real), z)
-        loss = generator_loss(self.discriminator(self._seen(fake)))
+    def _logistic_of_generator(self, part: Part) -> tuple[Tensor, Terms]:
+        _, fake = self._fakes(part)
+        loss = generator_loss(self.discriminator(self._seen(fake), part.labels))
         return loss, {"generator": loss}
 
-    def _path_length(self, real: Tensor, z: Tensor | None) -> tuple[Tensor, Terms]:
-        n = max(1, len(real) // self.config.path_length_shrink)
-        w_plus, image = self._fakes(n, z)
+    def _path_length(self, part: Part) -> tuple[Tensor, Terms]:
+        n = max(1, len(part.real) // self.config.path_length_shrink)
+        w_plus, image = self._fakes(part, n)
         penalty, mean = path_length(image, w_plus, self.path_mean, self.draw)
         weight = self.config.path_length_weight * self.config.path_length_interval
         return weight * penalty, {"path_length": penalty, "path_mean": mean}
@@ -230,7 +254,7 @@ class GeneratorTrainer:
         optimizer.zero_grad()
         means: Terms = {}
         for part in parts:
-            value, terms = loss(*part)
+            value, terms = loss(part)
             (value / len(parts)).backward()
             for name, term in terms.items():
                 means[name] = means.get(name, 0) + term.detach() / len(parts)
@@ -255,7 +279,9 @@ class GeneratorTrainer:
         self.n_images += n
 
     @torch.no_grad()
-    def validate(self, images: Tensor, z: Tensor | None = None) -> Validation:
+    def validate(
+        self, images: Tensor, z: Tensor | None = None, labels: Tensor | None = None
+    ) -> Validation:
         """Sliced Wasserstein distance between real images and as many drawn by the averaged generator.
 
         The same codes each time, so that values can be compared; of another number of images they cannot.
@@ -263,23 +289,38 @@ class GeneratorTrainer:
         Args:
             images: [N, 3, h, w] in [-1, 1].
             z: what to draw from, [N, z_dim]; None: normal vectors of a fixed seed.
+            labels: [N, c_dim], the images' classes, and so those of what is drawn.
 
         Returns: distance "swd" at each level of the pyramid, its mean as the score; the grid's first row is
-            real.
+            real. Below it stands what was drawn, or, by class, a row of each class, its columns from the same
+            vectors.
         """
         if z is None:
             draw = torch.Generator().manual_seed(VALIDATION_SEED)
             z = torch.randn(len(images), self.generator.config.z_dim, generator=draw)
-        parts = z.to(self.device).split(self.config.batch_size // self.config.accumulate)
-        fakes = torch.cat([self.ema(part) for part in parts]).clamp(-1, 1)
+        fakes = self._drawn(z, labels)
         distances = sliced_wasserstein(images.to(self.device), fakes)
         columns = min(GRID_COLUMNS, len(images))
-        rows = min(GRID_ROWS, len(images) // columns)
-        drawn = fakes[: rows * columns].unflatten(0, (rows, columns)).cpu()
+        if labels is None:
+            rows = min(GRID_ROWS, len(images) // columns)
+            drawn = fakes[: rows * columns].unflatten(0, (rows, columns)).cpu()
+        else:
+            rows = min(GRID_CLASSES, self.ema.c_dim)
+            each = self.ema.labels_of(range(rows)).repeat_interleave(columns, dim=0)
+            drawn = self._drawn(z[:columns].repeat(rows, 1), each)
+            drawn = drawn.unflatten(0, (rows, columns)).cpu()
         grid = torch.cat([images[None, :columns].float().cpu(), drawn])
         # Levels of a Laplacian pyramid: the finest details first, in the end what is left of the images.
         scales = tuple(f"{self.config.resolution >> level}px" for level in range(len(distances)))
         return Validation({"swd": distances}, sum(distances) / len(distances), grid, scales)
+
+    def _drawn(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """Images [N, 3, h, w] of the averaged generator, some at a time."""
+        n = self.config.batch_size // self.config.accumulate
+        parts = z.to(self.device).split(n)
+        of_parts = [None] * len(parts) if labels is None else labels.to(self.device).split(n)
+        drawn = [self.ema(each, labels=of) for each, of in zip(parts, of_parts, strict=True)]
+        return torch.cat(drawn).clamp(-1, 1)
 
     def effort_at(self, global_step: int) -> float:
         """What the batch after ``global_step`` takes; on average all take the same."""

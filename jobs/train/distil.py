@@ -10,8 +10,10 @@ import click
 
 from encoders.training.distillation import DistillationConfig, DistillationTrainer
 from jobs import flags
-from jobs.train.start import command, start
+from jobs.train.start import command, data_of, start
 from pipeline.training.config import RenderConfig
+from pipeline.training.rendered import shards as shards_of
+from pipeline.training.run import Shards
 
 
 @command(
@@ -41,4 +43,5 @@ def distil(shards: tuple[str, ...], out: str, **options: Any) -> None:
             "--held-out-share and --align"
         )
     make, drawn = partial(DistillationTrainer, config), rendered if rendered.render else None
-    start(make, asdict(config), shards, out, options, config.z_dim, drawn)
+    data = Shards(shards_of(drawn)) if drawn else data_of(shards, options)
+    start(make, asdict(config), data, out, options, config.z_dim, drawn)

@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from encoders.training.trainer import PRESETS, EncoderTrainConfig, EncoderTrainer
-from generators import load_unconditional
+from generators import load_generator
 from generators.files import download
 from generators.files.addresses import is_address
 from generators.files.checkpoint import tensors_sha256
 from jobs import flags, paths
-from jobs.train.start import command, start
+from jobs.train.start import command, data_of, start
 
 
 class _Maker:
@@ -23,7 +23,7 @@ class _Maker:
         self._config, self._generator = config, generator
 
     def __call__(self, device: str) -> EncoderTrainer:
-        return EncoderTrainer(self._config, load_unconditional(self._generator), device)
+        return EncoderTrainer(self._config, load_generator(self._generator), device)
 
 
 @command(
@@ -60,7 +60,7 @@ def encoder(shards: tuple[str, ...], out: str, generator: str, preset: str, **op
     config = flags.build(EncoderTrainConfig, options, PRESETS[preset])
     if is_address(generator):  # what workers load is what this process has looked at
         generator = download.pinned(generator)
-    network = load_unconditional(generator)
+    network = load_generator(generator)
     settings = asdict(config) | {"generator_sha256": tensors_sha256(network.state_dict())}
     for name in (
         "bound",
@@ -69,4 +69,5 @@ def encoder(shards: tuple[str, ...], out: str, generator: str, preset: str, **op
         if not settings[name]:
             del settings[name]
     z_dim = network.config.z_dim if config.pull else 0
-    start(_Maker(config, generator), settings, shards, out, options, z_dim)
+    data = data_of(shards, options)
+    start(_Maker(config, generator), settings, data, out, options, z_dim)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 
 from encoders.execution import CudaGraph, Execution
 from encoders.refinement import Refiner
-from pipeline.config import Compile, RunConfig
+from pipeline.config import LABEL_PREFIX, Compile, RunConfig
 from pipeline.engine.host import Host
 from pipeline.engine.quarantine import CrashRecorder
 from pipeline.engine.stopwatch import Stopwatch
@@ -131,7 +131,8 @@ class Inversion:
         self._actor, self._run = actor, actor.config.run
         self._stopwatch, self._recorder = stopwatch, recorder
         self._task = task
-        self._reading = _Reading(task.source, stopwatch, actor.config)
+        of_class = actor.model.generator.class_number
+        self._reading = _Reading(task.source, stopwatch, actor.config, of_class)
         self.shard, self.columns = redact(task.source), actor.columns
 
     @property
@@ -165,7 +166,8 @@ class Inversion:
         chips = self._actor.scorer.wants_chips
         settings = AlignSettings(self._run.align, self._run.faces, height, width, chips)
         n_in_flight, tasks = self._actor.config.n_in_flight, self._actor.host.tasks
-        return feed.aligned(samples, settings, n_in_flight, self._stopwatch, tasks)
+        faces = feed.aligned(samples, settings, n_in_flight, self._stopwatch, tasks)
+        return faces if self._run.class_label is None else map(self._reading.classified, faces)
 
     def footer(self) -> dict[str, Any]:
         """The model, and how it was run."""
@@ -203,7 +205,16 @@ def _require_consecutive(rows: list[Row], last: int) -> int:
 class _Reading:
     """Counts the samples of a shard and the time that reading them took; keeps labels for their rows."""
 
-    def __init__(self, url: str, clock: Stopwatch, config: ActorConfig) -> None:
+    def __init__(
+        self,
+        url: str,
+        clock: Stopwatch,
+        config: ActorConfig,
+        class_number: Callable[
+            [str], int
+        ],  # of a class's name; raises a ValueError where there is none
+    ) -> None:
+        self._class_number = class_number
         self._url, self._clock, self._run, self.n_samples = url, clock, config.run, 0
         self._limits, self._table, self.meter = config.limits, config.labels, Meter()
         of_file = {} if self._table is None else self._table.types
@@ -229,9 +240,27 @@ class _Reading:
         if self._table is not None:
             found |= self._table.of(sample.key)
         self._labels[sample.index] = found
+        error = error or self._unknown_class(found)
         if error and sample.status == Status.OK:
             sample = replace(sample, image=None, status=Status.FIELD_ERROR, error=error)
         return replace(sample, fields={})
+
+    def _class_of(self, found: Mapping[str, Any]) -> str | None:
+        name = self._run.class_label
+        return None if name is None else labels.class_name(found.get(LABEL_PREFIX + name))
+
+    def _unknown_class(self, found: Mapping[str, Any]) -> str | None:
+        """What is wrong with a class by labels; None: nothing, or there is none."""
+        try:
+            if (name := self._class_of(found)) is not None:
+                self._class_number(name)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def classified(self, face: AlignedFace) -> AlignedFace:
+        """A face with its sample's class; labels are kept until its row is done."""
+        return replace(face, of_class=self._class_of(self._labels.get(face.index, {})))
 
     def add_labels(self, rows: list[Row]) -> None:
         """Give rows the labels of their samples; rows come in the order of samples."""

@@ -127,7 +127,8 @@ class BatchInverter:
         if usable:
             crops = [face.image_u8 for face in usable if face.image_u8 is not None]
             np.stack(crops, out=pixels.numpy())
-        return _Batch(faces, Given(pixels, self.computation.z_of(usable)))
+        start = self.computation.z_of(usable), self.computation.classes_of(usable)
+        return _Batch(faces, Given(pixels, *start))
 
     def _pixels(self, n: int) -> Tensor:
         return self._device.host((n, *self._model.input_size, 3), torch.uint8)

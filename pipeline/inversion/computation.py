@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from encoders import Bootstrap
@@ -16,6 +17,7 @@ from encoders.loop import Inversion
 from encoders.refinement import Refiner
 from encoders.restyle import ReStyle, from_pixels
 from encoders.stepping import Start, Stepper
+from generators import StyleBasedGenerator
 from generators.precision import Precision, float32_products
 from pipeline.config import AUTO_GAIN, RunConfig
 from pipeline.engine.stopwatch import WAIT, Stopwatch
@@ -30,6 +32,7 @@ class Given:
 
     pixels: Tensor  # [N, h, w, 3] uint8, in memory that the device copies from
     z: Tensor | None = None  # random vectors where latents begin, [N, z_dim]; None: the average
+    classes: Tensor | None = None  # of those, [N] int64, where the generator draws by class
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,13 @@ class Computation:
             return None
         dim = self._model.generator.config.z_dim
         return torch.stack([z_of(face, dim) for face in faces])
+
+    def classes_of(self, faces: Sequence[AlignedFace]) -> Tensor | None:
+        """The classes of these beginnings, [N]: by label, else drawn, of each the same in every run."""
+        generator = self._model.generator
+        if self._run.init != "random" or not faces or not generator.c_dim:
+            return None
+        return torch.tensor([class_of(face, generator) for face in faces])
 
     @torch.inference_mode()
     def batch(self, given: Given) -> Computing:
@@ -134,7 +144,10 @@ class Computation:
                 return Start(images)
             generator = self._model.generator
             with float32_products():
-                w = generator.mapping(given.z.to(images.device))
+                labels = given.classes
+                if labels is not None:
+                    labels = F.one_hot(labels.to(images.device), generator.c_dim)
+                w = generator.mapping(given.z.to(images.device), labels=labels)
             return Start(images, w[:, None].expand(-1, generator.n_styles, -1))
 
     def _rest(self, found: Inversion, began: Any) -> Computing:
@@ -175,11 +188,20 @@ class Computation:
 
 def z_of(face: AlignedFace, dim: int) -> Tensor:
     """A random vector [dim] that is a face's own: by its key, and its number in the image."""
-    name = f"{face.key}/{face.face}"
-    seed = int.from_bytes(
-        hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:7], "big"
-    )
-    return torch.randn(dim, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(dim, generator=torch.Generator().manual_seed(_seed_of(face)))
+
+
+def class_of(face: AlignedFace, generator: StyleBasedGenerator) -> int:
+    """Which entry of a label stands for a face's class; one drawn for it where its labels say none."""
+    if face.of_class is not None:
+        return generator.class_number(face.of_class)
+    return _seed_of(face, "class of ") % generator.c_dim
+
+
+def _seed_of(face: AlignedFace, what: str = "") -> int:
+    name = f"{what}{face.key}/{face.face}"
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:7], "big")
 
 
 def _as_long(steps: Tensor, n: int, dim: int = 0) -> Tensor:

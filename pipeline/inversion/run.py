@@ -16,7 +16,7 @@ from generators import kinds
 from generators.files.addresses import is_address
 from generators.precision import dtype_of
 from pipeline import storage
-from pipeline.config import PATHS, ClusterConfig, RunConfig, fingerprint
+from pipeline.config import LABEL_PREFIX, PATHS, ClusterConfig, RunConfig, fingerprint
 from pipeline.engine import audit, run_folder
 from pipeline.engine.run import (
     RunPlan,
@@ -72,6 +72,7 @@ def plan_inversion(
     if runs_here(cluster) and not torch.cuda.is_available():
         _require_memory(model, config, cluster.batch_size or batch_size.ON_CPU)
     config, table = _labelled([*found.versions], out, config, cluster, overwrite)
+    _require_class_label(config, model)
     settings = {**config.settings(), **checkpoint_hashes(model), **Scorer(config).hashes()}
     tasks = run_folder.tasks_of(found.versions, fingerprint(settings), forget)
     folder = RunFolder(out)
@@ -111,6 +112,21 @@ def _labelled(
     if config.keep_fields:
         of_members = _label_columns(urls, out, config, cluster, overwrite)
     return replace(config, labels={**of_members, **of_file}), table
+
+
+def _require_class_label(config: RunConfig, model: ReStyle | Bootstrap) -> None:
+    """Refuse a label of classes that this run has no use for, or does not have."""
+    name, option = config.class_label, f"--class-label {config.class_label}"
+    if name is None:
+        return
+    if config.init != "random":
+        raise ConfigError(f"{option} is for --init random; without it no class is asked for")
+    if not model.generator.c_dim:
+        raise ConfigError(f"{option} is for a generator that draws by class, and this one does not")
+    if LABEL_PREFIX + name not in config.labels:
+        raise ConfigError(
+            f"{option} is no label of this run; keep it with --keep-fields cls (or json), or --labels FILE"
+        )
 
 
 def _label_columns(

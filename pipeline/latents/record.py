@@ -99,7 +99,7 @@ ENTRIES = {
 SETTINGS = {
     "steps": STEPS, "metrics": LINES, "latents": LINE, "latent_dtype": LINE, "align": LINE,
     "faces": LINE, "precision": LINE, "identity_steps": LINE, "save_images": BOOLEAN,
-    "keep_fields": TEXTS, "labels_on": LINE, "protocol": COUNT, "edit_directions": TEXTS,
+    "keep_fields": TEXTS, "labels_on": LINE, "class_label": LINE, "protocol": COUNT, "edit_directions": TEXTS,
     "edit_strengths": NUMBERS, "edit_images": TEXT, "edit_protocol": COUNT, "edit_source": TEXT,
     "edit_where": TEXT, "edit_pivot": COUNT, "edit_pivot_settings": TEXT,
 }  # fmt: skip

@@ -103,6 +103,35 @@ def values(sample: Sample, names: Mapping[str, str]) -> tuple[dict[str, Any], st
     return by_column, "; ".join(errors) or None
 
 
+def field_of(name: str) -> str:
+    """The member in which a label of this name stands: .cls, or a key of the .json."""
+    return name if name == "cls" else "json"
+
+
+def class_of(sample: Sample, name: str) -> str | None:
+    """Which class a sample says it is of; None: it says none.
+
+    Args:
+        name: ``cls``, or a key of its .json whose value is a text, a whole number, true or false.
+    """
+    field = field_of(name)
+    try:
+        data = sample.fields[field]
+        value = _from_cls(data, {})["label_cls"] if field == "cls" else _json(data)[name]
+    except (KeyError, TypeError, IndexError, LabelError):
+        return None
+    return class_name(value)
+
+
+def class_name(value: Any) -> str | None:
+    """A label's value as the name of a class; None: it is none, such as a number with a fraction."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if _kind(value) in ("int64", "double") and _fits(value, "int64"):
+        return str(int(value))
+    return _text(value) if isinstance(value, str) else None
+
+
 def _from_json(data: bytes, names: Mapping[str, str]) -> dict[str, Any]:
     value = _json(data)
     if not isinstance(value, dict):

@@ -6,7 +6,7 @@ import io
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.faces.prepare import AlignSettings, align_sample
 from pipeline.records import AlignedFace, Sample, Status
 from pipeline.storage import redact
+from pipeline.training.classes import Classes
 from pipeline.training.stream import Position, SampleStream
 
 # A stretch this long without one usable image is no accident.
@@ -34,20 +35,28 @@ class Batch:
     z: Tensor | None  # [N, z_dim] float32 of the samples' .npy members, where they are wanted
     keys: tuple[str, ...]
     position: Position  # of the stream, behind the last of them
-    n_failed: int  # samples so far without a usable image
+    n_failed: int  # samples so far without a usable image, or of no class
+    labels: Tensor | None = None  # [N, n] float32, one-hot, where classes are wanted
 
 
 class Batches:
     """Iterates over batches, without end. Close it to end its workers."""
 
     def __init__(
-        self, stream: SampleStream, batch_size: int, settings: AlignSettings, z_dim: int = 0
+        self,
+        stream: SampleStream,
+        batch_size: int,
+        settings: AlignSettings,
+        z_dim: int = 0,
+        classes: Classes | None = None,
     ) -> None:
         """
         Args:
             z_dim: length of the vectors wanted from .npy members; 0: none is.
+            classes: those of which samples are wanted; None: all are, whatever their class.
         """
         self._stream, self._batch_size, self._z_dim = stream, batch_size, z_dim
+        self._classes = classes
         self._settings = settings
         self._pool = _pool(settings)
         self._n_failed = 0
@@ -71,10 +80,11 @@ class Batches:
                 keys=tuple(sample.key for sample in samples),
                 position=taken[-1][2],
                 n_failed=self._n_failed,
+                labels=labels_of(samples, self._classes),
             )
 
     def _faces(self) -> Iterator[tuple[Sample, AlignedFace, Position]]:
-        """The largest face, or the image, of each sample that has one."""
+        """The largest face, or the image, of each sample that has one and is of a wanted class."""
         waiting: deque[tuple[Sample, Position, Future[list[AlignedFace]]]] = deque()
         source = iter(self._stream)
         n_in_a_row = 0
@@ -86,16 +96,32 @@ class Batches:
                 )
             sample, position, future = waiting.popleft()
             face = _result(future)
-            if face.status == Status.OK:
+            if (error := _unfit(sample, face, self._classes)) is None:
                 n_in_a_row = 0
                 yield sample, face, position
                 continue
             self._n_failed, n_in_a_row = self._n_failed + 1, n_in_a_row + 1
             if n_in_a_row >= MAX_FAILURES_IN_A_ROW:
                 raise ConfigError(
-                    f"{n_in_a_row} samples in a row gave no image to train on; the last error: "
-                    f"{face.error} ({face.status})"
+                    f"{n_in_a_row} samples in a row gave no image to train on; the last error: {error}"
                 )
+
+
+def _unfit(sample: Sample, face: AlignedFace, classes: Classes | None) -> str | None:
+    """Why a sample is not trained on; None: it is."""
+    if face.status != Status.OK:
+        return f"{face.error} ({face.status})"
+    if classes is not None and classes.label_of(sample) is None:
+        return f"sample {sample.key} is of none of the classes by {classes.source}"
+    return None
+
+
+def labels_of(samples: Sequence[Sample], classes: Classes | None) -> Tensor | None:
+    """One-hot labels [N, n] of samples that are each of one of these classes; None without classes."""
+    if classes is None:
+        return None
+    labels = [classes.label_of(sample) for sample in samples]
+    return torch.stack([label for label in labels if label is not None])
 
 
 def _result(future: Future[list[AlignedFace]]) -> AlignedFace:
@@ -142,32 +168,38 @@ def vector(sample: Sample, z_dim: int) -> Tensor:
 
 
 def first_images(
-    stream: SampleStream, n: int, settings: AlignSettings, z_dim: int = 0
-) -> tuple[Tensor, Tensor | None]:
-    """At most ``n`` images of one epoch in stored order, to validate on: [N, 3, h, w], and their z.
+    stream: SampleStream,
+    n: int,
+    settings: AlignSettings,
+    z_dim: int = 0,
+    classes: Classes | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """At most ``n`` images of one epoch in stored order, to validate on: [N, 3, h, w], their z and labels.
 
     Raises:
         ConfigError: there is none.
     """
-    images, vectors = [], []
+    images, samples = [], []
     for sample in _one_epoch(stream):
         face = align_sample(sample, settings)[0]
-        if face.image_u8 is not None:
+        if face.image_u8 is not None and _unfit(sample, face, classes) is None:
             pixels = torch.tensor(face.image_u8)  # a copy: the array may be read-only
             images.append(pixels.permute(2, 0, 1).float() / 127.5 - 1)
-            vectors += [vector(sample, z_dim)] if z_dim else []
+            samples.append(sample)
         if len(images) == n:
             break
     if not images:
         share = stream.config.held_out_share
-        reasons = "; ".join(stream.broken.values()) or "they hold no image"
+        of = "" if classes is None else f" of the classes by {classes.source}"
+        reasons = "; ".join(stream.broken.values()) or f"they hold no image{of}"
         reasons += f", or none in that share; pass more than --held-out-share {share:g}" * (
             share > 0
         )
         raise ConfigError(
             f"nothing to validate on in {redact(stream.config.urls[0])} and its like: {reasons}"
         )
-    return torch.stack(images), torch.stack(vectors) if z_dim else None
+    z = torch.stack([vector(sample, z_dim) for sample in samples]) if z_dim else None
+    return torch.stack(images), z, labels_of(samples, classes)
 
 
 def _one_epoch(stream: SampleStream) -> Iterator[Sample]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pipeline.config import CLUSTER, setting
 from pipeline.errors import ConfigError
+from pipeline.training.classes import Classes
 from pipeline.training.stream import StreamConfig
 
 if TYPE_CHECKING:
@@ -30,8 +31,12 @@ class Trainer(Protocol):
     @property
     def device(self) -> torch.device: ...
     def need(self) -> Need | None: ...  # memory of a batch; None: not known
-    def step(self, images: Tensor, z: Tensor | None = None) -> dict[str, float]: ...
-    def validate(self, images: Tensor, z: Tensor | None = None) -> Validation: ...
+    def step(
+        self, images: Tensor, z: Tensor | None = None, labels: Tensor | None = None
+    ) -> dict[str, float]: ...
+    def validate(
+        self, images: Tensor, z: Tensor | None = None, labels: Tensor | None = None
+    ) -> Validation: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
     def save(self, path: Path, notes: str) -> None: ...
@@ -87,6 +92,7 @@ class LoopConfig:
     batch_size: int = 1  # images on each worker
     seed: int = 0
     z_dim: int = 0  # of the vectors that samples carry as .npy; 0: none is wanted
+    classes: Classes | None = None  # of a generator that draws by class
     rendered: RenderConfig | None = None  # what is drawn instead of reading shards
     n_held_out: int = setting(64, "Images to validate on.", DATA, least=1)
     align: Literal["none", "face"] = setting(
@@ -111,6 +117,7 @@ class LoopConfig:
     def stream(self, urls: tuple[str, ...], worker: int = 0, n_workers: int = 1) -> StreamConfig:
         """What one worker reads of these shards to train on."""
         fields = frozenset({"npy"} if self.z_dim else ())
+        fields |= {self.classes.field} if self.classes else set()
         share = self.held_out_share
         return StreamConfig(urls, self.seed, worker, n_workers, self.chunk, fields, share)
 

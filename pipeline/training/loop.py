@@ -28,6 +28,9 @@ from pipeline.training.stream import Position, SampleStream
 LAST, BEST, BAD_BATCH = "last.safetensors", "best.safetensors", "not_finite.{}.pt"
 TELL_WITHOUT_GAIN = 3  # validations
 
+# Images that are never trained on, with their z and their labels, where those are wanted.
+HeldOut = tuple[Tensor, Tensor | None, Tensor | None]
+
 
 def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
     """Train to the end, from wherever the last run in ``config.out`` stopped.
@@ -78,7 +81,7 @@ def train(trainer: Trainer, config: LoopConfig, notes: str) -> None:
 
 def _after(
     trainer: Trainer,
-    held_out: tuple[Tensor, Tensor | None],
+    held_out: HeldOut,
     folder: Path,
     progress: _Progress,
     record: TrainingLogger | NullLogger,
@@ -93,14 +96,12 @@ def _after(
         _save(trainer, folder, progress, notes)
 
 
-def _held_out(
-    config: LoopConfig, settings: AlignSettings, device: torch.device
-) -> tuple[Tensor, Tensor | None]:
+def _held_out(config: LoopConfig, settings: AlignSettings, device: torch.device) -> HeldOut:
     if config.rendered is not None:
         shape = config.n_held_out, settings.height, config.z_dim
-        return rendered.held_out(config.rendered, *shape, device)
+        return *rendered.held_out(config.rendered, *shape, device), None
     stream = SampleStream(config.held_out_stream())
-    return first_images(stream, config.n_held_out, settings, config.z_dim)
+    return first_images(stream, config.n_held_out, settings, config.z_dim, config.classes)
 
 
 def _source(
@@ -110,7 +111,8 @@ def _source(
     of = config.stream(config.shards, parallel.rank(), parallel.n_workers())
     if config.rendered is None:
         stream = SampleStream(of, begin)
-        return stream, Batches(stream, config.batch_size, settings, config.z_dim)
+        wanted = config.z_dim, config.classes
+        return stream, Batches(stream, config.batch_size, settings, *wanted)
     drawn = RenderedStream(of, begin)
     shape = config.batch_size, settings.height, config.z_dim
     return drawn, RenderedBatches(drawn, *shape, device)
@@ -142,7 +144,7 @@ def _is_time(progress: _Progress, config: LoopConfig, device: torch.device) -> b
 
 def _validate(
     trainer: Trainer,
-    held_out: tuple[Tensor, Tensor | None],
+    held_out: HeldOut,
     folder: Path,
     progress: _Progress,
     record: TrainingLogger | NullLogger,
@@ -178,10 +180,11 @@ def _record(
 
 def _step(trainer: Trainer, batch: Batch, folder: Path) -> dict[str, float]:
     try:
-        return trainer.step(batch.images, batch.z)
+        return trainer.step(batch.images, batch.z, batch.labels)
     except NotFinite as error:
         path = folder / BAD_BATCH.format(parallel.rank())
-        torch.save({"images": batch.images, "z": batch.z, "keys": list(batch.keys)}, path)
+        kept = {"images": batch.images, "z": batch.z, "labels": batch.labels}
+        torch.save(kept | {"keys": list(batch.keys)}, path)
         raise NotFinite(
             f"{error}; training stopped, and that update was not made. The batch is in {path}: look at it, "
             "or begin with the last checkpoint and a lower learning rate in another --out"

@@ -86,6 +86,12 @@ def claim(folder: Path, settings: Mapping[str, Any], may_differ: frozenset[str])
         raise ConfigError(f"cannot write to {folder}: {error}") from None
 
 
+def settings(folder: Path) -> dict[str, Any]:
+    """Those of the run that :func:`claim` would go on; {} where none is there."""
+    path = folder / SETTINGS
+    return _settings(path) if path.exists() and (folder / STATE).exists() else {}
+
+
 def _settings(path: Path) -> dict[str, Any]:
     try:
         found = strict_json.parsed(path.read_bytes())

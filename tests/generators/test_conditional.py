@@ -54,10 +54,7 @@ def test_labels_that_do_not_fit_are_refused_in_a_sentence(tiny_generator, tmp_pa
     assert generator.estimate_latent_avg(20).shape == (16,)
     save_generator(tmp_path / "g.safetensors", generator)
     assert checkpoint.read_header(tmp_path / "g.safetensors").format_version == 3
-    with pytest.raises(
-        CheckpointError, match=r"draws by label \(conditional, c_dim 5\), which this"
-    ):
-        load_stylegan2(tmp_path / "g.safetensors")
+    assert load_stylegan2(tmp_path / "g.safetensors").c_dim == 5
     with pytest.raises(CheckpointError, match=r"it takes labels \(c_dim 5\)"):
         conversion.convert_generator(tmp_path / "g.safetensors", tmp_path / "g.pt")
 

@@ -126,9 +126,9 @@ def test_a_pickle_in_a_vector_is_refused(tmp_path, write_tar):
 
 
 def test_images_to_validate_on_come_in_stored_order(shard):
-    images, z = first_images(stream(shard, fields=frozenset({"npy"})), 7, SETTINGS, z_dim=2)
+    images, z, _ = first_images(stream(shard, fields=frozenset({"npy"})), 7, SETTINGS, z_dim=2)
     assert images.shape == (7, 3, 16, 16)
     assert z[:, 0].tolist() == [0, 1, 2, 3, 4, 6, 7]  # the broken one is left out
-    images, z = first_images(stream(shard), 100, SETTINGS)
+    images, z, _ = first_images(stream(shard), 100, SETTINGS)
     assert len(images) == 11
     assert z is None

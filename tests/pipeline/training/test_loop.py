@@ -62,7 +62,7 @@ class Stop(Exception):
 class Interrupted(DistillationTrainer):
     """A trainer that is stopped in its fifth batch, after a checkpoint and some more."""
 
-    def step(self, images, z=None):
+    def step(self, images, z=None, labels=None):
         if self.global_step == 4:
             raise Stop
         return super().step(images, z)
@@ -106,7 +106,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(config, tmp_path):
 class Signalled(DistillationTrainer):
     """A trainer that Ctrl-C comes to in the middle of its fifth batch."""
 
-    def step(self, images, z=None):
+    def step(self, images, z=None, labels=None):
         if self.global_step == 4:
             os.kill(os.getpid(), signal.SIGINT)
         return super().step(images, z)
@@ -165,7 +165,7 @@ def test_a_checkpoint_comes_by_time_too(config, tmp_path):
 class Worse(DistillationTrainer):
     """A trainer whose validations say that it gets worse and worse."""
 
-    def validate(self, images, z=None):
+    def validate(self, images, z=None, labels=None):
         return replace(super().validate(images, z), score=float(self.global_step))
 
 
@@ -251,7 +251,7 @@ def test_tensorboard_shows_scalars_and_pictures(config, tmp_path):
 @pytest.mark.slow
 def test_no_number_stops_it_and_keeps_the_batch(config, tmp_path):
     class Poisoned(DistillationTrainer):
-        def step(self, images, z=None):
+        def step(self, images, z=None, labels=None):
             if self.global_step == 4:
                 images = images.clone()
                 images[1] = torch.nan

@@ -61,7 +61,7 @@ def test_held_out_portraits_are_those_of_a_shard(tmp_path):
     shards._write_shard(path, 6, SIZE, "aligned", 4 * shards.SEED_STRIDE)
     stream = SampleStream(StreamConfig((str(path),), fields=FIELDS))
     settings = AlignSettings("none", "largest", SIZE, SIZE)
-    images, z = first_images(stream, 4, settings, N_PARAMETERS)
+    images, z, _ = first_images(stream, 4, settings, N_PARAMETERS)
     config, cpu = RenderConfig(held_out_seed=4), torch.device("cpu")
     drawn, drawn_from = rendered.held_out(config, 4, SIZE, N_PARAMETERS, cpu)
     assert torch.equal(z, drawn_from)

@@ -152,6 +152,6 @@ def test_a_share_without_a_sample_is_said(shards):
 
 def test_pixels_of_a_read_only_array_are_no_warning(shards, recwarn):
     stream = SampleStream(StreamConfig(shards([1])))
-    images, _ = first_images(stream, 1, AlignSettings("none", "largest", 16, 16))
+    images, _, _ = first_images(stream, 1, AlignSettings("none", "largest", 16, 16))
     assert images.shape == (1, 3, 16, 16)
     assert not recwarn.list
