@@ -1,9 +1,11 @@
 """Time and memory of `--refine` at a published size, beside the five steps before it, in one run.
 
     python -m benchmarks.refinement [--resolution 1024] [--batch 1] [--device cuda] [--precision fp16]
+    python -m benchmarks.refinement --demo
 
 Random weights, the shape of ReStyle-pSp for FFHQ. How close it comes, weights that were learned tell
-(`python -m benchmarks.quality`); how long it takes, these tell as well.
+(`python -m benchmarks.quality`); how long it takes, these tell as well. The second form takes the demo's
+model and a batch of 16 portraits, and times the presets `fast` and `best` as a whole.
 """
 
 from __future__ import annotations
@@ -18,16 +20,19 @@ import torch
 
 from benchmarks.inversion import cpu_name, tell
 from benchmarks.quality.methods import best_seconds
-from encoders import ReStyle
+from encoders import ReStyle, load_inverter
 from encoders.execution import CudaGraph
 from encoders.refinement import Refiner
 from encoders.style_encoder import StyleEncoder, StyleEncoderConfig
 from generators import Generator, GeneratorConfig
+from pipeline import portraits
+from pipeline.config import REFINE
 
 FEW, MORE = (
     2,
     5,
 )  # steps of two refinements, whose difference is the time of a step without what surrounds it
+N_PORTRAITS, SEED = 16, 2_000_000_011
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -38,6 +43,30 @@ def model(args: argparse.Namespace) -> ReStyle:
     made = ReStyle(encoder, generator, torch.zeros(512), (256, 256), args.precision)
     made.folds = True
     return made.to(args.device).eval().requires_grad_(False)
+
+
+def presets(args: argparse.Namespace) -> dict[str, object]:
+    """Of the demo's model: what `--refine fast` and `best` take, in units of the five steps before."""
+    made = load_inverter("demo", device=args.device, precision=args.precision)
+    z = portraits.sample(N_PORTRAITS, SEED)
+    images = portraits.render(z, made.input_size[0], "aligned").to(args.device)
+    device = torch.device(args.device)
+    five = best_seconds(lambda: made.invert(images, 5), device, args.runs)
+    found = made.invert(images, 5)
+    taken = {}
+    for name, n in REFINE.items():
+        refiner = Refiner(made, n)
+        refiner.capture = CudaGraph if args.device != "cpu" else None
+        taken[f"{name}_over_five"] = (
+            1 + best_seconds(partial(refiner, found), device, args.runs) / five
+        )
+    return {
+        "device": _name(args.device),
+        "threads": torch.get_num_threads(),
+        "batch": N_PORTRAITS,
+        "five_steps_s": five / N_PORTRAITS,
+        **taken,
+    }
 
 
 def measure(args: argparse.Namespace) -> dict[str, object]:
@@ -55,7 +84,7 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
         taken[n] = best_seconds(partial(refiner, found), device, args.runs) / args.batch
     step = (taken[MORE] - taken[FEW]) / (MORE - FEW)
     return {
-        "device": cpu_name() if args.device == "cpu" else torch.cuda.get_device_name(),
+        "device": _name(args.device),
         "threads": torch.get_num_threads(),
         **{name: getattr(args, name) for name in ("resolution", "batch", "precision")},
         "five_steps_s": five,
@@ -64,6 +93,10 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
         "step_over_five": step / five,
         "memory_gib": _memory(args.device),
     }
+
+
+def _name(device: str) -> str:
+    return cpu_name() if device == "cpu" else torch.cuda.get_device_name()
 
 
 def _memory(device: str) -> float:
@@ -80,9 +113,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--results", type=Path, default=RESULTS / "refinement_cpu.json")
+    parser.add_argument("--demo", action="store_true")
+    parser.add_argument("--results", type=Path)
     args = parser.parse_args(argv)
-    tell(measure(args), args.results)
+    name = "refinement_demo.json" if args.demo else "refinement_cpu.json"
+    tell(presets(args) if args.demo else measure(args), args.results or RESULTS / name)
 
 
 if __name__ == "__main__":

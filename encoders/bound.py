@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generators import Generator, claims
+from generators import StyleBasedGenerator, claims
 
 N_SAMPLES = 8192  # of the mapping, behind mean and axes
 N_AT_ONCE = 1024
@@ -91,7 +91,7 @@ class Bound(nn.Module):
         return {f"bound.{name}": t for name, t in {**self.tensors(), "limit": limit}.items()}
 
 
-def of_generator(generator: Generator, limit: float, is_kept: bool = False) -> Bound:
+def of_generator(generator: StyleBasedGenerator, limit: float, is_kept: bool = False) -> Bound:
     """The bound along the axes of a generator's W: on every machine the same but for the last bits."""
     mapping = copy.deepcopy(generator.mapping).to("cpu", torch.float64)
     source = torch.Generator().manual_seed(0)
@@ -127,7 +127,7 @@ def from_file(limit: Any, tensors: Mapping[str, Tensor], w_dim: int) -> Bound:
     return bound
 
 
-def chosen(kept: Bound | None, limit: float | None, generator: Generator) -> Bound | None:
+def chosen(kept: Bound | None, limit: float | None, generator: StyleBasedGenerator) -> Bound | None:
     """The bound of a model: the file's own, or with another limit; 0 is none at all.
 
     Args:

@@ -56,6 +56,8 @@ def use(path: str | os.PathLike) -> Use:
     if path.suffix == ".pkl":
         return Use("generator")
     content = checkpoint.load_pt(path, mapped=True)
+    if nvidia_stylegan3.is_stylegan3(content):
+        return Use("generator")
     if "g_ema" in content or "state_dict" not in content:
         return Use("generator" if "g_ema" in content else "network that measures")
     published_one = published.describe(content, str(path))
@@ -64,6 +66,8 @@ def use(path: str | os.PathLike) -> Use:
 
 
 def _use_of_ours(header: checkpoint.Header, tensors: dict[str, Tensor], path: Path) -> Use:
+    if header.kind == "generator":
+        return Use("generator")
     if header.kind != "inverter":
         return Use(header.kind)
     held = inverter_file.contents(header, tensors, path)
@@ -113,7 +117,7 @@ def _ours(path: Path) -> dict[str, str]:
     elif header.kind == "generator":
         config = config_of(header, path)
         checkpoint.restore(lambda: kinds.make(config), tensors, str(path))
-        facts |= _generator(config) | {"needs": _needs(config)}
+        facts |= _generator(config) | {"needs": TO_INVERT}
     elif header.kind == "direction":
         facts |= {name[:MAX_SHOWN]: _text(value) for name, value in header.config.items()}
         facts["needs"] = (
@@ -166,15 +170,8 @@ def _nvidia(path: Path) -> dict[str, str]:
         **_generator(config),
         "parameters": _parameters(sum(math.prod(t.shape) for t in tensors.values())),
         "latent average": "yes",
-        "needs": _needs(config),
+        "needs": TO_INVERT,
     }
-
-
-def _needs(config: AnyConfig) -> str:
-    reason = kinds.unfit_for_inversion(config)
-    return (
-        TO_INVERT if reason is None else f"nothing else; no encoder takes a generator {reason} yet"
-    )
 
 
 def _foreign(path: Path) -> dict[str, str]:
@@ -197,7 +194,7 @@ def _foreign(path: Path) -> dict[str, str]:
             **_generator(shape),
             "parameters": _parameters(_count(tensors)),
             "latent average": "yes",
-            "needs": _needs(shape),
+            "needs": TO_INVERT,
         }
     use = auxiliary.use_of(content)
     if use is None:

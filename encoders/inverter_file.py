@@ -21,7 +21,7 @@ from encoders.restyle import Parts, ReStyle
 from encoders.style_encoder import StyleEncoder, StyleEncoderConfig
 from encoders.unet import UNet, UNetConfig
 from encoders.view import MAX_PIXELS, View
-from generators import Generator, GeneratorConfig, claims, kinds, load_stylegan2
+from generators import StyleBasedGenerator, claims, kinds, load_generator
 from generators.files import addresses, checkpoint, download
 from generators.files.checkpoint import CheckpointError
 from generators.precision import Precision, dtype_of
@@ -49,7 +49,7 @@ class Contents:
     """What an inverter file of ours holds."""
 
     encoder: UNet | StyleEncoder
-    generator: Generator | None  # None: it refers to one, or another takes its place
+    generator: StyleBasedGenerator | None  # None: it refers to one, or another takes its place
     reference: GeneratorReference | None
     latent_avg: Tensor
     input_size: tuple[int, int]
@@ -96,7 +96,7 @@ def load_inverter(
         raise CheckpointError(
             f"{path} ends in neither .safetensors nor .pt, the inverter files that can be read"
         )
-    other = load_stylegan2(generator) if generator is not None else None
+    other = load_generator(generator) if generator is not None else None
     load = _load_ours if path.suffix == ".safetensors" else published.load
     parts = load(path, other)
     _require_fit(parts, path, generator)
@@ -108,7 +108,7 @@ def load_inverter(
 
 
 def load_encoder(
-    path: str | os.PathLike, generator: Generator
+    path: str | os.PathLike, generator: StyleBasedGenerator
 ) -> tuple[UNet | StyleEncoder, Bound | None]:
     """The encoder of an inverter file and its bound, to train it on with this generator.
 
@@ -171,7 +171,7 @@ def save_inverter(
     checkpoint.save(path, header, tensors)
 
 
-def _load_ours(path: Path, generator: Generator | None) -> Parts:
+def _load_ours(path: Path, generator: StyleBasedGenerator | None) -> Parts:
     header, tensors = checkpoint.load(path, kind="inverter")
     held = contents(header, tensors, path, generator is None)
     if held.reference is not None:
@@ -204,7 +204,7 @@ def contents(
             w_dim = latent_avg.shape[-1] if latent_avg.ndim else 0
             bound = bounds.from_file(config["bound"], _below(tensors, _BOUND), w_dim)
         if with_generator and "generator" in config:
-            own = GeneratorConfig(**config["generator"])
+            own = kinds.config_from(config["generator"])
         elif with_generator:
             reference = GeneratorReference(**config["generator_reference"])
     except (TypeError, ValueError, KeyError) as error:
@@ -214,7 +214,7 @@ def contents(
     if own is not None:
         shape = own
         ours = _below(tensors, _GENERATOR)
-        generator = checkpoint.restore(lambda: Generator(shape), ours, str(path))
+        generator = checkpoint.restore(lambda: kinds.make(shape), ours, str(path))
     held = Contents(encoder, generator, reference, latent_avg, (height, width), view, bound)
     if generator is not None:
         _require_fit(Parts(encoder, generator, latent_avg, held.input_size, view), path, "in it")
@@ -234,14 +234,14 @@ def _maker(config: dict[str, Any]) -> Callable[[], UNet | StyleEncoder]:
     return lambda: StyleEncoder(published_one)
 
 
-def _referred(reference: GeneratorReference, path: Path) -> Generator:
+def _referred(reference: GeneratorReference, path: Path) -> StyleBasedGenerator:
     """The generator that an inverter file refers to."""
     # What a file names is opened where it is on this machine, and never asked for elsewhere.
     if addresses.is_address(reference.name):
         raise CheckpointError(
             f"{path} names the address of its generator, which is not followed; pass the generator itself"
         )
-    generator = load_stylegan2(reference.name)
+    generator = load_generator(reference.name)
     digest = checkpoint.tensors_sha256(generator.state_dict())
     if digest != reference.sha256:
         raise CheckpointError(
@@ -254,11 +254,6 @@ def _referred(reference: GeneratorReference, path: Path) -> Generator:
 
 def _require_fit(parts: Parts, path: Path, generator: str | os.PathLike | None) -> None:
     predicted, taken = parts.encoder.config, parts.generator
-    if reason := kinds.unfit_for_inversion(taken.config):
-        raise CheckpointError(
-            f"{path} is for a generator {reason}, which this release cannot invert into; pass an inverter of "
-            "a StyleGAN2"
-        )
     if (predicted.n_styles, predicted.w_dim) != (taken.n_styles, taken.w_dim):
         raise CheckpointError(
             f"{path} predicts {predicted.n_styles} style vectors of {predicted.w_dim}, but the "

@@ -51,7 +51,7 @@ class Networks:
     """The two networks of a model as functions of one tensor, their weights at hand."""
 
     encode: Callable[[Tensor], Tensor]  # [N, 6 or 3, h, w] -> style deltas [N, n_styles, w_dim]
-    synthesize: Callable[[Tensor], Tensor]  # latents [N, n_styles, w_dim] -> images [N, 3, H, W]
+    synthesize: Callable[..., Tensor]  # latents [N, n_styles, w_dim] -> images [N, 3, H, W]
     dtype: torch.dtype  # that the encoder takes
     average_image: Tensor  # where they start, as the encoder sees it, [3, h, w] float32
 

@@ -2,7 +2,8 @@
 
 Such a file is a dict of `state_dict` (`encoder.*`, `decoder.*`), `opts` (a dict or Namespace) and
 `latent_avg` ([n_styles, 512], [1, 512] or [512]). Written by github.com/yuval-alaluf/restyle-encoder,
-github.com/eladrich/pixel2style2pixel and github.com/omertov/encoder4editing.
+github.com/eladrich/pixel2style2pixel and github.com/omertov/encoder4editing, whose decoder is rosinality's
+StyleGAN2, and by github.com/yuval-alaluf/stylegan3-editing, whose decoder has NVIDIA's names.
 """
 
 from __future__ import annotations
@@ -27,15 +28,17 @@ from encoders.style_encoder import (
     StyleEncoderConfig,
 )
 from encoders.view import CARS, EVERYTHING, View
-from generators import Generator, GeneratorConfig, claims
+from generators import StyleBasedGenerator, claims, kinds
 from generators.files import checkpoint, nvidia_stylegan3, rosinality
 from generators.files.checkpoint import CheckpointError
+from generators.kinds import AnyConfig
+from generators.stylegan3_config import StyleGAN3Config
 
 # The first convolution of either backbone; its input channels tell ReStyle from pSp and e4e.
 _FIRST_LAYERS = ("input_layer.0.weight", "conv1.weight")
 _E4E_TYPES = ("Encoder4Editing", "SingleStyleCodeEncoder")
 _CAR_RESOLUTION = 512
-_USUAL_STEPS = 5
+_USUAL_STEPS, _USUAL_STEPS_STYLEGAN3 = 5, 3
 _MAX_DIGITS = 9  # of the number of a style
 _MAX_STEPS = 1000  # more than anybody trained for
 _FFHQ_STYLES = 18  # that the first pSp and e4e encoders predict, whatever the generator
@@ -46,7 +49,7 @@ class Description:
     """What a published file says of itself, in its settings and its tensors' shapes."""
 
     encoder: StyleEncoderConfig
-    generator: GeneratorConfig
+    generator: AnyConfig
     input_size: tuple[int, int]  # height and width that the encoder sees
     view: View  # the part of a generated image that is the picture
     from_average: bool  # latent_avg is added to what the encoder predicts
@@ -61,7 +64,7 @@ class Description:
         return "e4e" if self.encoder.type in _E4E_TYPES else "pSp"
 
 
-def load(path: str | os.PathLike, generator: Generator | None = None) -> Parts:
+def load(path: str | os.PathLike, generator: StyleBasedGenerator | None = None) -> Parts:
     """Read a published encoder strictly.
 
     Args:
@@ -75,7 +78,7 @@ def load(path: str | os.PathLike, generator: Generator | None = None) -> Parts:
 
 
 def from_content(
-    content: Mapping[str, Any], source: str, generator: Generator | None = None
+    content: Mapping[str, Any], source: str, generator: StyleBasedGenerator | None = None
 ) -> Parts:
     """`load` for what such a file holds; `source` names it in errors."""
     encoder_state, decoder_state = split(content, source)
@@ -123,12 +126,7 @@ def describe(content: Mapping[str, Any], source: str) -> Description:
             f"{source} has {content_type}; the known types are {', '.join(ENCODERS)}"
         )
     encoder_state, decoder_state = split(content, source)
-    if nvidia_stylegan3.is_stylegan3(decoder_state):
-        raise CheckpointError(
-            f"{source} is an encoder for StyleGAN3, which this release cannot invert with; pass one for "
-            "StyleGAN2"
-        )
-    generator, _ = rosinality.convert(decoder_state, source)
+    generator, _ = _decoder(decoder_state, source)
     channels = _channels(kind, encoder_state, source)
     # Single-pass models come with a flag; ReStyle's loop starts at the average in any case.
     from_average = channels == RESTYLE or bool(settings.get("start_from_latent_avg", True))
@@ -136,7 +134,8 @@ def describe(content: Mapping[str, Any], source: str) -> Description:
     is_cars = (
         isinstance(dataset, str) and "cars" in dataset and generator.resolution == _CAR_RESOLUTION
     )
-    n_steps = _USUAL_STEPS
+    is_stylegan3 = isinstance(generator, StyleGAN3Config)
+    n_steps = _USUAL_STEPS_STYLEGAN3 if is_stylegan3 else _USUAL_STEPS
     if isinstance(trained_for, int) and 1 <= trained_for <= _MAX_STEPS:
         n_steps = trained_for
     try:
@@ -167,7 +166,7 @@ def _channels(kind: str, state: Mapping[str, Tensor], source: str) -> int:
     return n_channels if n_channels in allowed else allowed[0]  # loading names the misshapen tensor
 
 
-def _n_styles(state: Mapping[str, Tensor], generator: GeneratorConfig) -> int:
+def _n_styles(state: Mapping[str, Tensor], generator: AnyConfig) -> int:
     """Styles that the encoder predicts: its heads, or the outputs of its one linear layer."""
     n = len({_head(key) for key in state} - {None})
     linear = state.get("linear.weight")
@@ -206,18 +205,30 @@ def _encoder(config: StyleEncoderConfig, state: Mapping[str, Tensor], source: st
     return encoder.eval().requires_grad_(False)
 
 
-def _generator(state: Mapping[str, Tensor], source: str) -> Generator:
-    config, tensors = rosinality.convert(state, source)
-    return checkpoint.restore(lambda: Generator(config), tensors, source)
+def _decoder(state: Mapping[str, Tensor], source: str) -> tuple[AnyConfig, dict[str, Tensor]]:
+    """The generator's config and our names of its tensors, from what is below `decoder.`."""
+    if nvidia_stylegan3.is_stylegan3(state):
+        return nvidia_stylegan3.convert(state, source)
+    return rosinality.convert(state, source)
+
+
+def _generator(state: Mapping[str, Tensor], source: str) -> StyleBasedGenerator:
+    config, tensors = _decoder(state, source)
+    return checkpoint.restore(lambda: kinds.make(config), tensors, source)
 
 
 def _latent_avg(
-    content: Mapping[str, Any], description: Description, generator: Generator, source: str
+    content: Mapping[str, Any],
+    description: Description,
+    generator: StyleBasedGenerator,
+    source: str,
 ) -> Tensor:
     """What the first prediction is added to, [n_styles, 512] or [512]."""
     if not description.from_average:
         return torch.zeros(generator.w_dim)
     average = content.get("latent_avg")
+    if average is None and isinstance(description.generator, StyleGAN3Config):
+        return generator.latent_avg  # which such a file calls mapping.w_avg, and has in any case
     if average is None:
         warnings.warn(
             f"{source} has no latent_avg; computed it from 10,000 samples of seed 0", stacklevel=3

@@ -18,7 +18,7 @@ from encoders.loop import Inversion, Networks, require_arguments
 from encoders.style_encoder import SINGLE_PASS, StyleEncoder
 from encoders.unet import UNet
 from encoders.view import EVERYTHING, View
-from generators import Generator
+from generators import StyleBasedGenerator
 from generators.derived import Derived
 from generators.precision import Precision, dtype_of, float32_products
 
@@ -28,7 +28,7 @@ class Parts:
     """What a checkpoint holds or names: the arguments of `ReStyle` but for the precision."""
 
     encoder: UNet | StyleEncoder
-    generator: Generator
+    generator: StyleBasedGenerator
     latent_avg: Tensor  # [n_styles, w_dim] or [w_dim]
     input_size: tuple[int, int]  # height and width that the encoder sees
     view: View = EVERYTHING
@@ -58,7 +58,7 @@ class ReStyle(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,  # [N, 6, h, w] -> style deltas [N, n_styles, w_dim]
-        generator: Generator,  # draws the reconstructions, with its stored noise
+        generator: StyleBasedGenerator,  # draws the reconstructions, with its stored noise
         latent_avg: Tensor,  # where the loop starts, [n_styles, w_dim] or [w_dim] for all styles
         input_size: tuple[int, int],  # height and width that the encoder sees
         precision: Precision = "fp32",  # of encoder and synthesis
@@ -179,10 +179,20 @@ class ReStyle(nn.Module):
             return self.encoder(x).float()
         return networks.encode(x.to(networks.dtype)).float()
 
-    def draw(self, latents: Tensor, networks: Networks | None = None) -> Tensor:
-        """Latents [N, n_styles, w_dim] -> images [N, 3, H, W] float32, what the view shows."""
+    def draw(
+        self,
+        latents: Tensor,
+        networks: Networks | None = None,
+        transform: Tensor | None = None,
+    ) -> Tensor:
+        """Latents [N, n_styles, w_dim] -> images [N, 3, H, W] float32, what the view shows.
+
+        Args:
+            transform: of a StyleGAN3's content, [3, 3] or [N, 3, 3]; see `StyleGAN3Synthesis.forward`.
+        """
         synthesize = self.generator.synthesis if networks is None else networks.synthesize
-        return self.view.of(synthesize(latents))
+        moved = {} if transform is None else {"transform": transform}
+        return self.view.of(synthesize(latents, **moved))
 
     def to_input(self, images: Tensor) -> Tensor:
         """Images of any size -> [N, 3, h, w] at the encoder's input size.

@@ -70,7 +70,7 @@ def load_generator(path: str | os.PathLike) -> StyleBasedGenerator:
 
 
 def load_stylegan2(path: str | os.PathLike) -> Generator:
-    """A generator that encoders, inversion, edits and training know: a StyleGAN2.
+    """A generator that can be trained on: a StyleGAN2.
 
     Args:
         path: as for :func:`load_generator`.
@@ -79,11 +79,10 @@ def load_stylegan2(path: str | os.PathLike) -> Generator:
         CheckpointError: as there, and for any other kind.
     """
     generator = load_generator(path)
-    reason = kinds.unfit_for_inversion(generator.config)
+    reason = kinds.unfit_for_training(generator.config)
     if reason is not None or not isinstance(generator, Generator):
         raise CheckpointError(
-            f"{path} is a generator {reason}, which this release can draw with and convert, but not invert, "
-            "edit or train; pass a StyleGAN2"
+            f"{path} is a generator {reason}, which this release can use but not train; pass a StyleGAN2"
         )
     return generator
 

@@ -90,15 +90,19 @@ class Delta:
             for name, each in self.factors.items()
         }
 
-    def draw(self, synthesis: nn.Module, w_plus: Tensor) -> Tensor:
-        """Latents [N, n_styles, w_dim] -> images [N, 3, H, W], as the changed synthesis draws them."""
+    def draw(self, synthesis: nn.Module, w_plus: Tensor, **named: Any) -> Tensor:
+        """Latents [N, n_styles, w_dim] -> images [N, 3, H, W], as the changed synthesis draws them.
+
+        Args:
+            named: what else the synthesis takes.
+        """
         changed = self.weights(synthesis)
         for weight in changed.values():
             # Nothing is kept of weights that may be trained (`generators.derived`): these are gone after the
             # call, and the next ones may lie at the same place in memory.
             if not weight.requires_grad and not weight.is_inference():
                 weight.requires_grad_()
-        return functional_call(synthesis, changed, (w_plus,))
+        return functional_call(synthesis, changed, (w_plus,), named)
 
     def to(self, device: torch.device) -> Delta:
         """The same on a device."""

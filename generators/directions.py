@@ -26,7 +26,10 @@ from torch import Tensor
 
 from generators.files import checkpoint
 from generators.files.checkpoint import CheckpointError, Header
+from generators.style_based import StyleBasedGenerator
 from generators.stylegan2 import Generator
+from generators.stylegan3 import StyleGAN3Generator
+from generators.stylegan3_config import N_LAYERS
 
 KIND = "direction"
 DEMO = Path(str(resources.files("generators") / "weights" / "directions"))
@@ -191,7 +194,7 @@ def save(path: str | os.PathLike, direction: Tensor, about: dict[str, Any], note
     checkpoint.save(path, Header(KIND, about, notes=notes), {"direction": direction})
 
 
-def sefa(generator: Generator, component: int, layers: Sequence[int]) -> Tensor:
+def sefa(generator: StyleBasedGenerator, component: int, layers: Sequence[int]) -> Tensor:
     """Closed-form factorisation (SeFa, arXiv 2007.06600, equation 7), [n_styles, w_dim] float32.
 
     The direction of unit length along which the style vectors of some layers change their modulation
@@ -199,15 +202,16 @@ def sefa(generator: Generator, component: int, layers: Sequence[int]) -> Tensor:
     weights are brought to unit length first, as in the authors' code.
 
     Args:
-        layers: style vectors, counted from 0. (The last one colours only, and has no say.)
+        layers: style vectors, counted from 0. (The last one colours only, and has no say; neither has the
+            first of a StyleGAN3, which turns and shifts the input.)
 
     Raises:
         ValueError: no such component, or no layer with a convolution.
     """
-    convs = generator.synthesis.convs
-    weights = [convs[i].get_parameter("affine.weight").detach() for i in layers if i < len(convs)]
+    modulating = _modulating(generator)
+    weights = [modulating[i] for i in layers if i in modulating]
     if not weights:
-        raise ValueError(f"SeFa needs one of the layers 0 to {len(convs) - 1}")
+        raise ValueError(f"SeFa needs one of the layers {min(modulating)} to {max(modulating)}")
     if not 0 <= component < generator.w_dim:
         raise ValueError(f"SeFa has the components 0 to {generator.w_dim - 1} here")
     rows = torch.nn.functional.normalize(torch.cat(weights).double().cpu(), dim=1)
@@ -215,6 +219,16 @@ def sefa(generator: Generator, component: int, layers: Sequence[int]) -> Tensor:
     # The sign of an eigenvector is arbitrary; the same on every machine all the same.
     vector = vector * vector[vector.abs().argmax()].sign()
     return at_layers(vector.float().expand(generator.n_styles, -1), layers)
+
+
+def _modulating(generator: StyleBasedGenerator) -> dict[int, Tensor]:
+    """By style vector, the weight [channels, w_dim] that makes the modulation of a convolution of it."""
+    if isinstance(generator, StyleGAN3Generator):
+        convs, first = list(generator.synthesis.layers)[:N_LAYERS], 1
+    else:
+        assert isinstance(generator, Generator), "there are two kinds"
+        convs, first = list(generator.synthesis.convs), 0
+    return {first + i: conv.get_parameter("affine.weight").detach() for i, conv in enumerate(convs)}
 
 
 def at_layers(direction: Tensor, layers: Sequence[int]) -> Tensor:

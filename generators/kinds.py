@@ -20,6 +20,8 @@ def config_from(plain: Mapping[str, Any]) -> AnyConfig:
     Raises:
         TypeError, ValueError: it describes nothing that can be.
     """
+    if not isinstance(plain, Mapping):
+        raise TypeError(f"a generator's config must be an object, not {type(plain).__name__}")
     if plain.get("network") == NETWORK:
         return StyleGAN3Config.from_dict(dict(plain))
     return GeneratorConfig(**plain)
@@ -38,16 +40,20 @@ def format_version(config: AnyConfig) -> int:
     return checkpoint.WITH_OTHER_GENERATORS if is_new else checkpoint.FORMAT_VERSION
 
 
+def largest_map(config: AnyConfig) -> int:
+    """Numbers in the largest feature map of one image."""
+    if isinstance(config, StyleGAN3Config):
+        return max(layer.n_out * layer.target.size**2 for layer in config.layers)
+    return max(n * (4 << level) ** 2 for level, n in enumerate(config.channels))
+
+
 def name_of(config: AnyConfig) -> str:
     """The kind in a word, for people."""
     return f"StyleGAN3-{config.variant}" if isinstance(config, StyleGAN3Config) else "StyleGAN2"
 
 
-def unfit_for_inversion(config: AnyConfig) -> str | None:
-    """Why no encoder, edit or training takes such a generator yet; None: they do.
-
-    A clause that goes on from "a generator ...".
-    """
+def unfit_for_training(config: AnyConfig) -> str | None:
+    """Why such a generator is not trained on here, a clause behind "a generator"; None: it is."""
     if isinstance(config, StyleGAN3Config):
         return f"of StyleGAN3 ({name_of(config)})"
     return None

@@ -13,6 +13,7 @@ RESTYLE_HOME = "github.com/yuval-alaluf/restyle-encoder"
 PSP_HOME = "github.com/eladrich/pixel2style2pixel"
 E4E_HOME = "github.com/omertov/encoder4editing"
 ADA_HOME = "github.com/NVlabs/stylegan2-ada-pytorch"
+STYLEGAN3_EDITING_HOME = "github.com/yuval-alaluf/stylegan3-editing"
 STYLEGAN3_HOME = "github.com/NVlabs/stylegan3"
 MIT = "MIT, as its repository"
 NVIDIA = "NVIDIA Source Code License: research and evaluation, not commercial"
@@ -155,6 +156,11 @@ def _all() -> Iterator[Checkpoint]:
     )
     yield _E4E
     yield from (_of_domain(_E4E, word) for word in _DOMAINS)
+    for over, use in (("pSp", ""), ("e4e", ", for edits")):
+        yield replace(
+            _PSP, name=f"restyle_{over}_ffhq.pt", method=f"ReStyle over {over} for StyleGAN3{use}",
+            home=STYLEGAN3_EDITING_HOME, listed_as=f"ReStyle-{over} Human Faces", megabytes=805, takes="",
+        )  # fmt: skip
     yield _SINGLE_PSP
     for name, title, method in (
         ("psp_ffhq_frontalization.pt", "Face Frontalization", "pSp, turns a face to the front"),

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
@@ -31,6 +32,7 @@ from jobs.report import report
 from jobs.status import status
 from jobs.train import train
 from jobs.verify import verify
+from pipeline.errors import ConfigError
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -114,7 +116,8 @@ def _status() -> Any:
             return status
         text = str(error) if _can_be_mended(error) else unforeseen(error)
         if manner.as_json:
-            emit({"event": "error", "text": text})
+            with suppress(OSError, ConfigError):  # stderr still takes it
+                emit({"event": "error", "text": text})
         say(f"Error: {text}", err=True)
         return 2
 

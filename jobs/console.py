@@ -35,7 +35,7 @@ def print_inputs(plan: RunPlan) -> None:
     inputs = plan.inputs
     if inputs.n_photos:
         photos, shards = n_of(inputs.n_photos, "photo"), n_of(inputs.n_photo_shards, "shard")
-        say(f"{photos} where they lie, in {shards}")
+        say(f"{photos} in {shards}, read where {'it lies' if inputs.n_photos == 1 else 'they lie'}")
     say_unreadable(inputs.extensions)
     say_some(inputs.dangling, "link", "skipped {} to nothing, or to a folder that is read anyway: ")
     say_some(inputs.unreadable, "folder", "warning: skipped {} that cannot be looked into: ")
@@ -144,7 +144,7 @@ def warn_of_demo_model(plan: RunPlan, model: str) -> None:
     if model == "demo" and plan.tasks and not _are_rendered(plan):
         note(
             "note: the demo model only draws rendered portraits; for photos of real faces pass a published "
-            "checkpoint with --model (README, 'A published checkpoint')"
+            "checkpoint with --model (`restyle models` lists them)"
         )
 
 

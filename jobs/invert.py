@@ -94,7 +94,7 @@ def invert(
     if dry_run:
         console.print_plan(plan)
     else:
-        _execute(plan, cluster, config.model)
+        _execute(plan, cluster)
 
 
 def _tell(plan: RunPlan, model: str) -> None:
@@ -108,7 +108,7 @@ def _tell(plan: RunPlan, model: str) -> None:
     console.warn_of_demo_model(plan, model)
 
 
-def _execute(plan: RunPlan, cluster: ClusterConfig, model: str) -> None:
+def _execute(plan: RunPlan, cluster: ClusterConfig) -> None:
     """Run a plan and show how it goes; status 1 if shards failed."""
     from jobs import console, progress
     from pipeline.engine.run import execute
@@ -118,6 +118,5 @@ def _execute(plan: RunPlan, cluster: ClusterConfig, model: str) -> None:
     with progress.display(len(plan.pending)) as shown:
         summary = execute(plan, cluster, shown)
     console.print_summary(plan, summary, time.monotonic() - start)
-    console.warn_of_demo_model(plan, model)
     if summary.failures:
         sys.exit(1)

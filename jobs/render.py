@@ -32,7 +32,7 @@ def render(latents: str, out: str, **options: Any) -> None:
     from pipeline.editing import render
 
     config = flags.build(render.RenderConfig, options)
-    with tqdm(unit="row", desc="drawing") as bar:
+    with tqdm(unit="row", desc="drawing", delay=0.5) as bar:
         done = render.render(latents, out, config, bar.update)
     existing = f", {done.n_there} existed before" if done.n_there else ""
     without = f", {n_of(done.n_without, 'row')} without a latent" if done.n_without else ""

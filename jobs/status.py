@@ -57,13 +57,14 @@ def _print_some(label: str, urls: list[str]) -> None:
 
 def _print_run(run: Progress, is_running: bool) -> None:
     """What the last run says of itself."""
+    from jobs.console import n_of
     from pipeline.engine import stopwatch
 
     waited = stopwatch.sentence(run.busy_s)
     rate = speed(run.n_rows, run.seconds, "image")
     if not is_running:
         ended = run.state if run.state != "running" else "stopped without notice"
-        say(f"run:    {ended}, started {run.started}, {run.n_done} shards, {rate}")
+        say(f"run:    {ended}, started {run.started}, {n_of(run.n_done, 'shard')}, {rate}")
         if waited:
             say(f"        {waited}")
         if run.state != "finished":
@@ -76,7 +77,7 @@ def _print_run(run: Progress, is_running: bool) -> None:
     if waited:
         say(f"        {waited}")
     for item in run.begun[:N_LISTED]:
-        say(f"  {item.shard}: {item.n_rows} rows, {_span(item.seconds)}, on {item.worker}")
+        say(f"  {item.shard}: {n_of(item.n_rows, 'row')}, {_span(item.seconds)}, on {item.worker}")
     if len(run.begun) > N_LISTED:
         say(f"  and {len(run.begun) - N_LISTED} more")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -15,6 +16,7 @@ from generators.delta import Delta
 from generators.files import download
 from generators.files.addresses import is_address
 from generators.files.checkpoint import CheckpointError, tensors_sha256
+from generators.motion import Margins, expanded
 from generators.precision import float32_products
 from pipeline.config import MODEL, Precision, RunConfig, setting
 from pipeline.errors import ConfigError, OutOfMemory
@@ -193,11 +195,19 @@ class LatentRenderer:
         """[n_styles, w_dim] float32."""
         return self._model.latent_avg.cpu().numpy()
 
-    def draw(self, latents: np.ndarray, delta: Delta | None = None) -> list[np.ndarray]:
+    def draw(
+        self,
+        latents: np.ndarray,
+        delta: Delta | None = None,
+        transforms: np.ndarray | None = None,
+        margins: Margins | None = None,
+    ) -> list[np.ndarray]:
         """The pictures of latents [N, n_styles, w_dim], each [H, W, 3] uint8.
 
         Args:
             delta: what the generator is changed by for these, on this one's device; None: nothing.
+            transforms: of each picture of a StyleGAN3, [N, 3, 3]; None: as it is.
+            margins: that a StyleGAN3 is to draw beyond its picture; None: none.
 
         Raises:
             OutOfMemory: so many do not fit.
@@ -216,8 +226,12 @@ class LatentRenderer:
         pictures = []
         try:
             with torch.inference_mode(), float32_products(self._model.precision):
-                for chunk in torch.from_numpy(latents).float().split(self._batch_size):
-                    pictures += [to_u8(image) for image in self._drawn(chunk.to(device), delta)]
+                for first in range(0, len(latents), self._batch_size):
+                    some = slice(first, first + self._batch_size)
+                    chunk = torch.from_numpy(latents[some]).float().to(device)
+                    moved = None if transforms is None else transforms[some]
+                    drawn = framed(self._model, chunk, delta, moved, margins)
+                    pictures += [to_u8(image) for image in drawn]
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -227,10 +241,28 @@ class LatentRenderer:
             ) from None
         return pictures
 
-    def _drawn(self, latents: torch.Tensor, delta: Delta | None) -> torch.Tensor:
-        if delta is None:
-            return self._model.draw(latents)
-        return self._model.view.of(delta.draw(self._model.generator.synthesis, latents))
+
+def framed(
+    model: ReStyle,
+    latents: torch.Tensor,
+    delta: Delta | None = None,
+    transforms: np.ndarray | None = None,
+    margins: Margins | None = None,
+) -> torch.Tensor:
+    """Images [N, 3, H, W] of latents [N, n_styles, w_dim] on the model's device, at its precision.
+
+    Args:
+        delta, transforms, margins: as of `LatentRenderer.draw`.
+    """
+    synthesis: Callable[..., torch.Tensor] = model.generator.synthesis
+    if delta is not None:
+        synthesis = partial(delta.draw, model.generator.synthesis)
+    if margins is not None:
+        return expanded(synthesis, latents, margins, transforms)
+    if transforms is None:
+        return model.view.of(synthesis(latents))
+    moved = torch.from_numpy(transforms).float().to(latents.device)
+    return model.view.of(synthesis(latents, transform=moved))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -92,6 +92,26 @@ def tiny_inverter(make_inverter):
 
 
 @pytest.fixture(scope="session")
+def stylegan3_inverter(tmp_path_factory):
+    """Path of a small inverter (32 px) of a StyleGAN3-R whose answers differ from image to image."""
+    import torch
+
+    from encoders import ReStyle, UNet, UNetConfig, save_inverter
+    from generators import StyleGAN3Config, StyleGAN3Generator
+
+    torch.manual_seed(0)
+    small = {"channel_base": 128, "channel_max": 8, "z_dim": 8, "w_dim": 8, "output_scale": 6.0}
+    generator = StyleGAN3Generator(StyleGAN3Config.standard(32, "R", **small))
+    encoder = UNet(UNetConfig(32, 16, 8, widths=(8, 8, 8, 8)))
+    for parameter in encoder.parameters():
+        if not parameter.abs().sum():
+            torch.nn.init.normal_(parameter, std=0.05)
+    path = tmp_path_factory.mktemp("model") / "stylegan3.safetensors"
+    save_inverter(path, ReStyle(encoder, generator, torch.zeros(8), (32, 32)))
+    return path
+
+
+@pytest.fixture(scope="session")
 def lpips_files(parity, tmp_path_factory):
     """Paths of LPIPS's two files for AlexNet, with the published names and made-up weights."""
     import torch

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from encoders.restyle import ReStyle
-from generators import Generator
+from generators import StyleBasedGenerator
 from generators.precision import float32_products
 
 LARGE = 128  # pixels, above which fewer gradients are taken: each costs as much as an image's step
@@ -28,7 +28,7 @@ _LEAST = 0.03
 _LEAST_BETWEEN = 1e-3  # the same once the layers are even
 
 
-def n_gradients(generator: Generator) -> int:
+def n_gradients(generator: StyleBasedGenerator) -> int:
     """How many are taken of a generator."""
     most = N_GRADIENTS if generator.resolution <= LARGE else N_GRADIENTS_LARGE
     return min(most, 2 * generator.n_styles * generator.w_dim)

@@ -14,7 +14,7 @@ from encoders import auxiliary
 from encoders.metrics.perceptual import resized
 from encoders.training.latent_discriminator import LatentDiscriminator
 from encoders.training.losses import LossConfig
-from generators import CheckpointError, Generator, load_discriminator
+from generators import CheckpointError, StyleBasedGenerator, load_discriminator
 from generators.discriminator import Discriminator
 from generators.training.adversarial import (
     discriminator_loss,
@@ -171,7 +171,9 @@ class LatentDiscriminatorTrainer:
 class Discriminators:
     """Those that a training asks for: of images, of latents, both or none."""
 
-    def __init__(self, config: LossConfig, learning_rate: float, generator: Generator) -> None:
+    def __init__(
+        self, config: LossConfig, learning_rate: float, generator: StyleBasedGenerator
+    ) -> None:
         """On the device of the generator. Raises CheckpointError for a file that cannot be used."""
         device = generator.latent_avg.device
         self.image: ImageDiscriminatorTrainer | None = None

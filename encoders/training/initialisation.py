@@ -26,7 +26,7 @@ from encoders.style_encoder import (
 from encoders.training.config import RANDOM, UNET, EncoderTrainConfig
 from encoders.unet import UNet, UNetConfig
 from encoders.view import View
-from generators import CheckpointError, Generator
+from generators import CheckpointError, StyleBasedGenerator
 from generators.files import checkpoint
 
 ARCFACE_FILES = (
@@ -36,7 +36,7 @@ RESNET34_FILES = "torchvision's resnet34-333f7ec4.pth or resnet34-b627a593.pth"
 _N_COLOURS = 3
 
 
-def new_model(config: EncoderTrainConfig, generator: Generator) -> ReStyle:
+def new_model(config: EncoderTrainConfig, generator: StyleBasedGenerator) -> ReStyle:
     """An encoder to train, with a copy of the generator, which is frozen.
 
     The same weights for the same seed; torch's own random numbers are left as they were.
@@ -90,7 +90,7 @@ def input_size(view: View, resolution: int, most: int) -> tuple[int, int]:
 
 
 def _encoder(
-    config: EncoderTrainConfig, generator: Generator, size: tuple[int, int]
+    config: EncoderTrainConfig, generator: StyleBasedGenerator, size: tuple[int, int]
 ) -> tuple[UNet | StyleEncoder, Bound | None]:
     """The encoder to begin with, and the bound that its file has."""
     if config.start_from is not None:

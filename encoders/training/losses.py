@@ -14,7 +14,7 @@ from encoders.metrics import identity
 from encoders.metrics.distances import detail_l1, ms_ssim, mse, multi_scale_l1
 from encoders.metrics.perceptual import DiscriminatorDistance
 from encoders.training import moco
-from generators import Generator, load_discriminator
+from generators import StyleBasedGenerator, load_discriminator
 from generators.training.config import LOSSES, setting
 
 Measure = Callable[[Tensor, Tensor], Tensor]  # [N, 3, h, w] twice -> [N]
@@ -75,7 +75,7 @@ class Objective(nn.Module):
     def __init__(
         self,
         config: LossConfig,  # weights and files
-        generator: Generator,  # whose W the norms of latents are measured in
+        generator: StyleBasedGenerator,  # whose W the norms of latents are measured in
     ) -> None:
         """Raises CheckpointError for a file that is missing or of another kind."""
         super().__init__()
@@ -139,7 +139,7 @@ def delta_norm(latents: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _spread(generator: Generator) -> Tensor:
+def _spread(generator: StyleBasedGenerator) -> Tensor:
     """Standard deviation of each entry of w, [w_dim]: the unit of a distance in W."""
     source = torch.Generator().manual_seed(0)
     z = torch.randn(_N_SPREAD, generator.config.z_dim, generator=source)

@@ -26,7 +26,7 @@ from encoders.training.losses import Objective
 from encoders.training.optimizers import EMA, Lookahead, ranger
 from encoders.training.residual_batch import Part, mirrored, parts_of, random_source
 from encoders.training.validation import validate
-from generators import Generator
+from generators import StyleBasedGenerator
 from generators.discriminator import Discriminator
 from generators.stylegan2 import Synthesis
 from generators.training.finite import FiniteCheck
@@ -44,7 +44,10 @@ class EncoderTrainer:
     """An encoder, its average over time, the discriminators beside it, and one step of their training."""
 
     def __init__(
-        self, config: EncoderTrainConfig, generator: Generator, device: str | torch.device = "cpu"
+        self,
+        config: EncoderTrainConfig,
+        generator: StyleBasedGenerator,
+        device: str | torch.device = "cpu",
     ) -> None:
         """
         Raises:

@@ -170,7 +170,10 @@ def _copied(path: Path, mapped: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def require_file(path: str | os.PathLike) -> None:
     """Raise a CheckpointError unless ``path`` is a file that can be read."""
     if not os.path.isfile(path):  # False for a name that no file can have
-        raise CheckpointError(f"no checkpoint at {path}; pass the path of a file, or `demo`")
+        raise CheckpointError(
+            f"no checkpoint at {path}; pass the path of a file, or `demo` (`restyle models` says where "
+            "published ones are)"
+        )
     if not os.access(path, os.R_OK):
         raise CheckpointError(f"{path} cannot be read by this user; change its permissions")
 

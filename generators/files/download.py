@@ -36,6 +36,8 @@ from generators.files.checkpoint import CheckpointError
 MAX_BYTES = 8 << 30  # eight times the largest that is known
 BLOCK = 1 << 20
 TIMEOUT_S = 30.0  # without a byte
+LEAST_SPEED = 1000.0  # bytes a second, on the average of each of the following periods
+PERIOD_S = 30.0  # after which its speed is looked at, and told how far it is
 N_ATTEMPTS = 3
 PAUSE_S = 1.0  # before the second attempt; twice as long before each further one
 _BUSY = (429, 500, 502, 503, 504)
@@ -223,9 +225,7 @@ def _answer(address: Address, note: _Note | None) -> Iterator[Any]:
         request.add_header("If-Modified-Since", note.modified)
     _authorize(request, address)
     try:
-        with urllib.request.build_opener(_Redirects(address)).open(
-            request, timeout=TIMEOUT_S
-        ) as got:
+        with _opened(request, address) as got:
             yield got
     except urllib.error.HTTPError as error:
         with error:
@@ -236,6 +236,17 @@ def _answer(address: Address, note: _Note | None) -> Iterator[Any]:
         raise _Unreachable(_reason(error.reason)) from None
     except (TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException) as error:
         raise _Unreachable(_reason(error)) from None
+
+
+def _opened(request: urllib.request.Request, address: Address) -> Any:
+    try:
+        return urllib.request.build_opener(_Redirects(address)).open(request, timeout=TIMEOUT_S)
+    except CheckpointError:
+        raise
+    except ValueError:  # urllib takes the next address apart
+        raise CheckpointError(
+            f"{address.shown} leads on to what is no address; {_BY_HAND}"
+        ) from None
 
 
 def _reason(error: Any) -> str:
@@ -308,12 +319,18 @@ def _announced(answer: Any, address: Address, folder: Path) -> int | None:
 
 
 def _blocks(answer: Any, address: Address, size: int | None) -> Iterator[bytes]:
-    n = 0
-    while block := answer.read(BLOCK):
+    n = n_before = 0
+    since = time.monotonic()
+    while block := answer.read1(BLOCK):  # what is there: a whole block may never come
         n += len(block)
         if n > MAX_BYTES:
             raise _too_large(address)
         yield block
+        if (seconds := time.monotonic() - since) >= PERIOD_S:
+            if n - n_before < LEAST_SPEED * seconds:
+                raise _Unreachable(f"it sends less than {LEAST_SPEED:.0f} bytes a second")
+            print(f"{_megabytes(n)} of {_megabytes(size)}", file=sys.stderr)
+            n_before, since = n, time.monotonic()
     if size is not None and n != size:
         raise _Unreachable(f"the connection ended after {_megabytes(n)} of {_megabytes(size)}")
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from encoders.training.trainer import PRESETS, EncoderTrainConfig, EncoderTrainer
-from generators import load_stylegan2
+from generators import load_generator
 from generators.files import download
 from generators.files.addresses import is_address
 from generators.files.checkpoint import tensors_sha256
@@ -23,7 +23,7 @@ class _Maker:
         self._config, self._generator = config, generator
 
     def __call__(self, device: str) -> EncoderTrainer:
-        return EncoderTrainer(self._config, load_stylegan2(self._generator), device)
+        return EncoderTrainer(self._config, load_generator(self._generator), device)
 
 
 @command(
@@ -60,7 +60,7 @@ def encoder(shards: tuple[str, ...], out: str, generator: str, preset: str, **op
     config = flags.build(EncoderTrainConfig, options, PRESETS[preset])
     if is_address(generator):  # what workers load is what this process has looked at
         generator = download.pinned(generator)
-    network = load_stylegan2(generator)
+    network = load_generator(generator)
     settings = asdict(config) | {"generator_sha256": tensors_sha256(network.state_dict())}
     for name in (
         "bound",

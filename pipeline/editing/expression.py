@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from generators import Generator
+    from generators import StyleBasedGenerator
 
 SEFA = "sefa"
 DEMO = "demo:"
@@ -153,7 +153,7 @@ def _short(term: Term) -> str:
 
 
 def resolve(
-    expression: Expression, n_styles: int, w_dim: int, generator: Callable[[], Generator]
+    expression: Expression, n_styles: int, w_dim: int, generator: Callable[[], StyleBasedGenerator]
 ) -> Tensor:
     """The direction [n_styles, w_dim] float32 that an expression stands for.
 
@@ -176,7 +176,9 @@ def resolve(
     return total
 
 
-def _vectors(term: Term, n_styles: int, w_dim: int, generator: Callable[[], Generator]) -> Tensor:
+def _vectors(
+    term: Term, n_styles: int, w_dim: int, generator: Callable[[], StyleBasedGenerator]
+) -> Tensor:
     from generators import directions
 
     if term.source == SEFA:

@@ -18,6 +18,8 @@ from pipeline import storage
 from pipeline.config import OUTPUT, setting
 from pipeline.editing import animation, pivots
 from pipeline.editing.edit import sources
+from pipeline.editing.framing import COLUMNS as FOR_FRAMING
+from pipeline.editing.framing import Framing
 from pipeline.editing.pasting import COLUMNS as FOR_PASTE
 from pipeline.editing.pasting import PasteConfig, Pasting, require_possible
 from pipeline.editing.pivots import PivotConfig, Pivots
@@ -90,6 +92,12 @@ class RenderConfig(PivotConfig):
         least=0,
         most=0.5,
     )
+    unaligned: bool = setting(
+        False, "Turn each face as it was in its photo, by a StyleGAN3's own motion.", OUTPUT
+    )
+    margin: int = setting(
+        0, "Pixels to draw beyond each side of a StyleGAN3's picture.", OUTPUT, least=0
+    )
     keys: tuple[str, ...] = setting(
         (),
         "Only these images: keys with commas between them (those that hold one in double quotes), or @FILE "
@@ -105,6 +113,10 @@ class RenderConfig(PivotConfig):
         least=0.1,
         most=120,
     )
+
+    @property
+    def framing(self) -> Framing:
+        return Framing(self.unaligned, self.margin)
 
     @property
     def pasting(self) -> PasteConfig:
@@ -241,7 +253,10 @@ def is_flat(urls: Sequence[str]) -> bool:
 def _renderer(record: dict[str, Any], config: RenderConfig, columns: pa.Schema) -> LatentRenderer:
     if config.paste_back is not None:
         require_possible(record, columns.names, config.paste_back)
-    return LatentRenderer(record, config)
+    config.framing.require_columns(columns.names, config.paste_back is not None)
+    renderer = LatentRenderer(record, config)
+    config.framing.require_model(renderer.model)
+    return renderer
 
 
 def _pivots(
@@ -271,6 +286,7 @@ def _jobs(
     given, keys = RowNames(), set(map(plain_key, config.keys))
     wanted = [*COLUMNS, *(FOR_PASTE if config.paste_back is not None else ())]
     wanted += [] if done.pivots is None else [n for n in FOR_TUNING if n not in wanted]
+    wanted += [n for n in FOR_FRAMING if config.unaligned and n not in wanted]
     columns = [name for name in wanted if name in source.schema_arrow.names]
     for batch in source.iter_batches(64, columns=columns):
         for row in as_dicts(batch):
@@ -324,24 +340,29 @@ def _of_file(
         tuned = FilePivots(done.pivots, renderer, record, done.tunings)
     for chunk in chunks:
         rows = [job.row for job in chunk]
-        drawn = _drawn(renderer, rows, tuned)
+        drawn = _drawn(renderer, rows, tuned, config.framing)
         if pasting is not None:
-            drawn = pasting(rows, drawn, lambda others: _drawn(renderer, others, tuned))
+            drawn = pasting(rows, drawn, lambda others: _drawn(renderer, others, tuned, Framing()))
         for job, picture in zip(chunk, drawn, strict=True):
             yield job.path, images.sized(picture, config.size)
 
 
 def _drawn(
-    renderer: LatentRenderer, rows: Sequence[dict[str, Any]], tuned: FilePivots | None
+    renderer: LatentRenderer,
+    rows: Sequence[dict[str, Any]],
+    tuned: FilePivots | None,
+    framing: Framing,
 ) -> list[np.ndarray]:
     """A picture of each row; those of one face are drawn together where the generator is tuned for it."""
     if tuned is None:
-        return renderer.draw(stacked([row["latent"] for row in rows]))
+        latents = stacked([row["latent"] for row in rows])
+        return renderer.draw(latents, None, framing.transforms(rows), framing.margins)
     pictures = []
     for _, group in groupby(rows, key=lambda row: (row["sample_index"], row["face"])):
         of_face = list(group)
         latents = stacked([row["latent"] for row in of_face])
-        pictures += renderer.draw(latents, tuned.of(of_face[0]))
+        moved = framing.transforms(of_face), framing.margins
+        pictures += renderer.draw(latents, tuned.of(of_face[0]), *moved)
     return pictures
 
 

@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.records import Task
 from pipeline.shards import photo_shards
 from pipeline.shards.photo_shards import PhotoShard
+from pipeline.storage.listing import real_paths
 
 N_NAMED = 3  # files in a message
 # <stem>.<16 digits of the URL's hash>.<8 of the content's version's and the fingerprint's>.parquet
@@ -58,18 +59,20 @@ def photos_again(
         ConfigError: such a file also holds photos that are there and not asked for, whose rows would go.
     """
     unasked = done - {task.output for task in tasks}
-    others = [
-        r["output"] for r in records if r["output"] in unasked and photo_shards.is_photos(r["url"])
-    ]
+    others = {
+        r["output"]: r["url"]
+        for r in records
+        if r["output"] in unasked and photo_shards.is_photos(r["url"])
+    }
     shards = [PhotoShard.of(t.source) for t in tasks if photo_shards.is_photos(t.source)]
     if not (others and shards):
         return {}
-    wanted = {path for shard in shards for path in shard.paths}
+    wanted = {*real_paths(path for shard in shards for path in shard.paths)}
     found: dict[str, str] = {}
-    for name in others:
-        record = footer_of(name)
-        root = photo_shards.root_of(record.get("shard", ""))
-        old = {os.path.join(root, photo_shards.unquoted(n)) for n in record.get("photos", ())}
+    for name, url in others.items():
+        root = photo_shards.root_of(url)  # where they are now; the footer knows where they were
+        names = map(photo_shards.unquoted, footer_of(name).get("photos", ()))
+        old = {*real_paths(os.path.join(root, name) for name in names)}
         left = sorted(path for path in old - wanted if os.path.exists(path))
         if left and old & wanted:
             raise ConfigError(
@@ -77,7 +80,7 @@ def photos_again(
                 "name all of its photos again with --redo-changed, or choose another --out"
             )
         if old & wanted:
-            found[name] = f"photos of {record['shard']} are asked for in another shard now"
+            found[name] = f"photos of {url} are asked for in another shard now"
     return found
 
 

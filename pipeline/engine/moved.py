@@ -1,7 +1,8 @@
 """Shards that lie elsewhere than when they were inverted: in a copied project, on another disk, by a link.
 
 An output's name is made of its shard's address, so that such a shard would be inverted a second time, beside
-its rows. It is known by its name, size and date (or etag): what was done stays done.
+its rows. It is known by its name, size and date (or etag): what was done stays done. Photos where they lie
+are known by the names, sizes and dates of all files alone, so that their folder may be called anything.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import PurePosixPath
 from pipeline import storage
 from pipeline.engine.changed import has_changed
 from pipeline.records import Task
+from pipeline.shards import photo_shards
 from pipeline.storage.listing import real_paths
 from pipeline.storage.urls import path_of
 
@@ -111,6 +113,8 @@ class _Earlier:
 
 
 def _name(url: str) -> str:
+    if photo_shards.is_photos(url):
+        return photo_shards.PHOTOS
     return PurePosixPath(path_of(url) if storage.is_remote(url) else url).name
 
 

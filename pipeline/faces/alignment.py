@@ -35,10 +35,10 @@ def quad(landmarks: np.ndarray) -> np.ndarray:
         raise ValueError(f"landmarks must have shape (68, 2), not {points.shape}")
     if not np.isfinite(points).all():
         raise ValueError("landmarks must be finite numbers")
-    eye_left, eye_right = points[36:42].mean(axis=0), points[42:48].mean(axis=0)
-    eyes = (eye_left + eye_right) / 2
+    eye_left, eye_right = eyes(points)
+    between = (eye_left + eye_right) / 2
     eye_to_eye = eye_right - eye_left
-    eye_to_mouth = (points[48] + points[54]) / 2 - eyes
+    eye_to_mouth = (points[48] + points[54]) / 2 - between
 
     # Both axes of the face vote for its rotation: the line of the eyes and the line to the mouth.
     x = eye_to_eye - _quarter_turn(eye_to_mouth)
@@ -47,7 +47,7 @@ def quad(landmarks: np.ndarray) -> np.ndarray:
         raise ValueError("landmarks do not describe a face: eyes and mouth do not span a square")
     x *= max(np.hypot(*eye_to_eye) * _EYE_SPAN, np.hypot(*eye_to_mouth) * _MOUTH_SPAN) / length
     y = _quarter_turn(x)
-    centre = eyes + eye_to_mouth * _DOWN
+    centre = between + eye_to_mouth * _DOWN
     return np.stack([centre - x - y, centre - x + y, centre + x + y, centre + x - y])
 
 
@@ -78,6 +78,12 @@ def crop(
     if output_size < transform_size:
         square = square.resize((output_size, output_size), Image.Resampling.LANCZOS)
     return np.array(square)
+
+
+def eyes(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Middle [2] of the eye on the left of the picture and of the one on its right, of [68, 2]."""
+    points = np.asarray(landmarks, dtype=np.float64)
+    return points[36:42].mean(axis=0), points[42:48].mean(axis=0)
 
 
 def _quarter_turn(vector: np.ndarray) -> np.ndarray:

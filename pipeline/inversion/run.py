@@ -12,6 +12,7 @@ import torch
 
 from encoders import Bootstrap, ReStyle
 from encoders.execution import WORTH_COMPILING
+from generators import kinds
 from generators.files.addresses import is_address
 from generators.precision import dtype_of
 from pipeline import storage
@@ -200,9 +201,7 @@ def _absolute(config: RunConfig) -> RunConfig:
 
 def _require_memory(model: ReStyle | Bootstrap, config: RunConfig, n: int) -> None:
     """Refuse a batch that this machine cannot hold; Linux would kill the worker without a word."""
-    shape = model.generator.config
-    sizes = [4 * 2**level for level in range(shape.n_blocks)]
-    largest = max(c * s * s for c, s in zip(shape.channels, sizes, strict=True))
+    largest = kinds.largest_map(model.generator.config)
     n_bytes = dtype_of(config.precision).itemsize
     needed = N_MAPS_ALIVE * largest * n_bytes * n
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

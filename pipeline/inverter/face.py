@@ -17,6 +17,7 @@ from torch import Tensor
 
 from generators.delta import Delta
 from generators.precision import Precision
+from pipeline.editing.framing import Framing
 from pipeline.editing.tuned import seed_of
 from pipeline.errors import ConfigError
 from pipeline.faces.paste import FEATHER, Mask, Mode, paste, paste_difference, whole
@@ -112,6 +113,26 @@ class Picture:
             return Image.fromarray(paste_difference(photo, picture, drawn, quad, points, feather))
         except ValueError as error:
             raise ConfigError(f"{face.photo.name} cannot be pasted back: {error}") from None
+
+    def unaligned(self, margin: int = 0) -> Image.Image:
+        """The picture with the head as it was in the photo: its upright crop, as a StyleGAN3 draws it.
+
+        Args:
+            margin: pixels to draw beyond each side.
+
+        Raises:
+            ConfigError: the face was not aligned, or its model's generator is no StyleGAN3.
+        """
+        face = self.face
+        if face.quad is None or face.landmarks is None:
+            raise ConfigError(
+                'only of an aligned face it is known how it lay; pass align="face" to the Inverter, or take '
+                ".image, the picture itself"
+            )
+        place = {"key": face.photo.name, "quad": face.quad, "landmarks": face.landmarks}
+        with naming_keywords():
+            framing = Framing(is_unaligned=True, margin=margin)
+            return face.renderer.framed(self.latent, framing, place, face.delta)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the picture (.png, .jpg, .webp) or the latent (.npy, .pt); returns where it is.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from torch import Tensor
 
 from encoders import Bootstrap, ReStyle
 from encoders.pivotal import TuningConfig, tune
-from generators import Generator
+from generators import StyleBasedGenerator
 from generators.delta import Delta
 from generators.precision import Precision, float32_products
 from pipeline.editing import expression
+from pipeline.editing.framing import Framing
 from pipeline.errors import ConfigError, OutOfMemory
 from pipeline.faces.images import to_u8
-from pipeline.models import is_out_of_memory
+from pipeline.models import framed, is_out_of_memory
 
 
 class Renderer:
@@ -53,6 +55,34 @@ class Renderer:
                 raise
         raise OutOfMemory("the picture does not fit in memory; pass --precision bf16")
 
+    def framed(
+        self,
+        latent: Tensor,
+        framing: Framing,
+        place: Mapping[str, Any],
+        delta: Delta | None = None,
+    ) -> Image.Image:
+        """The picture of a latent [n_styles, w_dim] turned and with margins, by a StyleGAN3.
+
+        place: `quad` and `landmarks` of the face, and its `key`, for errors.
+        delta: what the generator is changed by; None: nothing.
+
+        Raises:
+            ConfigError: the generator is no StyleGAN3.
+            OutOfMemory: it does not fit.
+        """
+        own = self._own
+        framing.require_model(own)
+        moved = framing.transforms([place]), framing.margins
+        try:
+            with torch.inference_mode(), float32_products(own.precision):
+                [image] = framed(own, latent[None].to(own.latent_avg.device), delta, *moved)
+                return Image.fromarray(to_u8(image))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        raise OutOfMemory("the picture does not fit in memory; pass --precision bf16")
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of a picture."""
@@ -80,7 +110,7 @@ class Renderer:
     def _changed(self, latents: Tensor, delta: Delta) -> Tensor:
         own = self._own
         with torch.inference_mode(), float32_products(own.precision):
-            return own.view.of(delta.draw(own.generator.synthesis, latents))
+            return framed(own, latents, delta)
 
     def direction(self, given: Any) -> tuple[str, Tensor]:
         """A name for people, and the direction [n_styles, w_dim] float32 on the CPU.
@@ -109,7 +139,7 @@ class Renderer:
             )
         return "direction", vectors.expand(shape)
 
-    def _on_cpu(self) -> Generator:
+    def _on_cpu(self) -> StyleBasedGenerator:
         generator = self._model.generator
         on_cpu = self._model.latent_avg.device.type == "cpu"
         return generator if on_cpu else copy.deepcopy(generator).cpu()

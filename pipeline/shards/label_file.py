@@ -28,6 +28,7 @@ from pipeline.shards import cells
 from pipeline.shards.labels import MAX_COLUMNS
 from pipeline.shards.reader import key_and_extension
 from pipeline.storage.filesystems import require_regular
+from pipeline.storage.urls import HTTP, PIPE
 
 MAX_BYTES = 2 << 30
 N_SHOWN = 5  # columns and keys that a message names
@@ -190,8 +191,10 @@ def _keys(table: pa.Table, on: str, shown: str) -> tuple[pa.Array, pa.Table]:
 
 
 def _content(path: str) -> bytes:
-    files, place = storage.filesystem(path)
     shown = storage.redact(path)
+    if path.startswith((*HTTP, PIPE)):
+        raise ConfigError(f"{shown} is not read for labels; download it, and pass its path")
+    files, place = storage.filesystem(path)
     try:
         require_regular(files, place)
         size = files.get_file_info(place).size or 0
@@ -204,6 +207,8 @@ def _content(path: str) -> bytes:
             return stream.read()
     except ConfigError:
         raise
+    except FileNotFoundError:
+        raise ConfigError(f"there are no labels at {shown}; check the path") from None
     except Exception as error:  # of whatever library the store is reached by
         raise _unreadable(shown, error) from None
 

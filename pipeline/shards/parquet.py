@@ -176,10 +176,25 @@ def _is_said_as_text(kind: pa.DataType) -> bool:
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """Rows of a batch; numbers and dates that JSON lacks as texts."""
-    columns = [c.cast(pa.string()) if _is_said_as_text(c.type) else c for c in batch.columns]
-    for i in range(len(batch)):
-        yield {name: c[i].as_py() for name, c in zip(batch.schema.names, columns, strict=True)}
+    """Rows of a batch; numbers and dates that JSON lacks as texts, and texts also where they are no UTF-8."""
+    columns = [_values(column) for column in batch.columns]
+    for values in zip(*columns, strict=True):
+        yield dict(zip(batch.schema.names, values, strict=True))
+
+
+def _values(column: pa.Array) -> Iterator[Any]:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if _is_said_as_text(column.type):
+        column = column.cast(pa.string())
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        texts = column.cast(pa.large_binary())
+        return (None if t is None else t.decode(errors="backslashreplace") for t in _each(texts))
+    return _each(column)
+
+
+def _each(column: pa.Array) -> Iterator[Any]:
+    return (value.as_py() for value in column)
 
 
 def _key(row: Mapping[str, Any], columns: Columns, number: str, taken: set[str]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from generators import CheckpointError, directions
+from generators import CheckpointError, StyleGAN3Config, StyleGAN3Generator, directions
 from generators.files import checkpoint
 
 N_STYLES, W_DIM = 8, 16
@@ -163,3 +163,18 @@ def test_an_edit_is_a_sum_and_layers_limit_it(vector):
     assert torch.equal(edited[:, 2:7], latents[:, 2:7])
     with pytest.raises(ValueError, match="0 to 7"):
         directions.at_layers(step, (8,))
+
+
+def test_sefa_of_a_stylegan3_leaves_its_input_and_its_colours_out():
+    torch.manual_seed(0)
+    config = StyleGAN3Config.standard(16, channel_base=128, channel_max=8, z_dim=8, w_dim=8)
+    generator = StyleGAN3Generator(config).requires_grad_(False)
+    strongest = torch.nn.functional.normalize(torch.randn(8), dim=0)
+    layer = generator.synthesis.layers[4]  # which the sixth style vector steers
+    layer.affine.weight.copy_(torch.randn(8, 1) * strongest)
+    found = directions.sefa(generator, 0, [5])
+    assert abs(float(found[5] @ strongest)) > 0.9999
+    assert not found[[4, 6]].any()
+    for layers in ([0], [15], [0, 15]):
+        with pytest.raises(ValueError, match="one of the layers 1 to 14"):
+            directions.sefa(generator, 0, layers)

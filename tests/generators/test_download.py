@@ -1,8 +1,9 @@
 """Checkpoints from addresses: fetched once from real servers on loopback, and only what may be."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from web_files import send, sending, serving
@@ -220,9 +221,25 @@ def test_what_is_no_checkpoint_is_not_kept(serve, own_cache, monkeypatch, kind):
     assert [path.suffix for path in own_cache.iterdir()] == [".lock"]
 
 
-@pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://127.0.0.1/g.safetensors"])
+def test_a_trickle_is_given_up(serve, own_cache, monkeypatch):
+    def answer(handler):
+        send(handler, Content_Length=10**6)
+        with suppress(OSError):
+            while True:
+                handler.wfile.write(b"x")
+                time.sleep(0.01)
+
+    monkeypatch.setattr(download, "PERIOD_S", 0.05)
+    with pytest.raises(CheckpointError, match="less than 1000 bytes a second"):
+        load_generator(f"{serve(answer).url}/g.safetensors")
+    assert [path.suffix for path in own_cache.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize(
+    "to", ["file:///etc/passwd", "ftp://127.0.0.1/g.safetensors", "http://[::1"]
+)
 def test_redirects_lead_to_the_web_only(serve, to):
-    with pytest.raises(CheckpointError, match="not followed|status 302"):
+    with pytest.raises(CheckpointError, match="not followed|status 302|no address"):
         load_generator(f"{serve(leading_to(to)).url}/g.safetensors")
 
 

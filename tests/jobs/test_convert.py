@@ -39,20 +39,19 @@ def test_an_nvidia_file(parity, tmp_path):
     [
         (
             "stylegan3_r_128",
-            (
-                "NVIDIA StyleGAN3-R",
-                "16 of 64",
-                "conv_clamp      256",
-                "no encoder takes a generator",
-            ),
+            ("NVIDIA StyleGAN3-R", "128x128 px", "16 of 64", "train encoder 'shards/*.tar' --gen"),
         ),
         (
             "stylegan2_ada_64_conditional",
-            ("NVIDIA StyleGAN2-ADA", "labels          5 entries", "an encoder that was trained"),
+            (
+                "NVIDIA StyleGAN2-ADA",
+                "labels          5 entries",
+                "train encoder 'shards/*.tar' --gen",
+            ),
         ),
     ],
 )
-def test_other_generators_are_named_and_converted(name, told, parity, tmp_path):
+def test_nvidia_generators_of_other_kinds(name, told, parity, tmp_path):
     path = parity.folder / f"{name}.pkl"
     for file in (path, tmp_path / "g.safetensors"):
         facts = restyle("inspect", file)

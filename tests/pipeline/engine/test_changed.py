@@ -87,3 +87,32 @@ def test_photos_by_name_add_to_a_run_and_are_not_inverted_twice(tmp_path):
         ConfigError, match=r"b.jpg was inverted before, together with .*a.jpg.*leave"
     ):
         finish(folder, names[1:], redo_changed=True)
+
+
+def test_photos_under_another_name_are_not_inverted_twice(tmp_path):
+    photos, folder = tmp_path / "photos", RunFolder(str(tmp_path / "out"))
+    photos.mkdir()
+    for name in "ab":
+        (photos / f"{name}.jpg").write_bytes(b"1")
+    folder.require_writable()
+    finish(folder, [str(photos)])
+    (tmp_path / "link").symlink_to(photos)
+    assert finish(folder, [str(tmp_path / "link")]) == []
+    photos.rename(tmp_path / "moved")
+    assert finish(folder, [str(tmp_path / "moved")]) == []
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to(tmp_path / "moved")
+    (tmp_path / "moved" / "c.jpg").write_bytes(b"1")
+    with pytest.raises(ConfigError, match="--redo-changed"):
+        finish(folder, [str(tmp_path / "link")])
+    assert len(folder.committed()) == 1
+
+
+def test_a_link_to_a_photo_is_that_photo(tmp_path):
+    folder = RunFolder(str(tmp_path / "out"))
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "a.jpg")
+    folder.require_writable()
+    finish(folder, [str(tmp_path / "a.jpg")])
+    with pytest.raises(ConfigError, match=r"a.jpg are asked for in another shard now"):
+        finish(folder, [str(tmp_path / "link.jpg")])

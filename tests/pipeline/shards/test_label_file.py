@@ -109,5 +109,7 @@ def test_choices_that_cannot_be(read, tmp_path):
     assert read("key,a,a.b\nx,1,2\n").left_out == ("a.b",)
     with pytest.raises(ConfigError, match="the labels in .* cannot be read"):
         label_file.read(str(tmp_path), "key")
-    with pytest.raises(ConfigError, match="the labels in .* cannot be read"):
+    with pytest.raises(ConfigError, match="no labels at .*absent.csv; check the path"):
         label_file.read(str(tmp_path / "absent.csv"), "key")
+    with pytest.raises(ConfigError, match="not read for labels; download it"):
+        label_file.read("https://host/people.csv", "key")

@@ -117,6 +117,15 @@ def test_damage_is_one_sentence(img2dataset, tmp_path):
         inputs.expand([str(tmp_path / "cut.parquet")])
 
 
+def test_a_text_that_is_no_utf8_costs_no_row(tmp_path, photo):
+    spoilt = pa.array([b"caf\xe9", b"tea"]).cast(pa.binary()).view(pa.string())
+    table = pa.table({"jpg": [photo(0), photo(1)], "txt": spoilt, "key": spoilt})
+    pq.write_table(table, tmp_path / "a.parquet")
+    samples = read(tmp_path / "a.parquet")
+    assert [s.key for s in samples] == ["caf\\xe9", "tea"]
+    assert [s.fields["txt"] for s in samples] == [b"caf\\xe9", b"tea"]
+
+
 def test_tables_that_are_no_input_are_refused(img2dataset, tmp_path, write_tar, photo):
     table = pq.read_table(img2dataset[0])
     ours = table.replace_schema_metadata({FOOTER_KEY: b"{}"})
