@@ -80,6 +80,9 @@ class AlignedFace:
     detection_score: float | None = None
     width: int | None = None  # of the source image
     height: int | None = None
+    # Of a frame of a clip (`--video`), where the face was followed to it.
+    track: int | None = None  # from 0; a face that was lost for too long comes back as the next
+    is_interpolated: bool | None = None  # whether its place was, because it was not found
 
 
 @dataclass(frozen=True)
