@@ -82,7 +82,7 @@ class AlignedFace:
     height: int | None = None
     # Of a frame of a clip (`--video`), where the face was followed to it.
     track: int | None = None  # from 0; a face that was lost for too long comes back as the next
-    is_interpolated: bool | None = None  # whether its place was, because it was not found
+    is_interpolated: bool = False  # whether its place was, because it was not found
 
 
 @dataclass(frozen=True)
