@@ -27,7 +27,7 @@ FILES = frozenset(
     {
         *("model", "then", "generator", "lpips_weights", "lpips_heads", "identity_model"),
         *("start_from", "discriminator_from", "backbone_weights"),
-        *("photos", "pivots", "direction", "directions", "held_out"),
+        *("photos", "clip", "pivots", "direction", "directions", "held_out"),
     }
 )
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pipeline.clip_config import ClipConfig
 from pipeline.errors import ConfigError
 from pipeline.settings import ALIGNMENT, CLUSTER, INPUT, METRIC, MODEL, OUTPUT, setting
+from pipeline.settings import CLIPS as CLIPS
 from pipeline.settings import EDIT as EDIT  # who has settings takes all of them from here
 from pipeline.settings import PATH as PATH
 
