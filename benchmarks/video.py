@@ -7,11 +7,17 @@ jitter of landmarks and latents: the first is the same for all.
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
-from dataclasses import fields
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
+
+from pipeline.faces import images
 
 TURN, SMILE = (
     (1.2, 1),
@@ -22,7 +28,6 @@ TURN, SMILE = (
 def portrait_clip(n: int, size: int, seed: int = 3) -> np.ndarray:
     """Frames [n, size, size, 3] uint8 of a portrait that turns its head and begins to smile."""
     from pipeline import portraits
-    from pipeline.faces import images
     from pipeline.portraits.parameters import Parameters
 
     place = {field.name: i for i, field in enumerate(fields(Parameters))}
@@ -37,3 +42,111 @@ def portrait_clip(n: int, size: int, seed: int = 3) -> np.ndarray:
     rest = z.square().sum(dim=1)
     z[:, place["lens_size"]] = (rest.max() - rest).sqrt()
     return np.stack([images.to_u8(image) for image in portraits.render(z, size)])
+
+
+WINDOWS = ((1, 1), (5, 1), (1, 5), (5, 5))  # of landmarks, of latents
+STILL = 2  # grey levels that a pixel of the clip without noise may vary by over all its frames
+
+
+@dataclass(frozen=True)
+class Stillness:
+    """Of one way to smooth; changes are root mean squares from frame to frame."""
+
+    windows: tuple[int, int]  # of landmarks and of latents
+    mse: float  # of the last step, as inverted
+    quad: float  # pixels, the second difference: jitter rather than motion
+    latent: float  # the first difference
+    latent_jerk: float  # the second
+    still: float  # grey levels that a pixel changes by which is still in the clip
+    flicker: float  # the same of all pixels in the face's square, the second difference
+
+
+def measured(folder: Path, frames: np.ndarray, shard: str, windows: tuple[int, int]) -> Stillness:
+    """Invert and draw a clip with these windows.
+
+    frames: [n, size, size, 3] uint8, without noise.
+    """
+    from pipeline import LatentDataset
+    from pipeline.clip_config import ClipConfig
+    from pipeline.config import ClusterConfig, RunConfig
+    from pipeline.editing.clip_rendering import render_clip
+    from pipeline.editing.render import RenderConfig
+    from pipeline.engine.run import execute
+    from pipeline.inversion.run import plan_inversion
+    from pipeline.shards import clips
+
+    out = folder / "-".join(map(str, windows))
+    how = ClusterConfig(executor="local")
+    config = RunConfig(metrics=("mse",), clips=ClipConfig(*windows))
+    execute(plan_inversion([shard], str(out), config, how), how, lambda summary, begun: None)
+    rows = [row for row in LatentDataset(str(out)) if row["status"] == "ok"]
+    movie = str(out / "clip.mp4")
+    render_clip(str(out), movie, RenderConfig(video=True), lambda n: None)
+    drawn = np.stack([frame.image_u8 for frame in clips.frames(movie)])
+    quads = np.stack([np.asarray(row["quad"]) for row in rows])
+    return Stillness(
+        windows=windows,
+        mse=float(np.mean([np.asarray(row["mse"])[-1] for row in rows])),
+        quad=_rms(np.diff(quads, 2, axis=0)),
+        latent=_rms(np.diff([np.asarray(row["latent"]) for row in rows], axis=0)),
+        latent_jerk=_rms(np.diff([np.asarray(row["latent"]) for row in rows], 2, axis=0)),
+        still=_change(drawn, _inside(quads, frames) & _is_still(frames), 1),
+        flicker=_change(drawn, _inside(quads, frames), 2),
+    )
+
+
+def _change(frames: np.ndarray, where: np.ndarray, order: int) -> float:
+    """Mean difference of an order from frame to frame, of some pixels; grey levels."""
+    return float(np.abs(np.diff(frames.astype(np.int16), order, axis=0))[:, where].mean())
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.square(values.astype(np.float64)).mean()))
+
+
+def _is_still(frames: np.ndarray) -> np.ndarray:
+    """Pixels that do not change in a clip without noise, [size, size] bool."""
+    span = frames.max(axis=0).astype(np.int16) - frames.min(axis=0)
+    return np.asarray(span.max(axis=-1) <= STILL)
+
+
+def _inside(quads: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Pixels in the square of every frame, [size, size] bool."""
+    left, top = quads.min(axis=1).max(axis=0)
+    right, bottom = quads.max(axis=1).min(axis=0)
+    y, x = np.mgrid[: frames.shape[1], : frames.shape[2]]
+    return np.asarray((x > left) & (x < right) & (y > top) & (y < bottom))
+
+
+def main() -> None:
+    """Print a row for each pair of windows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=48)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--noise", type=float, default=3.0, help="of a camera, in grey levels")
+    asked = parser.parse_args()
+    from pipeline.shards.packing import written
+
+    frames = portrait_clip(asked.frames, asked.size)
+    noise = np.random.default_rng(0).normal(0, asked.noise, frames.shape)
+    seen = (frames + noise).round().clip(0, 255).astype(np.uint8)
+    with tempfile.TemporaryDirectory() as name:
+        shard = Path(name, "000000.tar")
+        with written(shard) as tar:
+            for i, frame in enumerate(seen):
+                time = json.dumps({"clip": "clip", "frame": i, "time_s": i / 24, "fps": 24.0})
+                png = images.encode_png(frame)
+                tar.write({"__key__": f"clip/{i:06}", "png": png, "json": time.encode()})
+        print(
+            "windows of landmarks, latents: mse of a step | quad'' px | latent' | latent'' | still px"
+        )
+        for windows in WINDOWS:
+            one = measured(Path(name), frames, str(shard), windows)
+            print(
+                f"{windows}: {one.mse:.4f} | {one.quad:.3f} | {one.latent:.4f} | {one.latent_jerk:.4f} "
+                f"| {one.still:.2f} | {one.flicker:.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ from pipeline.config import LABEL_PREFIX
 from pipeline.editing import animation, movie
 from pipeline.editing.edit import sources
 from pipeline.editing.pasting import COLUMNS as FOR_PASTE
-from pipeline.editing.pasting import Pasting
+from pipeline.editing.pasting import Pasting, is_edited
 from pipeline.editing.render import (
     COLUMNS,
     NEEDED,
@@ -88,6 +88,11 @@ def render_clip(
             raise ConfigError(
                 "these rows do not tell the times of their frames; pack the clip with `restyle pack`, and "
                 "invert its shard with --video"
+            )
+        if "quad" not in columns.names and not is_edited(record):
+            raise ConfigError(
+                "--video puts faces back into frames, and these rows do not tell where they were; invert "
+                "with --align face, or draw what `restyle edit` made of these rows"
             )
         renderer = renderer_of(record, config, columns)
         done.pivots = pivots_of(latents, urls, record, config, renderer)

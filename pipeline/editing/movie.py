@@ -18,6 +18,7 @@ from pipeline.storage import outputs
 CLOCK = 90_000  # ticks a second: 24, 25, 30000/1001 and 60 frames are whole numbers of them
 COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})  # that an .mp4 may hold
 BT709, BT601 = 1, 5  # FFmpeg's numbers of the colours of high and of standard definition
+PRIMING_S = 0.1
 HIGH_DEFINITION = 720  # rows, from which players expect the first
 
 
@@ -49,7 +50,9 @@ def _write(
 
     with ExitStack() as stack:
         container = stack.enter_context(av.open(str(part), "w", format="mp4"))
-        heard = None if sound is None else _Sound(stack.enter_context(clips.opened(sound)))
+        heard = None
+        if sound is not None:
+            heard = _Sound(sound, stack.enter_context(clips.opened(sound)))
         stream: Any = None
         for time, frame in frames:
             height, width = (n - n % 2 for n in frame.shape[:2])
@@ -90,8 +93,8 @@ def _colours(height: int) -> int:
 class _Sound:
     """The sound of a clip, on its way into another file: as it is coded, or else as AAC."""
 
-    def __init__(self, source: Any) -> None:
-        self._source = source
+    def __init__(self, path: str, source: Any) -> None:
+        self._path, self._source = path, source
         video, audio = source.streams.video[0], source.streams.audio
         self.is_there = bool(audio)
         if not audio:
@@ -111,13 +114,16 @@ class _Sound:
             self._out = container.add_stream_from_template(self._stream)
             self._items = self._source.demux(self._stream)
         else:
-            self._out = container.add_stream("aac", rate=self._stream.codec_context.sample_rate)
+            coded = self._stream.codec_context
+            layout = "mono" if coded.channels == 1 else "stereo"
+            self._out = container.add_stream("aac", rate=coded.sample_rate, layout=layout)
             self._items = self._source.decode(self._stream)
 
     def until(self, time: float | None) -> None:
         """Write what is heard before a time, in seconds; None: all that is left."""
         while self.is_there and self._items is not None:
-            item = self._waiting or next(self._items, None)
+            with clips.reading(self._path):
+                item = self._waiting or next(self._items, None)
             self._waiting = None
             if item is None:
                 self._items = None
@@ -130,7 +136,8 @@ class _Sound:
             if time is not None and at > time:
                 self._waiting = item
                 return
-            if at >= 0:
+            # A coder's first packets lie before the beginning, and players need them for what follows.
+            if at >= (-PRIMING_S if self._is_copied else 0):
                 self._put(item)
 
     def _put(self, item: Any) -> None:

@@ -95,11 +95,25 @@ def opened(path: str) -> Iterator[Any]:
             f"nothing at {path}; name a folder of photos, or a video file such as clip.mp4"
         )
     only = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    with reading(path):
+        container = av.open(f"file:{path}", options=only, metadata_errors="replace")
+    with container:
+        if not container.streams.video:
+            raise ConfigError(f"{path} holds no video ({_held(container)}); leave it out")
+        yield container
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """What PyAV finds wrong with a clip, told in a sentence.
+
+    Raises:
+        ConfigError: in the place of PyAV's errors.
+    """
+    import av
+
     try:
-        with av.open(f"file:{path}", options=only, metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise ConfigError(f"{path} holds no video ({_held(container)}); leave it out")
-            yield container
+        yield
     except ConfigError:
         raise
     except (av.FFmpegError, ValueError) as error:  # ValueError: what PyAV itself refuses
@@ -122,7 +136,7 @@ def frames(path: str) -> Iterator[ClipFrame]:
     Raises:
         ConfigError: as :func:`opened`, and for a file that is damaged or cut off within.
     """
-    with opened(path) as container:
+    with opened(path) as container, reading(path):
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         fps = float(stream.average_rate or stream.guessed_rate or 0)
