@@ -45,6 +45,7 @@ def portrait_clip(n: int, size: int, seed: int = 3) -> np.ndarray:
 
 
 WINDOWS = ((1, 1), (5, 1), (1, 5), (5, 5))  # of landmarks, of latents
+EDIT = ("demo:smile",), (4.0,)  # direction and strength
 STILL = 2  # grey levels that a pixel of the clip without noise may vary by over all its frames
 
 
@@ -59,30 +60,32 @@ class Stillness:
     latent_jerk: float  # the second
     still: float  # grey levels that a pixel changes by which is still in the clip
     flicker: float  # the same of all pixels in the face's square, the second difference
+    edit_flicker: float  # the same of what an edit adds to the clip
 
 
-def measured(folder: Path, frames: np.ndarray, shard: str, windows: tuple[int, int]) -> Stillness:
-    """Invert and draw a clip with these windows.
+def measured(
+    folder: Path, frames: np.ndarray, seen: np.ndarray, shard: str, windows: tuple[int, int]
+) -> Stillness:
+    """Invert, edit and draw a clip with these windows.
 
-    frames: [n, size, size, 3] uint8, without noise.
+    frames: [n, size, size, 3] uint8, without noise; seen: with it, as they lie in the shard.
     """
     from pipeline import LatentDataset
     from pipeline.clip_config import ClipConfig
     from pipeline.config import ClusterConfig, RunConfig
-    from pipeline.editing.clip_rendering import render_clip
-    from pipeline.editing.render import RenderConfig
+    from pipeline.editing.edit import EditConfig, plan_edit
     from pipeline.engine.run import execute
     from pipeline.inversion.run import plan_inversion
-    from pipeline.shards import clips
 
     out = folder / "-".join(map(str, windows))
     how = ClusterConfig(executor="local")
     config = RunConfig(metrics=("mse",), clips=ClipConfig(*windows))
     execute(plan_inversion([shard], str(out), config, how), how, lambda summary, begun: None)
     rows = [row for row in LatentDataset(str(out)) if row["status"] == "ok"]
-    movie = str(out / "clip.mp4")
-    render_clip(str(out), movie, RenderConfig(video=True), lambda n: None)
-    drawn = np.stack([frame.image_u8 for frame in clips.frames(movie)])
+    drawn = _drawn(str(out), folder)
+    edits = str(folder / f"{out.name}-edited")
+    execute(plan_edit(str(out), edits, EditConfig(*EDIT), how), how, lambda summary, begun: None)
+    added = _drawn(edits, folder).astype(np.int16) - seen
     quads = np.stack([np.asarray(row["quad"]) for row in rows])
     return Stillness(
         windows=windows,
@@ -92,7 +95,19 @@ def measured(folder: Path, frames: np.ndarray, shard: str, windows: tuple[int, i
         latent_jerk=_rms(np.diff([np.asarray(row["latent"]) for row in rows], 2, axis=0)),
         still=_change(drawn, _inside(quads, frames) & _is_still(frames), 1),
         flicker=_change(drawn, _inside(quads, frames), 2),
+        edit_flicker=_change(added, _inside(quads, frames), 2),
     )
+
+
+def _drawn(latents: str, folder: Path) -> np.ndarray:
+    """The frames of the .mp4 that is made of a folder of rows, [n, size, size, 3] uint8."""
+    from pipeline.editing.clip_rendering import render_clip
+    from pipeline.editing.render import RenderConfig
+    from pipeline.shards import clips
+
+    movie = str(folder / "clip.mp4")
+    render_clip(latents, movie, RenderConfig(video=True), lambda n: None)
+    return np.stack([frame.image_u8 for frame in clips.frames(movie)])
 
 
 def _change(frames: np.ndarray, where: np.ndarray, order: int) -> float:
@@ -118,6 +133,14 @@ def _inside(quads: np.ndarray, frames: np.ndarray) -> np.ndarray:
     return np.asarray((x > left) & (x < right) & (y > top) & (y < bottom))
 
 
+def _own_flicker(frames: np.ndarray) -> float:
+    """The same of the clip's own frames, of the square's part that all of them have: its motion."""
+    margin = len(frames[0]) // 5
+    where = np.zeros(frames.shape[1:3], bool)
+    where[margin:-margin, margin:-margin] = True
+    return _change(frames, where, 2)
+
+
 def main() -> None:
     """Print a row for each pair of windows."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -137,14 +160,15 @@ def main() -> None:
                 time = json.dumps({"clip": "clip", "frame": i, "time_s": i / 24, "fps": 24.0})
                 png = images.encode_png(frame)
                 tar.write({"__key__": f"clip/{i:06}", "png": png, "json": time.encode()})
+        print(f"the clip itself, without noise: flicker {_own_flicker(frames):.2f}")
         print(
-            "windows of landmarks, latents: mse of a step | quad'' px | latent' | latent'' | still px"
+            "windows of landmarks, latents: mse | quad'' px | latent' | latent'' | still | flicker"
         )
         for windows in WINDOWS:
-            one = measured(Path(name), frames, str(shard), windows)
+            one = measured(Path(name), frames, seen, str(shard), windows)
             print(
                 f"{windows}: {one.mse:.4f} | {one.quad:.3f} | {one.latent:.4f} | {one.latent_jerk:.4f} "
-                f"| {one.still:.2f} | {one.flicker:.2f}"
+                f"| {one.still:.2f} | {one.flicker:.2f}, {one.edit_flicker:.2f}"
             )
 
 
