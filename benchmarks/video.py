@@ -74,6 +74,7 @@ def measured(
     from pipeline.clip_config import ClipConfig
     from pipeline.config import ClusterConfig, RunConfig
     from pipeline.editing.edit import EditConfig, plan_edit
+    from pipeline.editing.render import RenderConfig, render
     from pipeline.engine.run import execute
     from pipeline.inversion.run import plan_inversion
 
@@ -85,7 +86,11 @@ def measured(
     drawn = _drawn(str(out), folder)
     edits = str(folder / f"{out.name}-edited")
     execute(plan_edit(str(out), edits, EditConfig(*EDIT), how), how, lambda summary, begun: None)
-    added = _drawn(edits, folder).astype(np.int16) - seen
+    render(edits, f"{edits}-png", RenderConfig(paste_back="auto", format="png"), lambda n: None)
+    pasted = [
+        images.decode(path.read_bytes()) for path in sorted(Path(f"{edits}-png").rglob("*.png"))
+    ]
+    added = np.stack(pasted).astype(np.int16) - seen
     quads = np.stack([np.asarray(row["quad"]) for row in rows])
     return Stillness(
         windows=windows,

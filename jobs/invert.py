@@ -83,11 +83,10 @@ def invert(
     config = flags.build(RunConfig, options, clips=_clips(video, options))
     cluster = flags.build(ClusterConfig, options)
 
-    from pipeline.engine.run_folder import RunFolder
     from pipeline.inversion import run
 
     if forget and not overwrite:
-        console.print_forgotten(RunFolder(out).forget(forget, dry_run), dry_run)
+        _forget(out, forget, dry_run)
     if not inputs:
         return
     plan = run.plan_inversion(
@@ -106,6 +105,14 @@ def invert(
         console.print_plan(plan)
     else:
         _execute(plan, cluster, config.model)
+
+
+def _forget(out: str, shards: tuple[str, ...], dry_run: bool) -> None:
+    """Take back shards that were asked for."""
+    from jobs import console
+    from pipeline.engine.run_folder import RunFolder
+
+    console.print_forgotten(RunFolder(out).forget(shards, dry_run), dry_run)
 
 
 def _clips(video: bool, options: dict[str, Any]) -> ClipConfig | None:
