@@ -85,8 +85,8 @@ def describe(path: str | os.PathLike) -> dict[str, str]:
     """Facts about a file, in the order in which to show them.
 
     Args:
-        path: ``.safetensors`` (ours), a published ReStyle, pSp, e4e or rosinality ``.pt``, an NVIDIA
-            ``.pkl``, a file of a network that measures, or "demo".
+        path: ``.safetensors`` (ours), a published ReStyle, pSp, e4e, rosinality or stylegan3-editing
+            ``.pt``, an NVIDIA ``.pkl``, a file of a network that measures, or "demo".
 
     Raises:
         CheckpointError: no such file, or one that is none of these.

@@ -22,7 +22,10 @@ FIRST_CUTOFF = 2.0  # periods per width of the picture
 FIRST_STOPBAND = 2**2.1
 LAST_STOPBAND = 2**0.3  # of half the resolution
 MARGIN = 10  # pixels around the picture on every side, until the last two layers cut them away
-MIN_RESOLUTION, MAX_RESOLUTION = 16, 1 << 13
+MIN_RESOLUTION, MAX_RESOLUTION = 16, 1 << 12
+# Entries of a feature map: 4 GB. No tensor of a file is as large as what it draws: a small one could ask for
+# anything.
+MAX_MAP = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,9 @@ class StyleGAN3Config:
         if self.conv_clamp is not None:
             claims.require_positive("conv_clamp", self.conv_clamp)
         claims.require_positive("output_scale", self.output_scale)
+        largest = max(layer.n_out * layer.target.size**2 for layer in self.layers)
+        if largest > MAX_MAP:
+            raise ValueError(f"a feature map of {largest:,} numbers, more than {MAX_MAP:,}")
 
     @classmethod
     def standard(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generators import lowpass, ops
+from generators.derived import Derived
 from generators.filtered_activation import FilteredActivation, Resampling
 from generators.layers import EqualLinear, normal
 from generators.styled_conv import Formulation
@@ -89,7 +90,8 @@ class LayerWeights:
     """What a layer multiplies with: follows from its tensors alone."""
 
     weight: Tensor  # [O, I, k, k] float32, as it is modulated
-    kernel: Tensor  # the same in the dtype of the feature maps
+    kernel: Tensor  # the same in the dtype of the feature maps, divided by `spread`
+    spread: float  # root of the products that an output sums: so much larger the sum may be than its parts
     energy: (
         Tensor | None
     )  # [I, O] float32, the squares of `weight` summed over its taps; None: colours
@@ -111,6 +113,7 @@ class SynthesisLayer(nn.Module):
         self.magnitude_ema: Tensor
         self.up_filter: Tensor | None
         self.down_filter: Tensor | None
+        self._derived: Derived[FilteredActivation] = Derived()
         # Mean square of what comes in, as training measured it.
         self.register_buffer("magnitude_ema", torch.ones([]))
         self.register_buffer("up_filter", _up_filter(shape))
@@ -119,26 +122,33 @@ class SynthesisLayer(nn.Module):
     def weights(self, formulation: Formulation, dtype: torch.dtype) -> LayerWeights:
         """Its weights for feature maps of a dtype."""
         weight: Tensor = self.weight
-        energy, activation = None, None
+        energy, activation, spread = None, None, 1.0
         if self.shape.is_colours:
             weight = weight / math.sqrt(weight[0].numel())
         else:
             weight = weight * weight.square().mean(dim=(1, 2, 3), keepdim=True).rsqrt()
             energy = weight.square().sum(dim=(2, 3)).t()
             activation = self._activation(formulation, dtype)
-        kernel = weight.to(dtype).contiguous(memory_format=torch.channels_last)
+            spread = math.sqrt(weight[0].numel())
+        kernel = (weight / spread).to(dtype).contiguous(memory_format=torch.channels_last)
         scale = self.magnitude_ema.rsqrt()
-        return LayerWeights(weight, kernel, energy, scale, self.bias, activation, formulation)
+        return LayerWeights(
+            weight, kernel, spread, energy, scale, self.bias, activation, formulation
+        )
 
     def _activation(self, formulation: Formulation, dtype: torch.dtype) -> FilteredActivation:
         shape = self.shape
         assert self.up_filter is not None, "every layer but the colours' has both filters"
         assert self.down_filter is not None, "every layer but the colours' has both filters"
-        resampling = Resampling(
-            shape.up, shape.down, shape.padding, self.up_filter, self.down_filter
-        )
+        filters = self.up_filter, self.down_filter
+        resampling = Resampling(shape.up, shape.down, shape.padding, *filters)
         size = shape.source.size + shape.kernel - 1
-        return FilteredActivation(resampling, size, self.clamp, formulation, dtype)
+        # Kept while the weights are trained: the filters are not.
+        return self._derived.get(
+            filters,
+            (formulation, dtype),
+            lambda: FilteredActivation(resampling, size, self.clamp, formulation, dtype),
+        )
 
     def forward(self, x: Tensor, style: Tensor, weights: LayerWeights) -> Tensor:
         """[N, I, h, w] and styles [N, I], as its affine layer gives them -> [N, O, h', w']."""
@@ -172,7 +182,7 @@ def _together(x: Tensor, style: Tensor, weights: LayerWeights) -> Tensor:
     Demodulation cancels any factor of a style: its largest entry is set to 1, so that half precision holds
     all products. (The published code divides by a mean over the batch, for the same end.)
     """
-    factor = weights.scale.reshape(1, 1)
+    factor = weights.spread * weights.scale.reshape(1, 1)
     if weights.energy is not None:
         style = style / style.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
         norm = style.square() @ weights.energy

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from jobs import flags, paths
+from jobs import paths
 from jobs.printing import say
+from jobs.values import Whole
 
 
 @click.command(epilog="Example: restyle compare five_steps/ two_steps/ --out compare.html")
@@ -17,21 +18,19 @@ from jobs.printing import say
 )
 @click.option(
     "--limit",
-    type=flags.Whole(min=0),
+    type=Whole(min=0),
     default=48,
     show_default=True,
     help="Images shown on the page; statistics cover all.",
 )
 @click.option(
     "--resamples",
-    type=flags.Whole(100, 1_000_000),
+    type=Whole(100, 1_000_000),
     default=2000,
     show_default=True,
     help="Bootstrap resamples of images for the intervals.",
 )
-@click.option(
-    "--seed", type=flags.Whole(min=0), default=0, show_default=True, help="Of the bootstrap."
-)
+@click.option("--seed", type=Whole(min=0), default=0, show_default=True, help="Of the bootstrap.")
 @click.option(
     "--photos",
     type=paths.FILE,

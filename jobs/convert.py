@@ -12,10 +12,11 @@ from jobs.printing import say
 @click.argument("file", type=paths.FILE)
 @click.argument("out", type=paths.FILE)
 def convert(file: str, out: str) -> None:
-    """Write the checkpoint FILE as OUT: .safetensors (ours) or, for generators, .pt (rosinality).
+    """Write the checkpoint FILE as OUT: .safetensors (ours) or, for generators, .pt.
 
-    FILE is a generator (rosinality .pt, NVIDIA .pkl, ours), an encoder with its generator (published
-    .pt, ours), or demo. It is read as data; nothing in it is executed. OUT computes the same, to the bit.
+    FILE is a generator (rosinality or stylegan3-editing .pt, NVIDIA .pkl, ours), an encoder with its
+    generator (published .pt, ours), or demo. A .pt is rosinality's of a StyleGAN2, stylegan3-editing's
+    of a StyleGAN3. FILE is read as data; nothing in it is executed. OUT computes the same, to the bit.
     """
     from encoders import inverter_file, load_inverter, save_inverter
     from generators import conversion

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import click
 
-from jobs import flags, paths
+from jobs import paths
 from jobs.printing import say
+from jobs.values import Whole
 
 PORTRAIT_SIZE = 256
 # Far from the seeds that the demo model was trained on.
@@ -41,7 +42,7 @@ EDITS = (
 )
 @click.option(
     "--portraits",
-    type=flags.Whole(1, 10_000),
+    type=Whole(1, 10_000),
     default=48,
     show_default=True,
     help="Number of portraits to render.",
@@ -92,11 +93,11 @@ def demo(out: str, portraits: int) -> None:
 
 def _say_what_is_next(folder: Path) -> None:
     say(
-        "next, your own photos:",
-        "  restyle pack photos/ 'shards/%06d.tar'",
-        "  restyle invert 'shards/*.tar' --out latents/ --latents all --save-images",
+        "next, your own photos (restyle models: for real faces take a published checkpoint):",
+        "  restyle invert photos/ --out latents/ --latents all --save-images",
         "  restyle report latents/ --out report.html",
-        "many photos, on Ray (auto does so above some hundred; --address HOST:PORT joins a cluster):",
+        "many photos, on Ray (auto does so above a gigabyte; --address HOST:PORT joins a cluster):",
+        "  restyle pack photos/ 'shards/%06d.tar'",
         "  restyle invert 'shards/*.tar' --out latents/ --executor ray",
         "and these portraits, edited:",
         f"  restyle edit {folder / 'latents'} --out edited/ --direction demo:smile --strengths=-3,0,3",

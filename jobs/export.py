@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from jobs import flags, paths
+from jobs import paths
 from jobs.printing import say
+from jobs.values import Whole
 
 
 @click.command(epilog="Example: restyle export latents/ --to npy --out latents.npy")
@@ -27,7 +28,7 @@ from jobs.printing import say
 @click.option("--where", help='Only rows such as "identity >= 0.6". Default: all rows that are ok.')
 @click.option(
     "--samples",
-    type=flags.Whole(min=1),
+    type=Whole(min=1),
     default=1000,
     show_default=True,
     help="For pairs and hf: samples per file.",

@@ -65,13 +65,12 @@ def _table() -> Iterator[str]:
 
 
 def _row(one: Checkpoint) -> tuple[str, ...]:
-    method = one.method if one.is_read else f"{one.method} (not read yet)"
-    return one.name, one.domain, one.picture, method
+    return one.name, one.domain, one.picture, one.method
 
 
 def _details(one: Checkpoint) -> Iterator[str]:
     facts = {
-        "method": one.method if one.is_read else f"{one.method}, which this release does not read",
+        "method": one.method,
         "for": f"{one.domain}; draws {one.picture} px",
         "from": f'{one.home}, in its README: "{one.listed_as}"',
         "size": one.size,
@@ -82,8 +81,7 @@ def _details(one: Checkpoint) -> Iterator[str]:
     }
     yield one.name
     yield from (f"{label:15} {text}" for label, text in facts.items() if text)
-    if one.is_read:
-        yield from ("", f"restyle inspect {one.name}", *_commands(one))
+    yield from ("", f"restyle inspect {one.name}", *_commands(one))
 
 
 def _commands(one: Checkpoint) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-PACK = "restyle pack photos/ 'shards/%06d.tar'"
 FASTER = "faster: add --precision fp16 on a GPU, bf16 on a CPU (docs/models.md has their errors)"
 
 
@@ -20,19 +19,18 @@ def of_inverter(
         first: a checkpoint that takes the first step, after which this one goes on.
         n_steps: of both together then.
     """
-    yield PACK
     models = f"--model {shlex.quote(first or model)}" + (
         f" --then {shlex.quote(model)} --steps {n_steps}" if first else ""
     )
     flags = (" --steps 1" if one_step else "") + (" --align none" if subject == "other" else "")
-    yield f"restyle invert 'shards/*.tar' --out latents/ {models}{flags}"
+    yield f"restyle invert photos/ --out latents/ {models}{flags}"
 
 
 def of_generator(file: str) -> Iterator[str]:
     """An encoder for a generator, or its pictures in place of another's."""
     file = shlex.quote(file)
     yield f"restyle train encoder 'shards/*.tar' --generator {file} --out encoder/"
-    yield "restyle invert 'shards/*.tar' --out latents/ --model encoder/best.safetensors"
+    yield "restyle invert photos/ --out latents/ --model encoder/best.safetensors"
 
 
 def of_kind(kind: str, file: str) -> Iterator[str]:

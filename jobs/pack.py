@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from jobs import flags, paths
+from jobs import paths
 from jobs.printing import say
+from jobs.values import Whole
 
 if TYPE_CHECKING:
     from pipeline.shards.packing import Packed
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("pattern", type=paths.FILE)
 @click.option(
     "--samples",
-    type=flags.Whole(min=1),
+    type=Whole(min=1),
     default=1000,
     show_default=True,
     help="Samples per shard; of clips the number behind which no further clip is begun.",

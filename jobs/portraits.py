@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from jobs import flags, paths
+from jobs import paths
 from jobs.printing import say
+from jobs.values import Whole
 
 
 def _there(pattern: str) -> int:
@@ -20,9 +21,9 @@ def _there(pattern: str) -> int:
 
 @click.command(epilog="Example: restyle portraits 'portraits/%06d.tar' --count 60000 --size 64")
 @click.argument("pattern", type=paths.FILE)
-@click.option("--count", type=flags.Whole(1, 100_000_000), required=True, help="How many.")
+@click.option("--count", type=Whole(1, 100_000_000), required=True, help="How many.")
 @click.option(
-    "--size", type=flags.Whole(16, 1024), default=256, show_default=True, help="Height and width."
+    "--size", type=Whole(16, 1024), default=256, show_default=True, help="Height and width."
 )
 @click.option(
     "--view",
@@ -33,14 +34,14 @@ def _there(pattern: str) -> int:
 )
 @click.option(
     "--seed",
-    type=flags.Whole(0, 10**12),
+    type=Whole(0, 10**12),
     default=0,
     show_default=True,
     help="Seed of the data set.",
 )
 @click.option(
     "--samples",
-    type=flags.Whole(min=1),
+    type=Whole(min=1),
     default=2000,
     show_default=True,
     help="Samples per shard.",

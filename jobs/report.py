@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from jobs import flags, paths
+from jobs import paths
 from jobs.printing import say
+from jobs.values import Whole
 
 
 @click.command(epilog="Example: restyle report latents/ --out report.html")
@@ -19,7 +20,7 @@ from jobs.printing import say
 )
 @click.option(
     "--limit",
-    type=flags.Whole(min=0),
+    type=Whole(min=0),
     default=64,
     show_default=True,
     help="Rows shown with pictures, and failures listed; statistics cover all rows.",

@@ -125,6 +125,14 @@ def load_generating_model(
     return loaded
 
 
+def footer_name(checkpoint: str | None) -> str | None:
+    """A checkpoint as a footer names it: its path, or its address and sha256 without a signature."""
+    if checkpoint is None or not is_address(checkpoint):
+        return checkpoint
+    address, mark, pin = checkpoint.partition("#")
+    return redact(address) + mark + pin
+
+
 def _here(name: Any, flag: str) -> Any:
     """A checkpoint that a footer names, where it is on this machine: no server is asked for what files name.
 

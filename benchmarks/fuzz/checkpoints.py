@@ -21,7 +21,7 @@ from benchmarks.fuzz.kinds import Kind
 from benchmarks.fuzz.outcome import ROOT
 from encoders import inspection
 from generators import directions
-from generators.files import rosinality
+from generators.files import nvidia_stylegan3, rosinality
 
 sys.path.append(str(ROOT / "tests" / "generators"))
 import nvidia_files
@@ -54,6 +54,11 @@ def _originals(folder: Path) -> Originals:
     )
     (folder / "direction.safetensors").write_bytes(DIRECTION.read_bytes())
     nvidia_files.write(generator, folder / "nvidia.pkl")
+    shape3 = generators.StyleGAN3Config(16, (2,) * 14, z_dim=4, w_dim=4, c_dim=2)
+    stylegan3 = generators.StyleGAN3Generator(shape3).requires_grad_(False)
+    generators.save_generator(folder / "stylegan3.safetensors", stylegan3)
+    nvidia_files.dump({"G_ema": nvidia_files.network3(stylegan3)}, folder / "nvidia3.pkl")
+    torch.save(nvidia_stylegan3.export(stylegan3), folder / "editing3.pt")
     exported = rosinality.export(generator)
     torch.save(exported, folder / "rosinality.pt")
     torch.save(exported, folder / "old.pt", _use_new_zipfile_serialization=False)
@@ -140,7 +145,8 @@ def _file(given: Path) -> Path:
 
 def _generator(_: Random, given: Path) -> None:
     generator = generators.load_generator(_file(given))
-    w = generator.mapping(torch.zeros(1, generator.config.z_dim))
+    labels = torch.zeros(1, generator.c_dim) if generator.c_dim else None
+    w = generator.mapping(torch.zeros(1, generator.config.z_dim), labels=labels)
     generator.synthesis(w[:, None].expand(-1, generator.n_styles, -1))
 
 

@@ -14,7 +14,7 @@ from benchmarks.fuzz.damage import damaged
 from benchmarks.fuzz.folders import Files
 from benchmarks.fuzz.kinds import Kind
 from benchmarks.fuzz.outcome import ROOT
-from jobs import flags
+from jobs import flags, values
 from jobs.cli import cli
 
 PHOTO = ROOT / "pipeline" / "portraits" / "astronaut.jpg"
@@ -99,7 +99,7 @@ def _value(draw: Random, option: click.Parameter) -> str:
     if isinstance(option.type, click.Choice) and draw.random() < 0.7:
         return str(draw.choice(list(option.type.choices)))
     is_number = isinstance(option.type, click.types.FloatParamType | click.types.IntParamType)
-    if is_number or (isinstance(option.type, flags.List) and "WORD" not in option.type.name):
+    if is_number or (isinstance(option.type, values.List) and "WORD" not in option.type.name):
         return draw.choice(NUMBERS)
     is_path = option.name in ("out", "model", "then", "generator", "photos", "held_out", "init")
     return draw.choice(PATHS if is_path else (*WORDS, *WORDS, *PATHS))

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from generators import claims
 from generators.files import checkpoint, nvidia_pickle
 from generators.files.checkpoint import CheckpointError
 from generators.files.nvidia_pickle import Module
@@ -114,7 +115,9 @@ def describe(
         ("c_dim", config.c_dim),
     ):
         if top.get(name) != own:
-            raise DamagedPickle(f"it says {name} {top.get(name)!r:.20}, but its tensors {own}")
+            raise DamagedPickle(
+                f"it says {name} {claims.shown(top.get(name))}, but its tensors {own}"
+            )
     _require_input(modules["synthesis.input"].state, config, file)
     for i, layer in enumerate(config.layers):
         name = f"synthesis.{layer_name(i, layer)}"
@@ -145,10 +148,11 @@ def _require_layer(name: str, state: Mapping[str, Any], layer: LayerShape, file:
 
 
 def _require(name: str, what: str, found: list[Any], wanted: list[Any]) -> None:
-    if found != wanted:
+    if any(not isinstance(value, int | float) for value in found) or found != wanted:
+        told = ", ".join(claims.shown(value) for value in found)
         raise RefusedPickle(
-            f"a StyleGAN3 whose {name} has other {what} than the published networks: {found!s:.80}, "
-            f"not {wanted}"
+            f"a StyleGAN3 whose {name} has other {what} than the published networks: {told}, not "
+            f"{', '.join(map(str, wanted))}"
         )
 
 

@@ -24,7 +24,7 @@ from pipeline.inversion.batches import N_AHEAD, BatchInverter
 from pipeline.inversion.scoring import Scorer
 from pipeline.latents import schema
 from pipeline.latents.schema import Row
-from pipeline.models import bounds, checkpoint_hashes, load_model
+from pipeline.models import bounds, checkpoint_hashes, footer_name, load_model
 from pipeline.records import AlignedFace, Sample, Status, Task
 from pipeline.shards import inputs, labels
 from pipeline.shards.label_file import LabelTable
@@ -179,7 +179,7 @@ class Inversion:
         latent_avg = model.latent_avg.cpu().numpy().astype("<f4")
         height, width = model.input_size
         return {
-            **{n: _shown(getattr(run, n)) for n in ("model", "then", "generator")},
+            **{n: footer_name(getattr(run, n)) for n in ("model", "then", "generator")},
             **bounds(model),
             "shard": self.shard,
             **inputs.footer(self._task.source, self._task.version),
@@ -195,11 +195,6 @@ class Inversion:
             ),
             "versions": dict(self._actor.config.versions),
         }
-
-
-def _shown(checkpoint: str | None) -> str | None:
-    """A checkpoint's path or address, without the signature that an address may carry."""
-    return None if checkpoint is None else redact(checkpoint)
 
 
 def _require_consecutive(rows: list[Row], last: int) -> int:

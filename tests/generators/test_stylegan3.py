@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from generators import StyleGAN3Config, StyleGAN3Generator, load_generator, lowpass
 from generators.files import nvidia_stylegan3
 from generators.precision import float32_products
+from generators.stylegan3_layers import SynthesisLayer
 
 CASES = ("stylegan3_t_128", "stylegan3_r_128")
 FORMULATIONS = ("in_place", "fused", "reference")
@@ -122,6 +123,26 @@ def test_reproduces_a_published_pt_at_full_size(published_pt, parity):
         assert_drawn(generator.synthesis(spread(w)), expected, "image")
 
 
+@torch.inference_mode()
+def test_draws_what_a_published_encoder_found_at_1024_px(parity):
+    """The rates and sizes of R at 1024 px with few channels, its transform left over from a batch."""
+    told = json.loads((parity.folder / "restyle_psp_sg3.json").read_text())
+    expected = dict(np.load(parity.folder / "restyle_psp_sg3.npz"))
+    shapes = {key: s for key, s in told["state_dict"].items() if key.startswith("decoder.")}
+    state = parity.fill_sg3.from_shapes_sg3(shapes, expected, told["salt"])
+    state = {key.removeprefix("decoder."): value for key, value in state.items()}
+    generator = nvidia_stylegan3.load_pt(state, "restyle_psp_sg3")
+    w_plus = torch.from_numpy(expected["latents"][-1]).reshape(1, 16, 512)
+    moved = torch.from_numpy(expected["landmarks_transform"]).reshape(1, 3, 3)
+    for transform, name in ((None, ""), (moved, "unaligned_")):
+        image = generator.synthesis(w_plus, transform=transform)
+        pooled, patch = expected[f"{name}pooled"], expected[f"{name}patch"]
+        found = F.avg_pool2d(image, 32)[0].numpy()
+        np.testing.assert_allclose(found, pooled.reshape(-1, 3, 32, 32)[-1], atol=1e-4)
+        found = image[0, :, 504:520, 504:520].numpy()
+        np.testing.assert_allclose(found, patch.reshape(-1, 3, 16, 16)[-1], atol=1e-4)
+
+
 def test_layers_are_the_published_ones(parity):
     layouts = json.loads((parity.folder / "stylegan3_published_layouts.json").read_text())
     for name, layout in layouts["configurations"].items():
@@ -206,6 +227,15 @@ def test_half_precision_images_are_near(precision, decibels, formulation, tiny, 
     assert 0 < error < exact.square().mean() * 10 ** (-decibels / 10)
 
 
+def test_sums_of_a_wide_layer_stay_within_half_precision():
+    layer = SynthesisLayer(StyleGAN3Config.standard(16, "R").layers[0], 8, clamp=256.0)
+    layer.requires_grad_(False).weight.abs_()
+    x = torch.full((1, 1024, 36, 36), 200.0, dtype=torch.float16)
+    maps = layer(x, torch.ones(1, 1024), layer.weights("fused", torch.float16))
+    assert maps.isfinite().all()
+    assert maps.max() > 200
+
+
 def test_what_a_compiler_is_given_is_one_graph(tiny):
     weights = tiny.synthesis.weights(torch.float32, for_compiler=True)
     w_plus = latents(2)
@@ -226,6 +256,7 @@ def test_wrong_arguments_are_named(tiny):
     for changed, says in (
         ({"resolution": 48}, "power of two from 16"),
         ({"channels": (4,) * 13}, "13 channel counts for 14 layers"),
+        ({"resolution": 4096, "channels": (8000,) * 14}, "a feature map of 135,5.* numbers, more"),
         ({"kernel": 5}, "kernel must be 1 or 3"),
         ({"radial": 1}, "radial must be true or false"),
         ({"output_scale": 0}, "output_scale must be a number above 0"),

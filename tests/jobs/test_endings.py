@@ -10,9 +10,9 @@ import pytest
 from latent_folders import failed, write_file
 
 from jobs import cli as cli_module
-from jobs import flags
 from jobs.cli import cli, main
 from jobs.train import COMMANDS, train
+from jobs.values import List
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 
@@ -119,7 +119,7 @@ def numbers():
     for name, command in groups:
         with click.Context(command) as context:
             for option in command.get_params(context):
-                kinds = (click.types.FloatParamType, click.types.IntParamType, flags.List)
+                kinds = (click.types.FloatParamType, click.types.IntParamType, List)
                 is_number = isinstance(option.type, kinds)
                 if is_number and getattr(option.type, "name", "") != "WORD,...":
                     yield pytest.param(option, id=f"{name} {option.opts[0]}")
@@ -128,7 +128,7 @@ def numbers():
 @pytest.mark.parametrize("option", numbers())
 def test_no_flag_takes_what_is_no_number_or_too_large(option):
     values = ["nan", "inf", "-inf", "1e400", "9" * 30, "9" * 5000]
-    if isinstance(option.type, flags.List):
+    if isinstance(option.type, List):
         values += ["1,nan", "1e400,2"]
     elif isinstance(option.type, click.types.FloatParamType):
         values = values[:4]

@@ -89,7 +89,7 @@ def make_latents(tiny_inverter):
 
 
 @pytest.fixture
-def make_edited(monkeypatch, tmp_path):
+def make_edited(tmp_path):
     """Edit a folder along a random direction as `restyle edit` does, without Ray; returns the new folder."""
     from dataclasses import replace
 
@@ -99,9 +99,9 @@ def make_edited(monkeypatch, tmp_path):
     from pipeline.config import ClusterConfig
     from pipeline.editing.actor import EditorActor
     from pipeline.editing.edit import EditConfig, plan_edit
+    from pipeline.engine.local import LocalHost
     from pipeline.engine.run_folder import RunFolder
-
-    monkeypatch.setattr("pipeline.engine.worker.worker_name", lambda: "here")
+    from pipeline.engine.tasks import InThisProcess
 
     def make(latents, out, strengths=(2.0,), **settings):
         path = tmp_path / "d.safetensors"
@@ -111,7 +111,8 @@ def make_edited(monkeypatch, tmp_path):
         how = ClusterConfig(gpus_per_actor=0)
         plan = plan_edit(latents.path, str(out), config, how, dry_run=True)
         RunFolder(plan.out).write_run_record(plan.settings, plan.tasks, overwrite=False)
-        editor = EditorActor(replace(plan.workers, n_threads=torch.get_num_threads()))
+        workers = replace(plan.workers, n_threads=torch.get_num_threads())
+        editor = EditorActor(workers, LocalHost(InThisProcess()))
         editor.load()
         for task in plan.pending:
             editor.process(task)

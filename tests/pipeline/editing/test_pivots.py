@@ -18,7 +18,9 @@ from pipeline.editing.edit import EditConfig, plan_edit
 from pipeline.editing.interpolation import PathConfig, interpolate
 from pipeline.editing.render import RenderConfig, render
 from pipeline.editing.tuned import FilePivots
+from pipeline.engine.local import LocalHost
 from pipeline.engine.run_folder import RunFolder
+from pipeline.engine.tasks import InThisProcess
 from pipeline.errors import ConfigError, ShardError
 from pipeline.faces import alignment, images
 from pipeline.latents import LatentDataset
@@ -86,10 +88,9 @@ def test_a_row_is_tuned_alike_whatever_is_selected_beside_it(latents, tmp_path):
     assert draw(latents, tmp_path / "more", limit=2).tunings.n_there == 1
 
 
-def test_an_edit_is_drawn_by_its_rows_generator(latents, tmp_path, photo, monkeypatch):
+def test_an_edit_is_drawn_by_its_rows_generator(latents, tmp_path, photo):
     direction = np.random.default_rng(1).normal(size=latents.shape).astype(np.float32)
     directions.save(tmp_path / "d.safetensors", torch.from_numpy(direction), {}, "")
-    monkeypatch.setattr("pipeline.engine.worker.worker_name", lambda: "here")
     config = EditConfig(
         directions=(str(tmp_path / "d.safetensors"),),
         strengths=(0.0, 3.0),
@@ -101,7 +102,8 @@ def test_an_edit_is_drawn_by_its_rows_generator(latents, tmp_path, photo, monkey
     plan = plan_edit(latents.path, str(out), config, ClusterConfig(gpus_per_actor=0), dry_run=True)
     assert (plan.settings["edit_pivot"], len(plan.pending)) == (N_STEPS, 2)
     RunFolder(plan.out).write_run_record(plan.settings, plan.tasks, overwrite=False)
-    editor = EditorActor(replace(plan.workers, n_threads=torch.get_num_threads()))
+    workers = replace(plan.workers, n_threads=torch.get_num_threads())
+    editor = EditorActor(workers, LocalHost(InThisProcess()))
     editor.load()
     report = editor.process(plan.pending[0])
     assert "tune" in report.seconds

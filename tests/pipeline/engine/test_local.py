@@ -189,7 +189,7 @@ def endless(self, batch):
 
 BatchInverter._invert = endless
 sys.argv = ["restyle", *sys.argv[1:]]
-cli.main()
+cli.program()
 """
 
 

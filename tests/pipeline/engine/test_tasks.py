@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from itertools import count
 
 import pytest
@@ -94,6 +95,8 @@ def test_processes_load_no_torch_and_none_is_left():
         assert "dlib" in loaded
         assert not {"torch", "ray"} & loaded
         waiting = [tasks.submit(wait_for_ever) for _ in range(2)]
+        while tasks._idle:  # until the first is begun
+            time.sleep(0.01)
         [process] = tasks._all
         assert process._process.poll() is None
     assert process._process.poll() == -signal.SIGKILL

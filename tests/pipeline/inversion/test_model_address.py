@@ -10,7 +10,7 @@ from pipeline import Inverter
 from pipeline.config import ClusterConfig, RunConfig
 from pipeline.errors import ConfigError
 from pipeline.inversion.run import plan_inversion
-from pipeline.models import load_generating_model, load_model
+from pipeline.models import footer_name, load_generating_model, load_model
 
 
 @pytest.fixture
@@ -58,8 +58,9 @@ def test_an_address_in_a_footer_is_not_followed(address, entry):
 
 def test_what_a_run_fetched_is_found_again_without_asking(address):
     url, server = address
-    pinned = download.pinned(url)
-    footer = {"model": pinned, "identity": {"generator_sha256": "0"}}
+    named = footer_name(download.pinned(url))
+    assert "SECRET" not in named
+    footer = {"model": named, "identity": {"generator_sha256": "0"}}
     with pytest.raises(ConfigError, match="is not the one that the latents were made with"):
         load_generating_model(footer)
     assert len(server.asked) == 1

@@ -118,7 +118,7 @@ def test_photos_are_found_again_for_reports_and_pasting(inverted, tmp_path):
     )
     done = render(latents, str(tmp_path / "pasted"), RenderConfig(paste_back=True), lambda n: None)
     assert done.n_written == 1
-    pasted = images.decode((tmp_path / "pasted" / "photos" / "sub" / "face.jpg").read_bytes())
+    pasted = images.decode((tmp_path / "pasted" / "sub" / "face.jpg").read_bytes())
     assert pasted.shape == images.decode((inverted.photos / "sub" / "face.jpg").read_bytes()).shape
 
 

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reading.md").read_text()
-SECTIONS = dict(re.findall(r"^## (.*?)\n.*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
+# Of each heading the block below it, where it has one.
+SECTIONS = {
+    section.partition("\n")[0]: block
+    for section in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
+    for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:1]
+}
 WANTED = np.arange(6).reshape(-1, 1, 1) * np.ones((1, 4, 5))
 
 
