@@ -17,7 +17,6 @@ from pipeline.errors import ConfigError
 from pipeline.faces import images, tracking
 from pipeline.latents import LatentDataset
 
-pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 BLANK = {3, 4, 10, 11, 12}  # of the first clip; a gap of two, and one of three
 HOW = {"align": "face", "latents": "all", "clips": ClipConfig(3, 3, gap=2)}
