@@ -111,6 +111,7 @@ def _ours(path: Path) -> dict[str, str]:
         checkpoint.restore(lambda: Discriminator(shape), tensors, str(path))
         facts |= {
             "resolution": f"{shape.resolution}x{shape.resolution} px",
+            **_labels(shape.c_dim),
             "needs": "nothing else; it is used in training",
         }
     elif header.kind == "generator":
@@ -239,7 +240,7 @@ def _generator(config: AnyConfig, view: View = EVERYTHING) -> dict[str, str]:
     return {
         "resolution": f"{config.resolution}x{config.resolution} px{padded}",
         "styles": f"{config.n_styles} of {config.w_dim}",
-        **({"labels": f"{config.c_dim} entries each"} if config.c_dim else {}),
+        **_labels(config.c_dim),
         **(
             {"classes": _text(", ".join(names))}
             if (names := getattr(config, "class_names", ()))
@@ -248,6 +249,10 @@ def _generator(config: AnyConfig, view: View = EVERYTHING) -> dict[str, str]:
         **({"architecture": architecture} if architecture != "skip" else {}),
         **({"conv_clamp": f"{config.conv_clamp:g}"} if config.conv_clamp is not None else {}),
     }
+
+
+def _labels(c_dim: int) -> dict[str, str]:
+    return {"labels": f"{c_dim} entries each"} if c_dim else {}
 
 
 def _parameters(n: int) -> str:

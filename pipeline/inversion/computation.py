@@ -86,8 +86,10 @@ class Computation:
 
     def classes_of(self, faces: Sequence[AlignedFace]) -> Tensor | None:
         """The classes of these beginnings, [N]: by label, else drawn, of each the same in every run."""
+        if self._run.init != "random" or not faces:
+            return None
         generator = self._model.generator
-        if self._run.init != "random" or not faces or not generator.c_dim:
+        if not generator.c_dim:
             return None
         return torch.tensor([class_of(face, generator) for face in faces])
 
