@@ -17,9 +17,8 @@ from pathlib import Path
 HOUSES = ("generators", "encoders", "pipeline", "jobs")
 # From the ground up: a room imports those before it.
 ROOMS = (
-    "errors", "printing", "config", "records", "storage", "shards", "faces", "latents", "models", "engine",
-    "inversion", "portraits", "training", "editing", "inverter",
-    "report",
+    "errors", "printing", "settings", "clip_config", "config", "records", "storage", "shards", "faces",
+    "latents", "models", "engine", "inversion", "portraits", "training", "editing", "inverter", "report",
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ FILES = frozenset(
     {
         *("model", "then", "generator", "lpips_weights", "lpips_heads", "identity_model"),
         *("start_from", "discriminator_from", "backbone_weights", "vgg_weights", "moco_weights"),
-        *("photos", "pivots", "direction", "directions", "held_out", "source"),
+        *("photos", "clip", "pivots", "direction", "directions", "held_out", "source"),
     }
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,12 +12,14 @@ import click
 from jobs import flags, paths
 
 if TYPE_CHECKING:
+    from pipeline.clip_config import ClipConfig
     from pipeline.config import ClusterConfig
     from pipeline.engine.run import RunPlan
 
 
 @flags.command(
     "pipeline.config:RunConfig",
+    "pipeline.clip_config:ClipConfig",
     "pipeline.config:ClusterConfig",
     epilog="Example: restyle invert photos/ --out latents/ --steps 5",
 )
@@ -43,6 +46,13 @@ if TYPE_CHECKING:
     help="Take back unfinished shards that were asked for: they are neither inverted nor missing. A path, a "
     "glob or @FILE; may be given several times, and alone.",
 )
+@flags.flag(
+    "--video",
+    is_flag=True,
+    group="Clips",
+    help="The samples are frames of clips (restyle pack clip.mp4): one face is followed through each, and "
+    "landmarks and latents are averaged over time.",
+)
 @flags.dry_run
 @flags.talk
 def invert(
@@ -52,6 +62,7 @@ def invert(
     retry_failed: bool,
     redo_changed: bool,
     forget: tuple[str, ...],
+    video: bool,
     dry_run: bool,
     **options: Any,
 ) -> None:
@@ -69,14 +80,13 @@ def invert(
 
     if not (inputs or forget):
         raise click.UsageError("name the INPUTS to invert, such as photos/ or 'shards/*.tar'")
-    config = flags.build(RunConfig, options)
+    config = flags.build(RunConfig, options, clips=_clips(video, options))
     cluster = flags.build(ClusterConfig, options)
 
-    from pipeline.engine.run_folder import RunFolder
     from pipeline.inversion import run
 
     if forget and not overwrite:
-        console.print_forgotten(RunFolder(out).forget(forget, dry_run), dry_run)
+        _forget(out, forget, dry_run)
     if not inputs:
         return
     plan = run.plan_inversion(
@@ -95,6 +105,28 @@ def invert(
         console.print_plan(plan)
     else:
         _execute(plan, cluster)
+
+
+def _forget(out: str, shards: tuple[str, ...], dry_run: bool) -> None:
+    """Take back shards that were asked for."""
+    from jobs import console
+    from pipeline.engine.run_folder import RunFolder
+
+    console.print_forgotten(RunFolder(out).forget(shards, dry_run), dry_run)
+
+
+def _clips(video: bool, options: dict[str, Any]) -> ClipConfig | None:
+    """How clips are followed, where there are any."""
+    from pipeline.clip_config import ClipConfig
+    from pipeline.errors import ConfigError
+
+    if video:
+        return flags.build(ClipConfig, options)
+    for field in fields(ClipConfig):
+        if options[field.name] is not None:
+            option = field.metadata["flag"] or field.name.replace("_", "-")
+            raise ConfigError(f"--{option} is for the frames of clips; add --video")
+    return None
 
 
 def _tell(plan: RunPlan, model: str) -> None:

@@ -12,6 +12,7 @@ from jobs import flags, paths
 from jobs.printing import say
 
 if TYPE_CHECKING:
+    from pipeline.editing.render import RenderConfig
     from pipeline.editing.tuned import Tunings
 
 
@@ -26,12 +27,18 @@ def render(latents: str, out: str, **options: Any) -> None:
 
     A picture is named like its key, KEY.jpg, in a folder of its shard where two shards have the same key.
     Pictures that exist already stay, so running the same command again resumes one that was stopped.
-    Photos to paste into are read from the shards again.
+    Photos to paste into are read from the shards again. With --video all rows of a clip become one .mp4.
     """
     from jobs.console import n_of
     from pipeline.editing import render
+    from pipeline.errors import ConfigError
 
     config = flags.build(render.RenderConfig, options)
+    if config.video:
+        _clip(latents, out, config)
+        return
+    if config.clip is not None:
+        raise ConfigError("--clip is for the frames of a clip; add --video")
     with tqdm(unit="row", desc="drawing", delay=0.5) as bar:
         done = render.render(latents, out, config, bar.update)
     existing = f", {done.n_there} existed before" if done.n_there else ""
@@ -46,6 +53,25 @@ def render(latents: str, out: str, **options: Any) -> None:
         missing = ", ".join(sorted(done.keys_missing)[:10])
         say(f"not found: {missing}; keys are such as {', '.join(done.keys_seen)}", err=True)
         sys.exit(1)
+
+
+def _clip(latents: str, out: str, config: RenderConfig) -> None:
+    """Draw a clip, and say what it is made of."""
+    from jobs.console import n_of
+    from pipeline.editing import clip_rendering
+
+    with tqdm(unit="frame", desc="drawing") as bar:
+        done = clip_rendering.render_clip(latents, out, config, bar.update)
+    sound = f"sound of {done.sound}"
+    if done.sound is None:
+        sound = "no sound: " + (f"{config.clip} has none" if config.clip else "pass --clip FILE")
+    say(f"{n_of(done.n_written, 'frame')}, {sound}: {out}")
+    if done.n_without:
+        say(f"note: {n_of(done.n_without, 'frame')} without a latent are as they were")
+    if done.n_undecodable:
+        say(f"note: {n_of(done.n_undecodable, 'frame')} that cannot be decoded are left out")
+    if done.replaced:
+        say(f"note: faces were replaced by the drawn ones: {done.replaced}")
 
 
 def _told(tunings: Tunings, folder: str) -> str:

@@ -7,10 +7,15 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from pipeline.clip_config import ClipConfig
 from pipeline.errors import ConfigError
+from pipeline.settings import ALIGNMENT, CLUSTER, INPUT, METRIC, MODEL, OUTPUT, setting
+from pipeline.settings import CLIPS as CLIPS
+from pipeline.settings import EDIT as EDIT  # who has settings takes all of them from here
+from pipeline.settings import PATH as PATH
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Compile = Literal["auto", "always", "never"]
@@ -41,26 +46,6 @@ MAX_REFINE = 10_000
 REFINE_WEIGHTS = ("refine_near", "refine_lpips", "refine_identity")
 REFINE = {"fast": 11, "best": 38}  # steps of --refine by name: docs/quality.md has what they bring
 MAX_BOUND = 1000  # standard deviations of W: far beyond any latent
-
-
-# Headings that `--help` groups flags under.
-INPUT, MODEL, ALIGNMENT, METRIC = "Input", "Model", "Alignment", "Metrics"
-EDIT, PATH, OUTPUT, CLUSTER = "Edits", "Path", "Output", "Cluster"
-
-
-def setting(
-    default: Any = MISSING, text: str = "", group: str = "", *, flag: str = "", **limits: Any
-) -> Any:
-    """A field that is a flag of a command, so that default and help stand in one place.
-
-    Args:
-        text: its help.
-        group: the heading above it.
-        flag: its name where that is not the field's.
-        limits: `least` and `most`, the numbers allowed; `words`, names of some of them; `many`, whether the
-            flag may be given again; `bare`, what it means without a word behind it.
-    """
-    return field(default=default, metadata={"help": text, "group": group, "flag": flag, **limits})
 
 
 @dataclass(frozen=True)
@@ -182,6 +167,7 @@ class RunConfig:
     # The columns that they make, by name: `pipeline.shards.labels`.
     labels: Mapping[str, str] = field(default_factory=dict)
     auto: bool = False  # whether images take steps of their own, up to `steps`
+    clips: ClipConfig | None = None  # of samples that are frames of clips: how they are followed
 
     def __post_init__(self) -> None:
         if self.steps == AUTO:
@@ -196,7 +182,8 @@ class RunConfig:
         object.__setattr__(self, "metrics", chosen)
         if self.label_columns and self.label_file is None:
             raise ConfigError("--label-columns are those of --labels; pass the file too")
-        kept, declared = _fields(self.keep_fields)
+        # Of a frame's labels, its time is wanted to make a video of its rows again.
+        kept, declared = _fields([*self.keep_fields, *(["json"] if self.clips else [])])
         object.__setattr__(self, "keep_fields", kept)
         object.__setattr__(self, "labels", {**declared, **self.labels})
         for name, metric in METRIC_FILES.items():
@@ -209,6 +196,8 @@ class RunConfig:
             raise ConfigError(f"--bound must be 0 to {MAX_BOUND}, not {self.bound:g}")
         if self.latents == "best" and "mse" not in self.metrics:
             raise ConfigError("--latents best is chosen by mse; add mse to --metrics")
+        if self.clips is not None and self.faces == "all":
+            raise ConfigError("--video follows one face through a clip; leave out --faces all")
         self._require_stepwise()
         self._require_refinement()
 
@@ -258,6 +247,7 @@ class RunConfig:
             "auto",
             "max_steps",
             "init",
+            "clips",
             *OF_LABELS,
         )
         if not self.refine:
@@ -274,6 +264,7 @@ class RunConfig:
         kept |= {"auto": AUTO_GAIN} if self.auto else {}
         kept |= {} if self.init == "average" else {"init": self.init}
         kept |= {} if self.class_label is None else {"class_label": self.class_label}
+        kept |= {} if self.clips is None else self.clips.settings(self.align)
         return {**chosen, "metrics": list(self.metrics), "protocol": PROTOCOL, **kept}
 
 

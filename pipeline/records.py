@@ -81,6 +81,9 @@ class AlignedFace:
     width: int | None = None  # of the source image
     height: int | None = None
     of_class: str | None = None  # by its labels, where a generator that draws by class asks for it
+    # Of a frame of a clip (`--video`), where the face was followed to it.
+    track: int | None = None  # from 0; a face that was lost for too long comes back as the next
+    is_interpolated: bool = False  # whether its place was, because it was not found
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,35 @@ def test_the_photo_of_each_row(tmp_path, monkeypatch):
     assert found("x.parquet") == ["/my photos/a.jpg", "/my photos/b/café.jpg"]
 
 
+@pytest.mark.slow
+def test_a_clip(tmp_path, monkeypatch):
+    import numpy as np
+    from clip_files import write_clip
+
+    from benchmarks.video import portrait_clip
+    from pipeline import LatentDataset
+    from pipeline.shards import clips
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = portrait_clip(12, 256)
+    write_clip("clip.mp4", before, sound=np.zeros(8000, np.float32))
+    four = commands("docs/video.md")[:4]
+    assert [line.split()[1] for line in four] == ["pack", "invert", "edit", "render"]
+    for line in four:
+        result = CliRunner().invoke(cli, shlex.split(line)[1:], catch_exceptions=False)
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+    assert "12 frames, sound of clip.mp4: smiling.mp4" in result.output
+    rows = list(LatentDataset("smiling/"))
+    assert [row["status"] for row in rows] == ["ok"] * 12
+    frames = list(clips.frames("smiling.mp4"))
+    assert [frame.time_s for frame in frames] == pytest.approx(np.arange(12) / 24, abs=1e-4)
+    change = np.abs(np.stack([f.image_u8 for f in frames]).astype(int) - before).mean(axis=(0, 3))
+    x, y = np.mean([np.asarray(row["landmarks"])[48:].mean(axis=0) for row in rows], axis=0)
+    mouth = change[int(y) - 6 : int(y) + 6, int(x) - 12 : int(x) + 12].mean()
+    assert mouth > 4 * change[:40].mean()
+
+
 def test_drawing_with_stylegan3(tmp_path, monkeypatch):
     names = run("docs/models.md", "StyleGAN3Generator", tmp_path, monkeypatch)
     assert names["image"].shape == (1, 3, 32, 32)

@@ -83,6 +83,9 @@ class Framing:
         return np.stack([_transform(row) for row in rows]) if self.is_unaligned and rows else None
 
 
+AS_DRAWN = Framing()  # aligned, and no more
+
+
 def _transform(row: Mapping[str, Any]) -> np.ndarray:
     try:
         return unaligned.in_crop(row["landmarks"], row["quad"]).transform

@@ -107,6 +107,14 @@ class Pasting:
             self._draw_before(rows, self._unedited, draw)
         return [self._pasted(row, one) for row, one in zip(rows, pictures, strict=True)]
 
+    def photo(self, row: Mapping[str, Any]) -> np.ndarray | None:
+        """The photo of a row as it is, [H, W, 3] uint8; None where it cannot be decoded.
+
+        Raises:
+            ConfigError, ShardError: it is not there.
+        """
+        return self._photos.of(row)
+
     def _draw_before(
         self, rows: Sequence[dict[str, Any]], unedited: UneditedLatents, draw: Draw
     ) -> None:

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from generators.files import atomic
 from pipeline import storage
-from pipeline.config import OUTPUT, setting
+from pipeline.config import CLIPS, OUTPUT, setting
 from pipeline.editing import animation, pivots
 from pipeline.editing.edit import sources
+from pipeline.editing.framing import AS_DRAWN, Framing
 from pipeline.editing.framing import COLUMNS as FOR_FRAMING
-from pipeline.editing.framing import Framing
 from pipeline.editing.pasting import COLUMNS as FOR_PASTE
 from pipeline.editing.pasting import PasteConfig, Pasting, require_possible
 from pipeline.editing.pivots import PivotConfig, Pivots
@@ -112,6 +112,18 @@ class RenderConfig(PivotConfig):
         flag="fps",
         least=0.1,
         most=120,
+    )
+    video: bool = setting(
+        False,
+        "Put every row back into its frame (as --paste-back does) and write the frames of a clip, with their "
+        "times, to --out, an .mp4.",
+        CLIPS,
+    )
+    clip: str | None = setting(
+        None,
+        "With --video: the clip's own file, whose sound is taken along. Of several clips, the one that is "
+        "meant, by its file or its name.",
+        CLIPS,
     )
 
     @property
@@ -214,8 +226,8 @@ def _pictures(
             first = first or record
             require_same_run(first, record, url)
             if renderer is None:
-                renderer = _renderer(record, config, source.schema_arrow)
-                done.pivots = _pivots(latents, urls, record, config, renderer)
+                renderer = renderer_of(record, config, source.schema_arrow)
+                done.pivots = pivots_of(latents, urls, record, config, renderer)
             name = shard_folder(str(record.get("shard")), os.path.basename(path), stems)
             goal = Path(out) if flat else Path(out, name)
             jobs = _jobs(source, goal, config, done, progress)
@@ -250,7 +262,8 @@ def is_flat(urls: Sequence[str]) -> bool:
     return len(urls) <= MAX_FLAT_FILES
 
 
-def _renderer(record: dict[str, Any], config: RenderConfig, columns: pa.Schema) -> LatentRenderer:
+def renderer_of(record: dict[str, Any], config: RenderConfig, columns: pa.Schema) -> LatentRenderer:
+    """What draws the rows of a folder, by the footer and columns of its first file."""
     if config.paste_back is not None:
         require_possible(record, columns.names, config.paste_back)
     config.framing.require_columns(columns.names, config.paste_back is not None)
@@ -259,7 +272,7 @@ def _renderer(record: dict[str, Any], config: RenderConfig, columns: pa.Schema) 
     return renderer
 
 
-def _pivots(
+def pivots_of(
     latents: str,
     urls: Sequence[str],
     record: Mapping[str, Any],
@@ -340,18 +353,18 @@ def _of_file(
         tuned = FilePivots(done.pivots, renderer, record, done.tunings)
     for chunk in chunks:
         rows = [job.row for job in chunk]
-        drawn = _drawn(renderer, rows, tuned, config.framing)
+        drawn = drawn_rows(renderer, rows, tuned, config.framing)
         if pasting is not None:
-            drawn = pasting(rows, drawn, lambda others: _drawn(renderer, others, tuned, Framing()))
+            drawn = pasting(rows, drawn, lambda others: drawn_rows(renderer, others, tuned))
         for job, picture in zip(chunk, drawn, strict=True):
             yield job.path, images.sized(picture, config.size)
 
 
-def _drawn(
+def drawn_rows(
     renderer: LatentRenderer,
     rows: Sequence[dict[str, Any]],
     tuned: FilePivots | None,
-    framing: Framing,
+    framing: Framing = AS_DRAWN,
 ) -> list[np.ndarray]:
     """A picture of each row; those of one face are drawn together where the generator is tuned for it."""
     if tuned is None:

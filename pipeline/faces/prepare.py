@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from pipeline.faces import alignment, colour, images
+from pipeline.faces.tracking import NOTHING, Detections, Position
 from pipeline.records import AlignedFace, Sample, Status
 
 # Smallest side of the square that the quad is first transformed to, as published (256), so that small
@@ -38,6 +39,52 @@ def align_sample(sample: Sample, settings: AlignSettings) -> list[AlignedFace]:
     except images.ImageError as error:
         return [AlignedFace(sample.index, sample.key, Status.DECODE_ERROR, str(error))]
     return align_picture(sample, picture, profile, settings)
+
+
+def find_faces(sample: Sample) -> tuple[Detections, AlignedFace | None]:
+    """What is found in a frame of a clip, and the row of one that cannot be used whatever is found."""
+    if sample.image is None:
+        return NOTHING, AlignedFace(sample.index, sample.key, sample.status, sample.error)
+    try:
+        picture, _ = images.decode_own_colours(sample.image)
+    except images.ImageError as error:
+        return NOTHING, AlignedFace(sample.index, sample.key, Status.DECODE_ERROR, str(error))
+    from pipeline.faces import detection
+
+    faces = detection.detect(picture)
+    if not faces:
+        return NOTHING, None
+    landmarks = np.stack([face.landmarks for face in faces])
+    return Detections(landmarks, tuple(face.score for face in faces)), None
+
+
+def crop_followed(
+    sample: Sample, n_faces: int, position: Position | None, settings: AlignSettings
+) -> AlignedFace:
+    """The row of a frame whose face was followed to a place; None: it was lost.
+
+    n_faces: found in the frame.
+    """
+    assert sample.image is not None
+    picture, profile = images.decode_own_colours(sample.image)
+    size = {"width": picture.shape[1], "height": picture.shape[0]}
+    if position is None:
+        error = "no face was found"
+        if n_faces:
+            error = "the face that is followed was not found"
+        lost = AlignedFace(sample.index, sample.key, Status.NO_FACE, error, n_faces=n_faces)
+        return replace(lost, **size)
+    row = functools.partial(
+        AlignedFace,
+        sample.index,
+        sample.key,
+        face=position.face,
+        n_faces=n_faces,
+        track=position.track,
+        is_interpolated=position.is_interpolated,
+        **size,
+    )
+    return _crop(picture, profile, position, settings, row)
 
 
 def align_picture(

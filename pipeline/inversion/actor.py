@@ -19,7 +19,7 @@ from pipeline.engine.stopwatch import Stopwatch
 from pipeline.engine.worker import Worker, WorkerConfig
 from pipeline.errors import ConfigError
 from pipeline.faces.prepare import AlignSettings
-from pipeline.inversion import batch_size, feed
+from pipeline.inversion import batch_size, clips, feed
 from pipeline.inversion.batches import N_AHEAD, BatchInverter
 from pipeline.inversion.scoring import Scorer
 from pipeline.latents import schema
@@ -150,10 +150,14 @@ class Inversion:
         if self._recorder is not None:
             samples = self._recorder.samples(samples)
         last = -1
+        inverter, clips_ = self._actor.inverter, self._run.clips
         with closing(
-            self._actor.inverter.rows(self.aligned(samples), self._stopwatch, self._recorder)
+            inverter.rows(self.aligned(samples), self._stopwatch, self._recorder)
         ) as batches:
-            for rows in batches:
+            done: Iterator[list[Row]] = batches
+            if clips_ is not None:
+                done = clips.smoothed(batches, clips_.latent_window, inverter.batch_size)
+            for rows in done:
                 self._reading.add_labels(rows)
                 last = _require_consecutive(rows, last)
                 yield rows
@@ -165,8 +169,11 @@ class Inversion:
         height, width = self._actor.model.input_size
         chips = self._actor.scorer.wants_chips
         settings = AlignSettings(self._run.align, self._run.faces, height, width, chips)
-        n_in_flight, tasks = self._actor.config.n_in_flight, self._actor.host.tasks
-        faces = feed.aligned(samples, settings, n_in_flight, self._stopwatch, tasks)
+        how = self._actor.config.n_in_flight, self._stopwatch, self._actor.host.tasks
+        if self._run.clips is not None and self._run.align == "face":
+            faces = feed.followed(samples, settings, self._run.clips, *how)
+        else:
+            faces = feed.aligned(samples, settings, *how)
         return faces if self._run.class_label is None else map(self._reading.classified, faces)
 
     def footer(self) -> dict[str, Any]:

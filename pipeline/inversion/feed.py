@@ -11,9 +11,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pipeline.clip_config import ClipConfig
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.engine.tasks import Crash, TaskMap, Tasks
-from pipeline.faces.prepare import AlignSettings, align_sample
+from pipeline.faces.prepare import AlignSettings, align_sample, crop_followed, find_faces
+from pipeline.faces.tracking import NOTHING
+from pipeline.inversion import clips
+from pipeline.inversion.clips import Placed, Seen
 from pipeline.records import AlignedFace, Sample, Status
 
 # Samples in one task: enough to hide Ray's overhead of a millisecond, few enough to spread a shard.
@@ -83,6 +87,65 @@ def aligned(
             yield _crashed(sample, rows.error)
         else:
             yield from rows
+
+
+def _find_all(samples: list[Sample]) -> tuple[list[Seen], float]:
+    start = time.perf_counter()
+    return [_find_any(sample) for sample in samples], time.perf_counter() - start
+
+
+def _find_any(sample: Sample) -> Seen:
+    try:
+        return Seen(sample.index, *find_faces(sample))
+    except UNFORESEEN as error:
+        said = f"detection failed: {type(error).__name__}: {error}"[:500]
+        return Seen(sample.index, NOTHING, _crashed(sample, said))
+
+
+def _crop_all(placed: list[Placed], settings: AlignSettings) -> tuple[list[AlignedFace], float]:
+    start = time.perf_counter()
+    rows = [one.failure or _crop_any(one, settings) for one in placed]
+    return rows, time.perf_counter() - start
+
+
+def _crop_any(placed: Placed, settings: AlignSettings) -> AlignedFace:
+    try:
+        return crop_followed(placed.sample, placed.n_faces, placed.position, settings)
+    except UNFORESEEN as error:
+        said = f"alignment failed: {type(error).__name__}: {error}"[:500]
+        return _crashed(placed.sample, said)
+
+
+def followed(
+    samples: Iterator[Sample],
+    settings: AlignSettings,
+    config: ClipConfig,
+    n_in_flight: int,
+    clock: Stopwatch,
+    tasks: Tasks,
+) -> Iterator[AlignedFace]:
+    """As :func:`aligned`, of frames of clips: one face is followed, and cropped where it is on the average.
+
+    Frames are decoded twice, to be searched and to be cut: between the two wait the frames that following
+    and averaging look ahead, as the files that they are and not as pixels.
+
+    Raises:
+        ShardError: the cluster loses every node that a chunk of samples is sent to.
+    """
+
+    def seen() -> Iterator[tuple[Sample, Seen]]:
+        search: TaskMap[Sample, Seen] = TaskMap(_find_all, tasks)
+        for sample, found, busy in search.map_ordered(samples, SAMPLES_PER_TASK, n_in_flight):
+            clock.add("align", busy)
+            if isinstance(found, Crash):
+                found = Seen(sample.index, NOTHING, _crashed(sample, found.error))
+            yield sample, found
+
+    placed = clips.placed(seen(), config)
+    cut: TaskMap[Placed, AlignedFace] = TaskMap(_crop_all, tasks, (settings,))
+    for one, row, busy in cut.map_ordered(placed, SAMPLES_PER_TASK, n_in_flight):
+        clock.add("align", busy)
+        yield _crashed(one.sample, row.error) if isinstance(row, Crash) else row
 
 
 def warm_up(n_tasks: int, tasks: Tasks) -> None:

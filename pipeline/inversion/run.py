@@ -28,7 +28,7 @@ from pipeline.engine.run import (
 )
 from pipeline.engine.run_folder import RunFolder
 from pipeline.errors import ConfigError
-from pipeline.inversion import batch_size
+from pipeline.inversion import batch_size, clips
 from pipeline.inversion.actor import ActorConfig
 from pipeline.inversion.scoring import Scorer
 from pipeline.models import advice, checkpoint_hashes, load_model
@@ -67,6 +67,8 @@ def plan_inversion(
     """
     require_device(config.precision, cluster)
     found = inputs.expand(shards)  # what is no input is told before anything is loaded
+    if config.clips is not None:
+        clips.require_tars(found.versions)
     config = _pinned(config)
     model = load_model(config)
     if runs_here(cluster) and not torch.cuda.is_available():

@@ -17,7 +17,15 @@ from pipeline.errors import ConfigError
 from pipeline.storage.lists import between_commas
 
 # What decides how rows are stored, or comes with shards.
-NOT_FOR_PHOTOS = {"latent_dtype", "save_images", "keep_fields", "labels", "auto", *OF_LABELS}
+NOT_FOR_PHOTOS = {
+    "latent_dtype",
+    "save_images",
+    "keep_fields",
+    "labels",
+    "auto",
+    "clips",
+    *OF_LABELS,
+}
 # A flag in a message, and its value where that is a number or one of these words.
 FLAG = re.compile(
     r"--([a-z][a-z-]*[a-z])(?: (\d[\d.]*(?![\w.])|(?:N|auto|fast|best|none|face|fp32|bf16)\b))?"

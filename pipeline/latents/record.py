@@ -101,6 +101,7 @@ SETTINGS = {
     "faces": LINE, "precision": LINE, "identity_steps": LINE, "save_images": BOOLEAN,
     "keep_fields": TEXTS, "labels_on": LINE, "class_label": LINE, "protocol": COUNT, "edit_directions": TEXTS,
     "edit_strengths": NUMBERS, "edit_images": TEXT, "edit_protocol": COUNT, "edit_source": TEXT,
+    "landmark_window": COUNT, "latent_window": COUNT, "video_gap": COUNT,
     "edit_where": TEXT, "edit_pivot": COUNT, "edit_pivot_settings": TEXT,
 }  # fmt: skip
 HASH_SUFFIX = "_sha256"
@@ -277,8 +278,9 @@ _TYPES: tuple[tuple[Callable[[pa.DataType], bool], str, tuple[str, ...]], ...] =
     (
         pa.types.is_signed_integer,
         "whole numbers",
-        ("sample_index", "face", "n_faces", "best_step", "n_steps", "width", "height"),
+        ("sample_index", "face", "n_faces", "best_step", "n_steps", "track", "width", "height"),
     ),
+    (pa.types.is_boolean, "true or false", ("is_interpolated",)),
     (pa.types.is_floating, "numbers", ("strength", "detection_score")),
     (_is_binary, "pictures", ("aligned_image", "reconstruction")),
     (_nested(1), "lists of numbers", ("mse", "psnr", "ms_ssim", "lpips", "identity")),

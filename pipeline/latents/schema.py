@@ -37,6 +37,9 @@ class Row:
     labels: Mapping[str, Any] = field(default_factory=dict)  # by column, those that are known
     precision: str | None = None  # that the latents were computed in
     best_step: int | None = None  # the step (from 1) of least mse, where that is measured
+    smoothed: np.ndarray | None = (
+        None  # [n_styles, w_dim]: of a frame, what is kept for the last latent
+    )
     is_worse: bool = False  # whether the last step is clearly worse than that one
 
     def fail(self, status: Status, error: str) -> None:
@@ -44,7 +47,14 @@ class Row:
         self.status, self.error = status, error
         self.latents, self.metrics, self.precision = None, {}, None
         self.best_step, self.is_worse = None, False
-        self.aligned_image = self.reconstruction = None
+        self.aligned_image = self.reconstruction = self.smoothed = None
+
+    @property
+    def latent(self) -> np.ndarray | None:
+        """[n_styles, w_dim]: that which is kept."""
+        if self.latents is None or self.smoothed is not None:
+            return self.smoothed
+        return np.asarray(self.latents[-1])
 
 
 def _nested(name: str, numbers: pa.DataType, shape: Sequence[int]) -> pa.Field:
@@ -90,6 +100,8 @@ def schema(config: RunConfig, n_styles: int, w_dim: int) -> pa.Schema:
             _nested("quad", pa.float32(), (4, 2)),
             pa.field("detection_score", pa.float32()),
         ]
+    if config.align == "face" and config.clips is not None:
+        fields += [pa.field("track", pa.int32()), pa.field("is_interpolated", pa.bool_())]
     fields += [pa.field("width", pa.int32()), pa.field("height", pa.int32())]
     fields += [
         pa.field(name, pa.type_for_alias(config.labels[name])) for name in sorted(config.labels)
@@ -262,7 +274,7 @@ def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.Reco
         "n_faces": [face.n_faces for face in faces],
         "status": [str(row.status) for row in rows],
         "error": [row.error for row in rows],
-        "latent": [None if row.latents is None else row.latents[-1] for row in rows],
+        "latent": [row.latent for row in rows],
         "latents_by_step": [row.latents for row in rows],
         "best_step": [row.best_step for row in rows],
         "n_steps": [None if row.latents is None else len(row.latents) for row in rows],
@@ -270,6 +282,8 @@ def record_batch(rows: Sequence[Row], shard: str, columns: pa.Schema) -> pa.Reco
         "landmarks": [face.landmarks for face in faces],
         "quad": [face.quad for face in faces],
         "detection_score": [face.detection_score for face in faces],
+        "track": [face.track for face in faces],
+        "is_interpolated": [face.is_interpolated for face in faces],
         "width": [face.width for face in faces],
         "height": [face.height for face in faces],
         "aligned_image": [row.aligned_image for row in rows],

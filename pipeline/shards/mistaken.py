@@ -28,8 +28,8 @@ def sentence(path: str) -> str:
         return f"{path} is a photo by its content, but not by its name; rename it, such as to x.jpg"
     if start.startswith(VIDEO_STARTS) or brand or start[8:11] == b"AVI":
         return (
-            f"{path} is a video; make photos of its frames first, such as by ffmpeg -i "
-            f"{PurePath(path).name} frames/%06d.png, and pass their folder"
+            f"{path} is a video; pack its frames first: restyle pack {PurePath(path).name} "
+            "'shards/%06d.tar', then invert these shards with --video"
         )
     if start.startswith(ZIP_START):
         return f"{path} is a zip archive; unpack it and pass the folder"

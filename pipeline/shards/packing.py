@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Packed:
     )  # links that point nowhere, or to what was seen
     unreadable: list[str] = field(default_factory=list)  # folders that nobody may look into
     removed: list[str] = field(default_factory=list)  # shards of an earlier packing
+    clips: list[str] = field(default_factory=list)  # names of those whose frames these are
     foreign: list[str] = field(
         default_factory=list
     )  # shards of the pattern that something else wrote
@@ -69,11 +70,11 @@ def pack(folder: str, pattern: str, samples_per_shard: int) -> Packed:
         shard = shard_name(pattern, first // samples_per_shard, len(images) > samples_per_shard)
         _write(shard, folder, images[first : first + samples_per_shard])
         packed.shards.append(str(shard))
-    _remove_later(pattern, len(packed.shards), packed)
+    remove_later(pattern, len(packed.shards), packed)
     return packed
 
 
-def _remove_later(pattern: str, n_shards: int, packed: Packed) -> None:
+def remove_later(pattern: str, n_shards: int, packed: Packed) -> None:
     """Delete the shards behind the last one that an earlier packing left."""
     for shard in _later(pattern, n_shards) if _has_number(pattern) else ():
         if _is_packed(shard):
@@ -127,25 +128,37 @@ def shard_name(pattern: str, index: int, several: bool) -> Path:
     return Path(name)
 
 
-def _write(shard: Path, root: str, images: Sequence[PhotoFile]) -> None:
+@contextmanager
+def written(shard: Path) -> Iterator[webdataset.TarWriter]:
+    """A tar to be written, which appears whole or not at all; the same samples give the same bytes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     # Not by generators.files.atomic, which comes with torch: packing starts at once.
     part = shard.with_name(f".{shard.name}.part")
-    path = shard
     try:
         shard.parent.mkdir(parents=True, exist_ok=True)
         with (
             part.open("wb") as file,
             webdataset.TarWriter(file, encoder=False, mtime=0.0) as tar,
         ):
+            yield tar
+        part.replace(shard)
+    finally:
+        with suppress(OSError):  # most often it was renamed
+            part.unlink()
+
+
+def _write(shard: Path, root: str, images: Sequence[PhotoFile]) -> None:
+    path = shard
+    try:
+        with written(shard) as tar:
             for photo in images:
                 sample: dict[str, str | bytes] = {"__key__": photo.key}
                 for name in photo.files:
                     path = Path(root, name)
                     sample[extension(name)] = path.read_bytes()
                 tar.write(sample)
-        part.replace(shard)
     except OSError as error:
         raise ConfigError(f"cannot pack {path} into {shard}: {error}") from None
-    finally:
-        with suppress(OSError):  # most often it was renamed
-            part.unlink()

@@ -74,6 +74,8 @@ def failing_runs(tmp_path):
         "s.tar --out out --gpus-per-actor 1": "there is none here",
         "s.tar --out out --gpus-per-actor 1.5": "must be a whole number above 1",
         "{0..1.tar --out out": "braces",
+        "s.tar --out out --video-gap 3": "--video-gap is for the frames of clips; add --video",
+        "s.tar --out out --video --latent-window 4": "--latent-window must be an odd number",
     }
 
 

@@ -167,7 +167,7 @@ def test_what_is_no_input_is_refused_in_a_sentence(folder, tmp_path, photo, writ
     for name, says in {
         "list.txt": "is a text file, not a tar.*pass @list.txt",
         "notes.dat": "is a text file",
-        "film.mp4": "is a video; make photos.*ffmpeg",
+        "film.mp4": "is a video; pack its frames first: restyle pack film.mp4 .*--video",
         "film.mkv": "is a video",
         "photo.bin": "is a photo by its content.*rename it",
         "photo.tar": "is a photo by its content.*rename it",
