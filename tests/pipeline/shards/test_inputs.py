@@ -85,6 +85,14 @@ def test_what_is_named_twice_is_read_once(folder):
     assert keys(folder / "sub", folder) == keys(folder)
 
 
+def test_a_folder_of_photos_may_be_the_output_too(folder):
+    before = keys(str(folder))
+    (folder / "_run" / "logs").mkdir(parents=True)
+    (folder / "_run" / "a.jpg").write_bytes(b"")
+    assert keys(str(folder)) == before
+    assert not [name for name in found(str(folder)).skipped if name.startswith("_run")]
+
+
 def test_a_version_tells_every_change_and_needs_no_contents(folder):
     [source] = found(folder).versions
     version, state = inputs.version(source), inputs.state(source)
