@@ -175,8 +175,9 @@ class _Naming:
     def _add_glob(self, pattern: str) -> None:
         names = listing.globbed(pattern)
         if not names:
+            kind = "photo" if folders.is_photo(pattern) else "shard"
             raise ConfigError(
-                f"no shard matches {pattern}; check the path (relative paths start here)"
+                f"no {kind} matches {pattern}; check the path (relative paths start here)"
             )
         subfolders = [name for name in names if os.path.isdir(name)]
         files = [name for name in names if name not in subfolders]

@@ -186,7 +186,7 @@ def test_what_is_no_input_is_refused_in_a_sentence(folder, tmp_path, photo, writ
         "tars": r"its subfolders hold tars: pass 'tars/\*\*/\*.tar'",
         "mixed": r"holds tars and photos \(a.png\); pass the tars by 'mixed/\*.tar'",
         "run": "is the --out of a run",
-        "gone.jpg": "no shard matches gone.jpg",
+        "gone.jpg": "no photo matches gone.jpg",
         "my photos #1/*": "also matches folders",
         "photos:///etc/": "pass the folder, or the photos, by their paths",
         "http://host/x.parquet": "download it",
