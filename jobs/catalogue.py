@@ -21,7 +21,7 @@ NVIDIA = "NVIDIA Source Code License: research and evaluation, not commercial"
 FFHQ = "FFHQ (CC BY-NC-SA 4.0)"
 AFHQ = "AFHQ (CC BY-NC 4.0)"
 BENCHMARK = "CelebA-HQ test split, by the benchmark of github.com/caopulan/GANInverter"
-FFHQ_TIME = "6.3 s a photo in fp32, 3.3 s in bf16, on two CPU cores"
+FFHQ_TIME = "6.3 s per photo in fp32, 3.3 s in bf16, on two CPU cores"
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def talk(command: Callable[..., None]) -> Callable[..., None]:
             "as_json",
             is_flag=True,
             is_eager=True,
-            help="Events as JSON on stdout, one object a line, in the place of bar and summary.",
+            help="Events as JSON on stdout, one object per line, in the place of bar and summary.",
             **shared,
         ),
         flag(

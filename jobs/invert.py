@@ -71,7 +71,7 @@ def invert(
     INPUTS are photos, folders of photos (with their subfolders), WebDataset tars, or Parquet files with a
     column of images (of Hugging Face, of img2dataset). They are named by paths, globs, {000..009} ranges and
     folders, tars and Parquet files also by s3://, gs:// and hf:// addresses, tars by http(s):// URLs and
-    pipe: commands; @FILE is a list with one of these a line. A tar, a Parquet file and about 1,000 photos
+    pipe: commands; @FILE is a list with one of these per line. A tar, a Parquet file and about 1,000 photos
     are a shard each, with one file of latents. Finished shards are skipped: the same command again resumes a
     run, also after shards were moved (with their dates). What fails is a row with its status and error.
     """

@@ -31,7 +31,7 @@ class Manner:
     """How a command talks, as its options say; one for the process."""
 
     quiet: bool = False  # errors and the last line alone
-    as_json: bool = False  # events on stdout, one object a line
+    as_json: bool = False  # events on stdout, one object per line
     log_level: int = logging.WARNING  # the least that stderr tells of a run
 
 

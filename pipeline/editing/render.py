@@ -101,7 +101,7 @@ class RenderConfig(PivotConfig):
     keys: tuple[str, ...] = setting(
         (),
         "Only these images: keys with commas between them (those that hold one in double quotes), or @FILE "
-        "with one a line. Default: all.",
+        "with one per line. Default: all.",
         OUTPUT,
     )
     limit: int | None = setting(None, "Maximum number of pictures.", OUTPUT, least=1)

@@ -175,8 +175,9 @@ class _Naming:
     def _add_glob(self, pattern: str) -> None:
         names = listing.globbed(pattern)
         if not names:
+            kind = "photo" if folders.is_photo(pattern) else "shard"
             raise ConfigError(
-                f"no shard matches {pattern}; check the path (relative paths start here)"
+                f"no {kind} matches {pattern}; check the path (relative paths start here)"
             )
         subfolders = [name for name in names if os.path.isdir(name)]
         files = [name for name in names if name not in subfolders]
@@ -217,12 +218,9 @@ class _Naming:
             _require_no_photos(path, names)
             self._add(listing.stated([os.path.join(path, name) for name in tars]))
             return
-        if os.path.isdir(os.path.join(path, RUN_FOLDER)):
-            raise ConfigError(
-                f"{path} is the --out of a run and holds no photos; pass the photos that are to be inverted "
-                "(`restyle edit` takes latents)"
-            )
         photos = folders.walked(path)
+        if os.path.isdir(os.path.join(path, RUN_FOLDER)):
+            _without_run(photos)
         tables = [name for name in photos.skipped if parquet.is_parquet(name)]
         files = [os.path.join(path, name) for name in tables if not folders.is_hidden(name)]
         if not photos.files:
@@ -281,6 +279,21 @@ class _Naming:
             raise ConfigError(
                 f"{error}: it holds neither tars nor Parquet files; {NOT_REMOTE}"
             ) from None
+
+
+def _without_run(photos: Photos) -> None:
+    """Leave out what a run wrote into its folder of photos, which it may have as --out, too.
+
+    Raises:
+        ConfigError: there are no photos beside it.
+    """
+    photos.files = [file for file in photos.files if not file.name.startswith(f"{RUN_FOLDER}/")]
+    photos.skipped = [name for name in photos.skipped if not name.startswith(f"{RUN_FOLDER}/")]
+    if not photos.files:
+        raise ConfigError(
+            f"{photos.root} is the --out of a run and holds no photos; pass the photos that are to be "
+            "inverted (`restyle edit` takes latents)"
+        )
 
 
 def _require_no_photos(path: str, names: Sequence[str]) -> None:

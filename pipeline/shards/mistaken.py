@@ -43,7 +43,7 @@ def sentence(path: str) -> str:
         codecs.getincrementaldecoder("utf-8")().decode(start)  # its end may be half a letter
         if b"\0" not in start:
             return (
-                f"{path} is a text file, not a tar; leave it out, or if it lists inputs, one a line, pass "
+                f"{path} is a text file, not a tar; leave it out, or if it lists inputs, one per line, pass "
                 f"@{path}"
             )
     return (

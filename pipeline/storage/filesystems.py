@@ -108,6 +108,8 @@ def listed(files: pafs.FileSystem, selector: pafs.FileSelector, url: str) -> lis
     Raises:
         ConfigError: it cannot be listed, or holds a name that is not UTF-8, which Arrow cannot say.
     """
+    if isinstance(files, pafs.LocalFileSystem) and os.path.isfile(selector.base_dir):
+        raise ConfigError(f"{redact(url)} is a file, where a folder is meant; choose another name")
     with as_config_error("list", url):
         infos = _infos(files, selector)
     try:

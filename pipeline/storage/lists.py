@@ -20,7 +20,7 @@ def between_commas(text: str) -> list[str]:
 
 
 def in_file(path: str) -> list[str]:
-    """The names in a file, one a line; quoted, a name may end with a space, or hold a line end.
+    """The names in a file, one per line; quoted, a name may end with a space, or hold a line end.
 
     Names that are not UTF-8 come as Python has them of the file system. Windows may have written the file.
 

@@ -225,3 +225,9 @@ def test_of_two_runs_that_come_at_once_one_is_refused(shards, tmp_path):
         assert "different settings (steps: " in why
         assert RunFolder(out).settings() == {"steps": steps}
         assert not list((tmp_path / f"out{number}" / "_run").glob("settings.json.*"))
+
+
+def test_an_output_that_is_a_file_is_told_so(tmp_path):
+    (tmp_path / "latents.parquet").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"latents.parquet is a file, where a folder is meant"):
+        RunFolder(str(tmp_path / "latents.parquet")).committed()

@@ -85,6 +85,14 @@ def test_what_is_named_twice_is_read_once(folder):
     assert keys(folder / "sub", folder) == keys(folder)
 
 
+def test_a_folder_of_photos_may_be_the_output_too(folder):
+    before = keys(str(folder))
+    (folder / "_run" / "logs").mkdir(parents=True)
+    (folder / "_run" / "a.jpg").write_bytes(b"")
+    assert keys(str(folder)) == before
+    assert not [name for name in found(str(folder)).skipped if name.startswith("_run")]
+
+
 def test_a_version_tells_every_change_and_needs_no_contents(folder):
     [source] = found(folder).versions
     version, state = inputs.version(source), inputs.state(source)
@@ -178,7 +186,7 @@ def test_what_is_no_input_is_refused_in_a_sentence(folder, tmp_path, photo, writ
         "tars": r"its subfolders hold tars: pass 'tars/\*\*/\*.tar'",
         "mixed": r"holds tars and photos \(a.png\); pass the tars by 'mixed/\*.tar'",
         "run": "is the --out of a run",
-        "gone.jpg": "no shard matches gone.jpg",
+        "gone.jpg": "no photo matches gone.jpg",
         "my photos #1/*": "also matches folders",
         "photos:///etc/": "pass the folder, or the photos, by their paths",
         "http://host/x.parquet": "download it",
