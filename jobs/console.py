@@ -104,6 +104,14 @@ def print_found(plan: RunPlan) -> None:
             f"date ({unsure[0][0]} -> {unsure[0][1]}{', ...' if len(unsure) > 1 else ''}): if these are "
             "copies, their rows come twice; stop, copy them with their dates (cp -p, rsync -t), run again"
         )
+    if moved := plan.found.perhaps_moved:
+        (old, new), *others = moved
+        more = f" (and {len(others)} more like it)" if others else ""
+        note(
+            f"warning: photos of {old} are done, and {old} is not there any more; {new} has photos of the "
+            f"same names{more}: if it is that folder, moved and changed since, their rows come twice; stop, move "
+            "it back, or choose another --out"
+        )
 
 
 def print_not_retried(plan: RunPlan) -> None:

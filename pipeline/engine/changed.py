@@ -84,6 +84,35 @@ def photos_again(
     return found
 
 
+def perhaps_moved(
+    tasks: Sequence[Task],
+    records: Sequence[Mapping[str, str]],
+    done: AbstractSet[str],
+    footer_of: Callable[[str], Mapping[str, Any]],
+) -> list[tuple[str, str]]:
+    """Folders of finished photos that are not there any more, each with one that has photos of their names.
+
+    It may be the same folder, moved and changed since, or another whose cameras number photos alike: names
+    alone do not tell. (One that was only moved is known by the sizes and dates of its files.)
+
+    Args:
+        tasks, records, done, footer_of: as for :func:`photos_again`.
+    """
+    new = [t for t in tasks if photo_shards.is_photos(t.source) and t.output not in done]
+    shards = [PhotoShard.of(t.source) for t in new]
+    found: dict[str, str] = {}
+    for record in records:
+        if record["output"] not in done or not photo_shards.is_photos(record["url"]):
+            continue
+        root = photo_shards.root_of(record["url"])
+        if os.path.isdir(root) or root in found:
+            continue
+        names = {*map(photo_shards.unquoted, footer_of(record["output"]).get("photos", ()))}
+        alike = (s.root for s in shards if any(file.name in names for file in s.files))
+        found |= {root: there for there in alike if there != root}
+    return list(found.items())
+
+
 def refusal(changed: Mapping[str, str], folder: str, has_flag: bool) -> str:
     """What is said of files that are to be made again: by their names, and how.
 

@@ -38,6 +38,8 @@ class Found:
     changed: dict[str, str] = field(default_factory=dict)
     # Of the name and size of a finished one, but not its date: a copy, or another shard.
     unsure: list[tuple[str, str]] = field(default_factory=list)
+    # Folders of photos that are gone, and those with photos of the same names: see `changed.perhaps_moved`.
+    perhaps_moved: list[tuple[str, str]] = field(default_factory=list)
 
 
 def find(tasks: Sequence[Task], records: Sequence[Record], done: AbstractSet[str]) -> Found:

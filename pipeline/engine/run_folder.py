@@ -206,6 +206,7 @@ class RunFolder(Folder):
 
         records = [r for r in self.shards() or [] if r["url"] not in found.gone]
         again = changed.photos_again(tasks, records, done, footer_of)
+        found.perhaps_moved = changed.perhaps_moved(tasks, records, done, footer_of)
         return {**again, **changed.files(tasks, done)}
 
     def planned(

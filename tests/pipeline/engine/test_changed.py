@@ -116,3 +116,21 @@ def test_a_link_to_a_photo_is_that_photo(tmp_path):
     finish(folder, [str(tmp_path / "a.jpg")])
     with pytest.raises(ConfigError, match=r"a.jpg are asked for in another shard now"):
         finish(folder, [str(tmp_path / "link.jpg")])
+
+
+def test_a_folder_that_was_moved_and_changed_is_told(tmp_path):
+    photos, folder = tmp_path / "photos", RunFolder(str(tmp_path / "out"))
+    photos.mkdir()
+    for name in "ab":
+        (photos / f"{name}.jpg").write_bytes(b"1")
+    folder.require_writable()
+    finish(folder, [str(photos)])
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "a.jpg").write_bytes(b"22")
+    found = folder.planned(run_folder.tasks([str(other)], RUN)).found
+    assert found.perhaps_moved == []  # both are there: two folders whose photos are named alike
+    photos.rename(tmp_path / "moved")
+    (tmp_path / "moved" / "c.jpg").write_bytes(b"1")
+    found = folder.planned(run_folder.tasks([str(tmp_path / "moved")], RUN)).found
+    assert found.perhaps_moved == [(str(photos), str(tmp_path / "moved"))]
