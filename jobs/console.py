@@ -109,8 +109,8 @@ def print_found(plan: RunPlan) -> None:
         more = f" (and {len(others)} more like it)" if others else ""
         note(
             f"warning: photos of {old} are done, and {old} is not there any more; {new} has photos of the "
-            f"same names{more}: if it is that folder, moved and changed since, their rows come twice; stop, move "
-            "it back, or choose another --out"
+            f"same names{more}: if it is that folder, moved and changed since, their rows come twice; stop, "
+            "move it back, or choose another --out"
         )
 
 

@@ -108,8 +108,9 @@ def perhaps_moved(
         if os.path.isdir(root) or root in found:
             continue
         names = {*map(photo_shards.unquoted, footer_of(record["output"]).get("photos", ()))}
-        alike = (s.root for s in shards if any(file.name in names for file in s.files))
-        found |= {root: there for there in alike if there != root}
+        for shard in shards:
+            if shard.root != root and any(file.name in names for file in shard.files):
+                found[root] = shard.root
     return list(found.items())
 
 
