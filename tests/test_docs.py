@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
 # Of the README: a file that its authors keep, in whose place the demo's model is given.
 PUBLISHED = "restyle_psp_ffhq_encode.pt"
-N = 60
+N = 46
 
 
 def blocks(page, language):

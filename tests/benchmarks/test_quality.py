@@ -39,7 +39,7 @@ def single_pass(tmp_path_factory):
 def made(tmp_path_factory, single_pass):
     """A folder with the page, what it shows, and its numbers."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(curvature, "N_GRADIENTS", 256)  # seconds instead of many
+        patched.setattr(curvature, "N_GRADIENTS", 64)  # seconds instead of many
         return make(tmp_path_factory, single_pass)
 
 

@@ -95,7 +95,7 @@ def test_the_line_of_the_docs_works_in_bash(tmp_path):
         (["inver"], "Did you mean 'invert'?"),
         (["invert", "s.tar", "--ou", "x"], "--out"),
         (["train", "encodr"], "Did you mean 'encoder'?"),
-        (["models", "restyle_psp_fhq"], "did you mean restyle_psp_ffhq_encode.pt?"),
+        (["models", "restyle_psp_ffhq_encod"], "did you mean restyle_psp_ffhq_encode.pt?"),
     ],
 )
 def test_a_word_that_is_nearly_right_is_named(words, says):

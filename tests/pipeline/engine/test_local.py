@@ -133,7 +133,7 @@ cli.program()
 def test_stopped_and_killed_it_leaves_no_process_and_goes_on(
     invert, make_shards, tiny_inverter, tmp_path
 ):
-    shards, out = make_shards(20), tmp_path / "out"
+    shards, out = make_shards(8), tmp_path / "out"
     words = ["invert", shards, "--out", out, "--model", tiny_inverter, "--align", "none", "--steps"]
     command = [sys.executable, "-c", PROGRAM, *map(str, words), "2", "--metrics", "mse"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -169,8 +169,8 @@ def test_stopped_and_killed_it_leaves_no_process_and_goes_on(
         said, error = run.communicate()
     assert run.returncode == 0, error
     assert "loaded: torch\n" in said
-    assert "of 20 shards were finished before" in said
-    assert [found.problems for found in audit.verify(str(out), audit.files(str(out)))] == [[]] * 20
+    assert "of 8 shards were finished before" in said
+    assert [found.problems for found in audit.verify(str(out), audit.files(str(out)))] == [[]] * 8
     invert(shards, "whole")
     assert content(out) == content(tmp_path / "whole")
 
