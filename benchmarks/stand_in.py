@@ -91,7 +91,7 @@ class StandInActor(TimedActor):
 SHAPES = SimpleNamespace(
     input_size=(256, 256),
     latent_avg=torch.zeros(18, 512),
-    generator=SimpleNamespace(n_styles=18, w_dim=512),
+    generator=SimpleNamespace(n_styles=18, w_dim=512, class_number=int),
     execution=SimpleNamespace(used="asleep", reason=""),
     bound=None,
 )
