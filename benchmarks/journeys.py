@@ -74,7 +74,7 @@ JOURNEYS = (
          "restyle invert 'few_shards/*.tar' --out few_before/ --executor ray")),
     Journey("folder", f"{N_MANY} photos in a folder",
         ("restyle invert many/ --out many_latents/",),
-        ("restyle pack many/ 'many_shards/%06d.tar'",
+        ("restyle pack many/ 'many_shards/%06d.tar' --samples 100",
          "restyle invert 'many_shards/*.tar' --out many_before/ --executor ray")),
     Journey("resume", "the same again, which finds it done",
         ("restyle invert many/ --out many_latents/", "restyle verify many_latents/")),
