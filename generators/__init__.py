@@ -79,10 +79,11 @@ def load_stylegan2(path: str | os.PathLike) -> Generator:
         CheckpointError: as there, and for any other kind.
     """
     generator = load_generator(path)
-    reason = kinds.unfit_for_training(generator.config)
-    if reason is not None or not isinstance(generator, Generator):
+    if not isinstance(generator, Generator):
+        kind = kinds.name_of(generator.config)
         raise CheckpointError(
-            f"{path} is a generator {reason}, which this release can use but not train; pass a StyleGAN2"
+            f"{path} is a generator of StyleGAN3 ({kind}), which this release can use but not train; pass a "
+            "StyleGAN2"
         )
     return generator
 

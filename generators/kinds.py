@@ -50,10 +50,3 @@ def largest_map(config: AnyConfig) -> int:
 def name_of(config: AnyConfig) -> str:
     """The kind in a word, for people."""
     return f"StyleGAN3-{config.variant}" if isinstance(config, StyleGAN3Config) else "StyleGAN2"
-
-
-def unfit_for_training(config: AnyConfig) -> str | None:
-    """Why such a generator is not trained on here, a clause behind "a generator"; None: it is."""
-    if isinstance(config, StyleGAN3Config):
-        return f"of StyleGAN3 ({name_of(config)})"
-    return None

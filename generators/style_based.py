@@ -46,6 +46,12 @@ def require_mapping(config: MappingConfig) -> None:
     claims.require_positive("mapping_lr_mul", config.mapping_lr_mul)
 
 
+def require_w_plus(w_plus: Tensor, n_styles: int, w_dim: int) -> None:
+    """Raise a ValueError unless it is [N, n_styles, w_dim]."""
+    if w_plus.ndim != 3 or w_plus.shape[1:] != (n_styles, w_dim):
+        raise ValueError(f"w_plus must be [N, {n_styles}, {w_dim}], not {list(w_plus.shape)}")
+
+
 def require_noise(noise: Any) -> None:
     """Raise a ValueError unless it is a word for noise."""
     if noise not in ("const", "random", "none"):

@@ -27,6 +27,7 @@ from generators.style_based import (
     StyleBasedGenerator,
     require_mapping,
     require_noise,
+    require_w_plus,
 )
 from generators.styled_conv import Formulation, Upsampling
 
@@ -151,10 +152,7 @@ class Synthesis(nn.Module):
         Raises:
             ValueError: another shape of ``w_plus``, another word for ``noise``, or a transform.
         """
-        if w_plus.ndim != 3 or w_plus.shape[1:] != (self.n_styles, self.w_dim):
-            raise ValueError(
-                f"w_plus must be [N, {self.n_styles}, {self.w_dim}], not {list(w_plus.shape)}"
-            )
+        require_w_plus(w_plus, self.n_styles, self.w_dim)
         require_noise(noise)
         if transform is not None:
             raise ValueError("only StyleGAN3 can move what it draws; leave out the transform")

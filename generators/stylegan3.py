@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 from generators.derived import Derived
 from generators.layers import Styles
-from generators.style_based import Mapping, Noise, StyleBasedGenerator, require_noise
+from generators.style_based import (
+    Mapping,
+    Noise,
+    StyleBasedGenerator,
+    require_noise,
+    require_w_plus,
+)
 from generators.styled_conv import Formulation
 from generators.stylegan3_config import StyleGAN3Config
 from generators.stylegan3_layers import FourierInput, LayerWeights, SynthesisLayer
@@ -44,10 +50,7 @@ class StyleGAN3Synthesis(nn.Module):
         Raises:
             ValueError: another shape of ``w_plus`` or ``transform``, or another word for ``noise``.
         """
-        if w_plus.ndim != 3 or w_plus.shape[1:] != (self.n_styles, self.w_dim):
-            raise ValueError(
-                f"w_plus must be [N, {self.n_styles}, {self.w_dim}], not {list(w_plus.shape)}"
-            )
+        require_w_plus(w_plus, self.n_styles, self.w_dim)
         require_noise(noise)
         n = len(w_plus)
         if transform is not None and transform.shape not in ((3, 3), (n, 3, 3)):
