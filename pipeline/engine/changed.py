@@ -71,8 +71,7 @@ def photos_again(
     found: dict[str, str] = {}
     for name, url in others.items():
         root = photo_shards.root_of(url)  # where they are now; the footer knows where they were
-        names = map(photo_shards.unquoted, footer_of(name).get("photos", ()))
-        old = {*real_paths(os.path.join(root, name) for name in names)}
+        old = {*real_paths(os.path.join(root, each) for each in _names(footer_of(name)))}
         left = sorted(path for path in old - wanted if os.path.exists(path))
         if left and old & wanted:
             raise ConfigError(
@@ -99,6 +98,8 @@ def perhaps_moved(
         tasks, records, done, footer_of: as for :func:`photos_again`.
     """
     new = [t for t in tasks if photo_shards.is_photos(t.source) and t.output not in done]
+    if not new:
+        return []
     shards = [PhotoShard.of(t.source) for t in new]
     found: dict[str, str] = {}
     for record in records:
@@ -107,11 +108,16 @@ def perhaps_moved(
         root = photo_shards.root_of(record["url"])
         if os.path.isdir(root) or root in found:
             continue
-        names = {*map(photo_shards.unquoted, footer_of(record["output"]).get("photos", ()))}
+        names = _names(footer_of(record["output"]))
         for shard in shards:
             if shard.root != root and any(file.name in names for file in shard.files):
                 found[root] = shard.root
     return list(found.items())
+
+
+def _names(record: Mapping[str, Any]) -> set[str]:
+    """The photos that a footer lists, as paths below their folder."""
+    return {*map(photo_shards.unquoted, record.get("photos", ()))}
 
 
 def refusal(changed: Mapping[str, str], folder: str, has_flag: bool) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -200,6 +201,7 @@ class RunFolder(Folder):
         return [t for t in tasks if t.output not in sizes]
 
     def _changed(self, tasks: Sequence[Task], found: Found, done: set[str]) -> dict[str, str]:
+        @cache  # both look at photos, and a footer is a request of a store
         def footer_of(name: str) -> dict[str, Any]:
             with self.opened(name) as parquet:
                 return footer(parquet.metadata, name)

@@ -39,6 +39,17 @@ def finish(folder, patterns, redo_changed=False):
     return planned.pending
 
 
+def two_photos(tmp_path):
+    """A folder of two photos, and a run that has finished it."""
+    photos, folder = tmp_path / "photos", RunFolder(str(tmp_path / "out"))
+    photos.mkdir()
+    for name in "ab":
+        (photos / f"{name}.jpg").write_bytes(b"1")
+    folder.require_writable()
+    finish(folder, [str(photos)])
+    return photos, folder
+
+
 def photos_of(folder):
     """How often each photo is in the files of a run."""
     counts = Counter()
@@ -90,12 +101,7 @@ def test_photos_by_name_add_to_a_run_and_are_not_inverted_twice(tmp_path):
 
 
 def test_photos_under_another_name_are_not_inverted_twice(tmp_path):
-    photos, folder = tmp_path / "photos", RunFolder(str(tmp_path / "out"))
-    photos.mkdir()
-    for name in "ab":
-        (photos / f"{name}.jpg").write_bytes(b"1")
-    folder.require_writable()
-    finish(folder, [str(photos)])
+    photos, folder = two_photos(tmp_path)
     (tmp_path / "link").symlink_to(photos)
     assert finish(folder, [str(tmp_path / "link")]) == []
     photos.rename(tmp_path / "moved")
@@ -119,12 +125,7 @@ def test_a_link_to_a_photo_is_that_photo(tmp_path):
 
 
 def test_a_folder_that_was_moved_and_changed_is_told(tmp_path):
-    photos, folder = tmp_path / "photos", RunFolder(str(tmp_path / "out"))
-    photos.mkdir()
-    for name in "ab":
-        (photos / f"{name}.jpg").write_bytes(b"1")
-    folder.require_writable()
-    finish(folder, [str(photos)])
+    photos, folder = two_photos(tmp_path)
     other = tmp_path / "other"
     other.mkdir()
     (other / "a.jpg").write_bytes(b"22")
