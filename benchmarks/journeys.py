@@ -26,10 +26,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks import labelled_photos
 from benchmarks.inversion import cpu_name
 from benchmarks.pipeline import write_photos
-from pipeline import portraits
-from pipeline.faces import images
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "journeys.json"
@@ -106,14 +105,7 @@ def prepare(folder: Path) -> None:
     (folder / "notes.txt").write_text("not a photo\n")
     write_photos(folder / "few", N_FEW, SIDE)
     write_photos(folder / "many", N_MANY, SIDE)
-    labelled = folder / "labelled"
-    labelled.mkdir()
-    z = portraits.sample(N_LABELLED, 7)
-    labels = {name: values.tolist() for name, values in portraits.attributes(z).items()}
-    for i, image in enumerate(portraits.render(z, 128, "photo")):
-        (labelled / f"{i}.jpg").write_bytes(images.encode_jpeg(images.to_u8(image)))
-        of_one = {name: values[i] for name, values in labels.items()}
-        (labelled / f"{i}.json").write_text(json.dumps(of_one))
+    labelled_photos.write(folder / "labelled", [*map(str, range(N_LABELLED))], 128)
     paths = sorted((folder / "few").iterdir())
     pictures = [{"bytes": path.read_bytes(), "path": path.name} for path in paths]
     table = pa.table({"image": pictures, "caption": [f"portrait {i}" for i in range(len(paths))]})

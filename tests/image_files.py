@@ -4,11 +4,18 @@ import io
 import struct
 import zlib
 
+from PIL import Image
+
 
 def saved(picture, fmt, **options):
     buffer = io.BytesIO()
     picture.save(buffer, fmt, **options)
     return buffer.getvalue()
+
+
+def grey_png(level):
+    """16 x 16 pixels of one grey."""
+    return saved(Image.new("RGB", (16, 16), (level,) * 3), "png")
 
 
 def png_of_size(width, height):

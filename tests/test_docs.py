@@ -1,6 +1,5 @@
 """What the README and docs/ tell people to type: it runs, or at least exists."""
 
-import json
 import re
 import shlex
 import shutil
@@ -12,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from benchmarks import labelled_photos
 from jobs.cli import cli
 
 ROOT = Path(__file__).parent.parent
@@ -80,18 +80,8 @@ def test_the_readme_is_one_screen_and_an_index():
 @pytest.fixture(scope="module")
 def readme(tmp_path_factory):
     """A folder in which all of the README's commands that need no cluster were given, in their order."""
-    from pipeline import portraits
-    from pipeline.faces import images
-
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "photos").mkdir()
-    z = portraits.sample(N, 7)
-    labels = {name: values.tolist() for name, values in portraits.attributes(z).items()}
-    for i, image in enumerate(portraits.render(z, 96, "photo")):
-        path = folder / "photos" / f"{i}.jpg"
-        path.write_bytes(images.encode_jpeg(images.to_u8(image)))
-        of_one = {name: values[i] for name, values in labels.items()}
-        path.with_suffix(".json").write_text(json.dumps(of_one))
+    labelled_photos.write(folder / "photos", [*map(str, range(N))], 96)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("RAY_ADDRESS", raising=False)

@@ -17,9 +17,8 @@ from benchmarks.editing.data import inverted
 from benchmarks.editing.measure import LABELS, Edit, Ruler
 from benchmarks.editing.settings import Settings
 from benchmarks.inversion import cpu_name
-from benchmarks.quality.settings import parse
+from benchmarks.quality.settings import run_as_command
 from encoders import load_inverter
-from generators.files.checkpoint import CheckpointError
 from pipeline.editing.learning import LearnConfig, fit
 
 _OF_PEOPLE = 200  # added to the seed; 100 was used up to choose how boundaries are learned
@@ -28,13 +27,7 @@ _CALIBRATION = 200  # held-out portraits that the reading of attributes is measu
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 2 where models or numbers do not fit."""
-    try:
-        settings = parse(Settings, "python -m benchmarks.editing", __doc__, argv)
-        run(settings)
-    except (CheckpointError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_as_command(run, Settings, "python -m benchmarks.editing", __doc__, argv)
 
 
 def run(settings: Settings) -> None:

@@ -21,9 +21,8 @@ from benchmarks.editing import page
 from benchmarks.editing.data import STEPS
 from benchmarks.inversion import cpu_name
 from benchmarks.quality.portraits import require_square
-from benchmarks.quality.settings import option, parse
+from benchmarks.quality.settings import option, run_as_command
 from encoders import ReStyle, load_inverter
-from generators.files.checkpoint import CheckpointError
 from pipeline import Inverter
 from pipeline.editing.sheet import sheet
 from pipeline.faces import alignment, images
@@ -101,12 +100,7 @@ def _light(picture_u8: np.ndarray) -> np.ndarray:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 2 where models or numbers do not fit."""
-    try:
-        run(parse(Settings, "python -m benchmarks.editing.pasting", __doc__, argv))
-    except (CheckpointError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_as_command(run, Settings, "python -m benchmarks.editing.pasting", __doc__, argv)
 
 
 def run(settings: Settings) -> None:

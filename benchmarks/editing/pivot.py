@@ -20,14 +20,13 @@ from benchmarks.editing.measure import Ruler
 from benchmarks.inversion import cpu_name
 from benchmarks.quality import sheets
 from benchmarks.quality.portraits import portraits, require_square
-from benchmarks.quality.settings import option, parse
+from benchmarks.quality.settings import option, run_as_command
 from encoders import ReStyle, load_inverter
 from encoders.metrics import distances
 from encoders.pivotal import TuningConfig, tune
 from encoders.refinement import Refiner
 from generators import directions
 from generators.delta import Delta
-from generators.files.checkpoint import CheckpointError
 from pipeline.config import REFINE
 from pipeline.faces import alignment, detection, images
 from pipeline.faces.prepare import MIN_TRANSFORM_SIZE
@@ -76,12 +75,7 @@ class Way:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 2 where models or numbers do not fit."""
-    try:
-        run(parse(Settings, "python -m benchmarks.editing.pivot", __doc__, argv))
-    except (CheckpointError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_as_command(run, Settings, "python -m benchmarks.editing.pivot", __doc__, argv)
 
 
 def run(settings: Settings) -> None:

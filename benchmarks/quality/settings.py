@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from generators.files.checkpoint import CheckpointError
 
 _RESULTS = Path(__file__).parent.parent / "results" / "quality.json"
 
@@ -25,6 +28,22 @@ def parse(kind: type[Any], name: str, about: str | None, argv: Sequence[str] | N
         flag = "--" + each.name.replace("_", "-")
         parser.add_argument(flag, type=of, default=each.default, help=text)
     return kind(**vars(parser.parse_args(argv)))
+
+
+def run_as_command(
+    run: Callable[[Any], None],
+    kind: type[Any],
+    name: str,
+    about: str | None,
+    argv: Sequence[str] | None,
+) -> int:
+    """Run with the settings of a command line: the exit status, 2 where models or numbers do not fit."""
+    try:
+        run(parse(kind, name, about, argv))
+    except (CheckpointError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 @dataclass(frozen=True)

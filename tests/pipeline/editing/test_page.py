@@ -1,6 +1,5 @@
 """docs/editing.md: its first commands, one after the other, on labelled portraits and the demo model."""
 
-import json
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from benchmarks import labelled_photos
 from jobs.cli import cli
 from pipeline import LatentDataset
 
@@ -21,18 +21,8 @@ N = 60
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
     """What each command said, by its name; run in a folder with ``photos/``."""
-    from pipeline import portraits
-    from pipeline.faces import images
-
     folder = tmp_path_factory.mktemp("page")
-    (folder / "photos").mkdir()
-    z = portraits.sample(N, 7)
-    labels = {name: values.tolist() for name, values in portraits.attributes(z).items()}
-    for i, image in enumerate(portraits.render(z, 128, "photo")):
-        path = folder / "photos" / ("anna", "ben", *map(str, range(2, N)))[i]
-        path.with_suffix(".jpg").write_bytes(images.encode_jpeg(images.to_u8(image)))
-        of_one = {name: values[i] for name, values in labels.items()}
-        path.with_suffix(".json").write_text(json.dumps(of_one))
+    labelled_photos.write(folder / "photos", ["anna", "ben", *map(str, range(2, N))], 128)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         found = {}

@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from image_files import grey_png
 
 from pipeline.errors import ConfigError
 from pipeline.faces.prepare import AlignSettings
@@ -23,17 +23,11 @@ def npy(values):
     return data.getvalue()
 
 
-def png(level):
-    data = io.BytesIO()
-    Image.fromarray(np.full((16, 16, 3), level, np.uint8)).save(data, "png")
-    return data.getvalue()
-
-
 @pytest.fixture
 def shard(tmp_path, write_tar):
     members = []
     for i in range(12):
-        image = b"broken" if i == 5 else png(10 * i)
+        image = b"broken" if i == 5 else grey_png(10 * i)
         members += [(f"{i:02}.png", image), (f"{i:02}.npy", npy([i, -i]))]
     return write_tar(tmp_path / "a.tar", members)
 
@@ -103,7 +97,7 @@ def test_faces_are_aligned_as_they_come(tmp_path, write_tar):
     ],
 )
 def test_a_missing_or_damaged_vector_is_said(tmp_path, write_tar, member, message):
-    members = [("a.png", png(1))] + ([("a.npy", member)] if member is not None else [])
+    members = [("a.png", grey_png(1))] + ([("a.npy", member)] if member is not None else [])
     url = write_tar(tmp_path / "a.tar", members)
     source = stream(url, fields=frozenset({"npy"}))
     with (
@@ -116,7 +110,7 @@ def test_a_missing_or_damaged_vector_is_said(tmp_path, write_tar, member, messag
 def test_a_pickle_in_a_vector_is_refused(tmp_path, write_tar):
     data = io.BytesIO()
     np.save(data, np.array([{}], dtype=object), allow_pickle=True)
-    url = write_tar(tmp_path / "a.tar", [("a.png", png(1)), ("a.npy", data.getvalue())])
+    url = write_tar(tmp_path / "a.tar", [("a.png", grey_png(1)), ("a.npy", data.getvalue())])
     source = stream(url, fields=frozenset({"npy"}))
     with (
         closing(Batches(source, 1, SETTINGS, z_dim=2)) as batches,

@@ -1,15 +1,13 @@
 """Training by class from shards: where classes stand, which there are, and a run that goes on."""
 
-import io
 import json
 from contextlib import closing
 from itertools import islice
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
+from image_files import grey_png
 
 from generators import load_generator
 from jobs.train.generator import generator as command
@@ -35,19 +33,13 @@ FLAGS = (
 )
 
 
-def png(level):
-    data = io.BytesIO()
-    Image.fromarray(np.full((16, 16, 3), level, np.uint8)).save(data, "png")
-    return data.getvalue()
-
-
 @pytest.fixture
 def shard(tmp_path, write_tar):
     members = []
     for i in range(N):
         breed = BREEDS[i % 4]
         label = {"breed": breed} if breed != "manx" else {"name": "manx"}
-        members += [(f"{i:02}.png", png(5 * i)), (f"{i:02}.json", json.dumps(label).encode())]
+        members += [(f"{i:02}.png", grey_png(5 * i)), (f"{i:02}.json", json.dumps(label).encode())]
         members.append((f"{i:02}.cls", str(10 - i % 3).encode()))
     return write_tar(tmp_path / "cats.tar", members)
 
